@@ -20,6 +20,8 @@ class Code(enum.Enum):
     MALFORMED_REQUEST = "malformed-request"
     BODY_TOO_LARGE = "body-too-large"
     TOO_MANY_INSTANCES = "too-many-instances"
+    TOO_MANY_CHARACTERS = "too-many-characters"
+    TOO_MANY_EXPLANATIONS = "too-many-explanations"
     TOO_MANY_VALUES = "too-many-values"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     NOT_ACCEPTABLE = "not-acceptable"
@@ -187,6 +189,31 @@ class TooManyInstances(RetortError, code=Code.TOO_MANY_INSTANCES):
         self.limit_rows = limit_rows
 
 
+class TooManyCharacters(RetortError, code=Code.TOO_MANY_CHARACTERS):
+    """Longer texts in one request than the server gives a model at once."""
+
+    def __init__(self, count: int, limit: int) -> None:
+        super().__init__(
+            f"the texts of the request have {count} characters; at most {limit} are read at once, or as many as the"
+            " body has bytes before it is decompressed: send the instances in parts, or without compression; the"
+            " server's operator can raise RETORT_MAX_TEXT_CHARS"
+        )
+        self.count = count
+        self.limit = limit
+
+
+class TooManyExplanations(RetortError, code=Code.TOO_MANY_EXPLANATIONS):
+    """More rows are to be explained in one request than the server explains at once."""
+
+    def __init__(self, rows: int, limit_rows: int) -> None:
+        super().__init__(
+            f"the request asks for {rows} explanations; at most {limit_rows} of this model are made at once: send the"
+            " instances in parts"
+        )
+        self.rows = rows
+        self.limit_rows = limit_rows
+
+
 class TooManyValues(RetortError, code=Code.TOO_MANY_VALUES):
     """More values in one body than the server reads. `kind` names the values that are too many."""
 
@@ -221,12 +248,14 @@ class NotAcceptable(RetortError, code=Code.NOT_ACCEPTABLE):
 
 
 class ModelNotFound(RetortError, code=Code.MODEL_NOT_FOUND):
-    """There is no model of that name; or, without a name, no default model."""
+    """There is no model of that name; or, without a name in a URL (None) or elsewhere (""), no default model."""
 
     def __init__(self, model: str | None, known: Sequence[str]) -> None:
         there = "there are: " + ", ".join(known) if known else "the repository is empty"
         if model is None:
             detail = f"no model is the default one; name one in the URL, /models/<name>/predict; {there}"
+        elif not model:
+            detail = f"no model is named, and none is the default one; {there}"
         else:
             detail = f"there is no model {model!r}; {there}"
         super().__init__(detail)
@@ -378,6 +407,16 @@ class ScoringRefused(RetortError, code=Code.SCORING_REFUSED):
     """A file cannot be scored: its form, its columns, the model, or the place of the output."""
 
 
+class ColumnsMissing(ScoringRefused):
+    """A file lacks features of the model, or columns to keep. `there` are the columns that it has."""
+
+    def __init__(self, detail: str, features: Sequence[str] = (), kept: Sequence[str] = (), there: str = "") -> None:
+        super().__init__(detail)
+        self.features = tuple(features)
+        self.kept = tuple(kept)
+        self.there = there
+
+
 class TooManyRejects(ScoringRefused, code=Code.TOO_MANY_REJECTS):
     """More rows of a file were rejected than the limit allows. `rejects` is where they are."""
 
@@ -397,7 +436,7 @@ class ScoringCancelled(RetortError, code=Code.SCORING_CANCELLED):
     """A scoring run was cancelled. Its finished parts are kept."""
 
     def __init__(self) -> None:
-        super().__init__("the run was cancelled; its finished parts are kept, and it can be resumed")
+        super().__init__("the run was stopped; its finished parts are kept, and the same command with --resume goes on")
 
 
 class JobNotFound(RetortError, code=Code.JOB_NOT_FOUND):
@@ -436,9 +475,7 @@ class JobsNotInstalled(RetortError, code=Code.JOBS_NOT_INSTALLED):
     """A library that jobs need is missing."""
 
     def __init__(self, library: str) -> None:
-        super().__init__(
-            f"jobs need {library}: the operator installs it with pip install 'retort-serving[database,jobs]'"
-        )
+        super().__init__(f"jobs need {library}: the operator installs it with pip install huey sqlalchemy alembic")
         self.library = library
 
 

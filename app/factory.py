@@ -17,7 +17,7 @@ from app.core.service import PredictService
 from app.core.steps.planning import plan_steps
 from app.core.steps.services import Services
 from app.gateway.access_log import AccessLog
-from app.gateway.browsers import AllowedHosts, BlockedOrigins, Cors, SameOrigin
+from app.gateway.browsers import AllowedHosts, Cors, SameOrigin
 from app.gateway.configured_keys import key_table
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
@@ -34,7 +34,7 @@ from app.runtime.registry import Registry
 from app.runtime.version_loader import VersionLoader
 from app.server.contract import PlainApp, ServingApp, WSGIApplication
 from app.settings import Settings
-from app.signature.schema import validators
+from app.signature.validator import validators
 from app.storage.repository import Repository
 from app.telemetry.log_lines import configure_logging
 from app.telemetry.metrics import SharedMetrics
@@ -66,7 +66,7 @@ def create_app(
     registry, offered = _registry(settings, repository, metrics)
     service = PredictService(registry, offered.loop)
     catalogue = Catalogue(registry, offered.failing, settings.ready_in_quarantine)
-    Models(service, metrics).complete(offered, registry, services or {})
+    offered.complete({Models: Models(service, metrics), Registry: registry}, services or {})
     errors = ErrorRenderer(wire.ERRORS, problems.PROBLEM_FORMAT)
     backend = Backend(service, registry, catalogue, settings, errors, metrics)
 
@@ -95,7 +95,8 @@ def serving_app(application: WSGIApplication) -> ServingApp:
     made = applications()
     if not made:
         return PlainApp(application)
-    inner = application if isinstance(application, Application) else made[-1]
+    # By identity: the proxies of tracers have the class of what they wrap.
+    inner = next((each for each in made if each is application), made[-1])
     return inner.gateway.serve(application, "" if application is inner else f"{application!r} around the application")
 
 
@@ -106,7 +107,7 @@ def applications() -> list[Application]:
 
 def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[Registry, Services]:
     limits = (settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values)
-    validator_for = validators(*limits)
+    validator_for = validators(*limits, settings.max_text_chars)
     pack = stray_packer(repository, settings) if settings.development else None
     compose = record_runs(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
     services, plan = plan_steps(settings, validator_for)
@@ -120,10 +121,8 @@ def _interceptors(settings: Settings, metrics: SharedMetrics, keys: KeyTable, re
     if settings.access_log:
         chain.append(AccessLog(settings.access_log_sample))
     chain += tracing(settings)  # inside of the access log, which so learns the id of each trace
-    if settings.cors_origins:
-        chain.append(Cors(settings.cors_origins, settings.cors_credentials, settings.cors_max_age_s))
+    chain.append(Cors(settings.cors_origins, settings.cors_credentials, settings.cors_max_age_s))
     if settings.development:
         chain.append(AllowedHosts([settings.host, *settings.allowed_hosts]))
     same_origin = SameOrigin(settings.cors_origins)
-    chain.append(BlockedOrigins(settings.cors_origins))
     return [*chain, ApiKeys(keys, same_origin, registry), same_origin, *limits(settings, metrics)]

@@ -28,6 +28,16 @@ SAID = [
         {"address": "0.0.0.0"},
     ),
     (
+        errors.ModelNotFound("", ["iris", "penguins"]),
+        "no model is named, and none is the default one; there are: iris, penguins",
+        {"model": "", "known": ("iris", "penguins")},
+    ),
+    (
+        errors.ColumnsMissing("rows.csv lacks a", ["a"], ["b"], "c"),
+        "rows.csv lacks a",
+        {"features": ("a",), "kept": ("b",), "there": "c"},
+    ),
+    (
         errors.ModelNotPermitted("b", {"c", "a"}),
         "the request asks for the model 'b'; this key may use: a, c",
         {"model": "b", "permitted": ("a", "c")},
@@ -58,6 +68,18 @@ SAID = [
         errors.TooManyInstances(11, 10),
         "the request has 11 instances; at most 10 are taken at once: send it in parts;"
         " the server's operator can raise RETORT_MAX_INSTANCES",
+        {"rows": 11, "limit_rows": 10},
+    ),
+    (
+        errors.TooManyCharacters(11, 10),
+        "the texts of the request have 11 characters; at most 10 are read at once, or as many as the body has bytes"
+        " before it is decompressed: send the instances in parts, or without compression; the server's operator can"
+        " raise RETORT_MAX_TEXT_CHARS",
+        {"count": 11, "limit": 10},
+    ),
+    (
+        errors.TooManyExplanations(11, 10),
+        "the request asks for 11 explanations; at most 10 of this model are made at once: send the instances in parts",
         {"rows": 11, "limit_rows": 10},
     ),
     (
@@ -163,7 +185,11 @@ SAID = [
         "11 rows were rejected, more than the limit of 10; out.csv.rejects.ndjson has what is wrong",
         {"rejected": 11, "limit": 10, "rejects": "out.csv.rejects.ndjson"},
     ),
-    (errors.ScoringCancelled(), "the run was cancelled; its finished parts are kept, and it can be resumed", {}),
+    (
+        errors.ScoringCancelled(),
+        "the run was stopped; its finished parts are kept, and the same command with --resume goes on",
+        {},
+    ),
     (errors.NotResumable("the input changed"), "the input changed", {}),
     (
         errors.UploadTooLarge(10),
@@ -187,7 +213,7 @@ SAID = [
     ),
     (
         errors.JobsNotInstalled("huey"),
-        "jobs need huey: the operator installs it with pip install 'retort-serving[database,jobs]'",
+        "jobs need huey: the operator installs it with pip install huey sqlalchemy alembic",
         {"library": "huey"},
     ),
     (
@@ -226,8 +252,10 @@ def test_every_error_is_tested_here() -> None:
     assert {type(error) for error, *_ in SAID} == set(family())
 
 
-def test_each_error_has_its_own_code() -> None:
-    assert sorted(error.code.name for error in family()) == sorted(code.name for code in Code)
+def test_each_code_belongs_to_one_error_and_its_special_cases() -> None:
+    own = [error.code for error in family() if "code" in vars(error)]
+    assert sorted(code.name for code in own) == sorted(code.name for code in Code)
+    assert errors.ColumnsMissing.code is Code.SCORING_REFUSED
 
 
 @pytest.mark.parametrize("code", Code)

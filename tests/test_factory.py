@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from werkzeug.test import run_wsgi_app
 
 from app import create_app
 from app.errors import InvalidSettings
+from app.factory import serving_app
 from app.settings import Settings
+from tests.wire.registrations import Proxy
+from tests.wire.test_application import environ
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +57,17 @@ def test_two_applications_share_nothing(tmp_path: Path) -> None:
     assert empty.get("/models").json["models"] == []
 
 
+def test_a_proxy_around_the_application_sees_every_request(tmp_path: Path) -> None:
+    service, seen = create_app(Settings(models_dir=tmp_path)), list[object]()
+    request = environ("/livez", REQUEST_METHOD="GET")
+    served = serving_app(Proxy(service, seen))
+    served.started(dict)
+    assert served.admit(request).through_wsgi
+    run_wsgi_app(served, request)
+    assert len(seen) == 1
+    assert not serving_app(service).admit(environ("/livez", REQUEST_METHOD="GET")).through_wsgi
+
+
 def test_liveness_needs_no_model(tmp_path: Path) -> None:
     broken = tmp_path / "models"
     broken.mkdir()
@@ -70,6 +85,11 @@ def test_importing_the_factory_has_no_effect() -> None:
         "assert not loaded, loaded\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={"RETORT_TURBO": "1"}, check=True)
+
+
+def test_frameworks_that_svcs_also_knows_can_be_imported_later() -> None:
+    script = "import gc, app; app.create_app; assert gc.isenabled(); import svcs.aiohttp; svcs.aiohttp.init_app"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={}, check=True)
 
 
 def test_a_server_in_production_never_imports_packing() -> None:

@@ -16,7 +16,7 @@ COUNTS, LAST, SIZES = "inferences", "inferences_last", "inferences_of_size"
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """How often something was done, and its total duration."""
+    """The number of times that something was done, and the total duration."""
 
     count: int = 0
     ns: int = 0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest, PredictService, ProtocolAdapter
-from app.core.steps.services import Services
 from app.errors import InvalidInstances, ModelNotPermitted
-from app.runtime.registry import Registry
 from app.signature import Signature
 from app.telemetry import Timings, current_request
 from app.telemetry.metrics import OK, Metrics
@@ -21,6 +20,8 @@ SMALL_ROWS = 32
 
 class _Call:
     """A prediction that this process requests itself. It is its own adapter and keeps the answer unencoded."""
+
+    body_bytes = sys.maxsize  # no client can make its texts longer than it has sent
 
     def __init__(self, instances: Sequence[Any], outputs: Sequence[str] | None) -> None:
         self.instances = instances
@@ -48,19 +49,6 @@ class Models:
     def __init__(self, service: PredictService, metrics: Metrics) -> None:
         self._service = service
         self._metrics = metrics
-
-    def complete(self, services: Services, registry: Registry, replaced: Mapping[Any, object]) -> None:
-        """Offer the models, their registry and the replacements to steps and views. No service is added later.
-
-        Args:
-            services: the services of the process.
-            registry: offered by its type.
-            replaced: objects by type that replace the factories of these types.
-
-        Raises:
-            InvalidSettings: factories request types that nothing provides.
-        """
-        services.complete({Models: self, Registry: registry}, replaced)
 
     def predict(
         self, model: str, instances: Sequence[Any], *, outputs: Sequence[str] | None = None, version: str | None = None

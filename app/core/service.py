@@ -10,10 +10,11 @@ from app.core.answer import Answer
 from app.core.prediction_stream import PredictionStream
 from app.core.run import run, run_each
 from app.core.steps.event_loop import EventLoop, LoopRunner, StepRunner, ThreadRunner, completed
-from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMediaType
+from app.core.turn_runs import TurnRuns
+from app.errors import FieldError, InvalidInstances, RetortError, TooManyExplanations, UnsupportedMediaType
 from app.runtime.entry import Lease
 from app.runtime.registry import Registry
-from app.signature import Signature
+from app.signature import EXPLANATION, Signature
 from app.signature.batch import Batch, DecodedBody, Outputs
 from app.signature.field_errors import MOST_ERRORS, in_row, place_of, refuse
 from app.signature.watch import NO_WARNINGS, Warnings
@@ -77,6 +78,10 @@ class PredictCall(Protocol):
     error: Exception | None
 
     @property
+    def body_bytes(self) -> int:
+        """The length of the body as it was received, before it is decompressed."""
+
+    @property
     def adapter(self) -> ProtocolAdapter:
         """The adapter that parses the request and encodes its answer."""
 
@@ -87,6 +92,7 @@ class PredictService:
     def __init__(self, registry: Registry, event_loop: EventLoop | None = None) -> None:
         self._registry = registry
         self.event_loop = event_loop or EventLoop()
+        self._turn_runs = TurnRuns()
 
     def predict(self, model: str | None, version: str | None, calls: Sequence[PredictCall]) -> None:
         """Answer requests for one model version. Each phase runs for all requests before the next phase.
@@ -114,7 +120,8 @@ class PredictService:
     async def predict_async(self, model: str | None, version: str | None, call: PredictCall, is_small: bool) -> None:
         """Like `predict`, for one request on the event loop, where it awaits the model's steps.
 
-        Computation runs in a thread, except for a small request to a quick graph.
+        Computation runs in a thread, except for a small request to a quick graph. Such requests share a run if their
+        steps end in the same turn of the loop.
         """
         registry = self._registry
         if not registry.is_awaited(model, version):
@@ -133,12 +140,13 @@ class PredictService:
         except RetortError as error:
             call.error = error
             return
-        runner = LoopRunner(self.event_loop, is_small and lease.is_quick)
+        is_quick = is_small and lease.is_quick
+        runner = LoopRunner(self.event_loop, is_quick)
         with lease:
             asked = await runner.compute(_accept, lease, call)
             if asked is not None:
                 accepted = (call, *asked)
-                outputs = await _run_with_steps(lease, accepted, runner)
+                outputs = await _run_with_steps(lease, accepted, runner, self._turn_runs if is_quick else None)
                 await runner.compute(_encode, lease, accepted, outputs)
 
     def _run(self, lease: Lease, accepted: Sequence[Accepted]) -> Sequence[Outputs | Exception]:
@@ -180,6 +188,9 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
         timings.ended("parse")
         outputs = _output_names(asked, manifest.signature)
         batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
+        lease.validator.require_short_texts(batch, call.body_bytes)
+        if EXPLANATION in outputs and batch.rows > lease.most_explained:
+            raise TooManyExplanations(batch.rows, lease.most_explained)
         watch = lease.validator.watch
         warnings = NO_WARNINGS if watch is None else watch.check(batch, asked.place)
     except Exception as error:  # noqa: BLE001
@@ -204,8 +215,10 @@ def _encode(lease: Lease, accepted: Accepted, outputs: Outputs | Exception) -> N
     call.timings.ended("encode")
 
 
-async def _run_with_steps(lease: Lease, accepted: Accepted, runner: StepRunner) -> Outputs | Exception:
-    """Run the model between its steps."""
+async def _run_with_steps(
+    lease: Lease, accepted: Accepted, runner: StepRunner, turn_runs: TurnRuns | None = None
+) -> Outputs | Exception:
+    """Run the model between its steps: alone, or by `turn_runs` with others."""
     call, asked, batch, outputs, _ = accepted
     timings = call.timings
 
@@ -220,7 +233,11 @@ async def _run_with_steps(lease: Lease, accepted: Accepted, runner: StepRunner) 
         async with lease.steps.start(refusal, runner) as steps:
             prepared = await steps.prepare(batch, asked.instances)
             timings.ended("prepare")
-            results = await runner.compute(run, lease, prepared, steps.run_for(outputs))
+            names = steps.run_for(outputs)
+            if turn_runs is None:
+                results = await runner.compute(run, lease, prepared, names)
+            else:
+                results = await turn_runs.run(lease, prepared, names)
             timings.ended("run")
             finished: Outputs = await steps.finish(results, outputs)
             timings.ended("finish")

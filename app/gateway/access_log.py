@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import msgspec
@@ -11,7 +12,7 @@ from app.gateway.context import RequestContext
 from app.gateway.interceptors import Interceptor
 from app.server.contract import Response
 from app.telemetry import Timings, draw
-from app.telemetry.log_lines import CYAN, GREEN, RED, YELLOW, EventRecord, flush_lines, sole_handler
+from app.telemetry.log_lines import CYAN, GREEN, RED, YELLOW, EventRecord, JsonLines, flush_lines, sole_handler
 
 access_log = logging.getLogger("retort.access")
 
@@ -20,7 +21,6 @@ SLOW_S = 1.0
 MOST_PATH_CHARS = 256
 MOST_WORD_CHARS = 64
 """Limit for the client and the method, which proxies and clients may write as they like."""
-MOST_LENGTH_DIGITS = 15
 COLOURS = {2: GREEN, 3: CYAN, 4: YELLOW, 5: RED}
 """By the first digit of the status."""
 
@@ -35,30 +35,38 @@ class AccessLog(Interceptor):
 
     def __init__(self, sample: float = 1.0) -> None:
         self._sample = sample
+        self._events: list[AccessEvent] = []
+        self._lock = threading.Lock()
+        self._json_lines = JsonLines()
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Log the line. For a stream, log it at its end, when its rows are known."""
+        """Note the facts for `flush`. For a stream, note them at its end, when its rows are known."""
         if not access_log.isEnabledFor(logging.INFO):
             return
-        if isinstance(response.body, bytes):
-            context.sent_bytes = len(response.body)
-            self._log(context)
-        else:
-            context.at_end(lambda: self._log(context))
+        if not isinstance(response.body, bytes):
+            context.at_end(lambda: self._note(context))
+            return
+        context.sent_bytes = len(response.body)
+        self._note(context)
 
     def flush(self) -> None:
-        """Write the lines of a group of requests at once."""
+        """Log the lines of a group of requests at once."""
+        if not self._events:
+            return
+        with self._lock:
+            events = self._events[:]
+            del self._events[: len(events)]  # other threads append to it
+        created_s, handler = time.time(), sole_handler(access_log)
+        if handler is not None:
+            handler.write(self._json_lines.lines(events, created_s))
+            return
+        for event in events:
+            access_log.handle(AccessRecord(event, created_s))
         flush_lines()
 
-    def _log(self, context: RequestContext) -> None:
-        if self._sample < 1.0 and not self._is_sampled(context):
-            return
-        event, created_s = event_of(context), time.time()
-        handler = sole_handler(access_log)
-        if handler is not None:
-            handler.take(event, created_s)
-        else:
-            access_log.handle(AccessRecord(event, created_s))
+    def _note(self, context: RequestContext) -> None:
+        if self._sample == 1.0 or self._is_sampled(context):
+            self._events.append(event_of(context))
 
     def _is_sampled(self, context: RequestContext) -> bool:
         return context.status >= 400 or time.monotonic() - context.began_s > SLOW_S or draw(self._sample)
@@ -87,7 +95,7 @@ class AccessEvent(msgspec.Struct, omit_defaults=True, gc=False):
     model: str | None = None
     version: int | None = None
     rows: int | None = None
-    stages_ms: dict[str, float] | None = None
+    stages_ms: msgspec.Raw | None = None
     outcome: str | None = None
     blocked_origin: str | None = None
     trace_id: str | None = None
@@ -97,7 +105,7 @@ def event_of(context: RequestContext) -> AccessEvent:
     """Return the facts of a request that has ended."""
     environ, took_ms = context.environ, (time.monotonic() - context.began_s) * 1e3
     method, path = environ.get("REQUEST_METHOD", "-"), environ.get("PATH_INFO", "-")
-    client, length = context.address, environ.get("CONTENT_LENGTH") or ""
+    client = context.address
     if len(path) > MOST_PATH_CHARS or not path.isascii():
         path = shown_path(path)
     if len(method) + len(client) > MOST_WORD_CHARS or not (method.isascii() and client.isascii()):
@@ -116,12 +124,12 @@ def event_of(context: RequestContext) -> AccessEvent:
         context.status,
         took_ms * 1e3 // 1 / 1e3,
         0 if method == "HEAD" else context.sent_bytes,
-        int(length) if length.isdecimal() and len(length) <= MOST_LENGTH_DIGITS else None,
+        context.body_bytes or None,
         None if principal is None else principal.id,
         context.model or None,
         context.version or None,
         context.rows if context.model else None,
-        None if timings is None else timings.rounded_ms(),
+        None if timings is None else msgspec.Raw(timings.json()),
         None if context.outcome == "ok" else context.outcome,
         context.blocked_origin or None,
         context.trace_id or None,

@@ -6,7 +6,7 @@ Sources: the Fetch standard, section 3.2 (CORS protocol); Fetch Metadata Request
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from app.gateway.context import RequestContext
 from app.gateway.errors import RequestRefused
@@ -15,9 +15,13 @@ from app.server.contract import Environ, Response
 
 EXPOSED = (
     "X-Request-ID, Server-Timing, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, "
-    "Inference-Header-Content-Length, X-Amzn-SageMaker-Custom-Attributes"
+    "Inference-Header-Content-Length, X-Amzn-SageMaker-Custom-Attributes, "
+    "Location, ETag, Content-Disposition, Content-Range, Accept-Ranges, Allow, Accept, Accept-Encoding"
 )
+"""Header fields that scripts of other origins may read: of predictions and refusals, then those of jobs and errors."""
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+ALLOW_ORIGIN = "Access-Control-Allow-Origin"
+VARY = ("Vary", "Origin")
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ANY = "*"
@@ -30,6 +34,9 @@ log = logging.getLogger(__name__)
 class Cors(Interceptor):
     """Interceptor that lets pages of the allowed origins read responses, refusals included.
 
+    Browsers tell other pages no reason why they may not. So the access log names the origin, and the first request of
+    an origin logs a warning, in each worker and for a bounded number of origins.
+
     `origins` are allowed values of `Origin`, or `*`. `credentials` allows cookies and HTTP authentication, except with
     `*`. A browser may cache the result of a preflight request for `max_age_s`.
     """
@@ -37,10 +44,14 @@ class Cors(Interceptor):
     may_block = False
 
     def __init__(self, origins: Iterable[str], credentials: bool, max_age_s: int) -> None:
-        self._origins = frozenset(origin.lower() for origin in origins)
-        self._any = ANY in self._origins
+        allowed = {origin.lower() for origin in origins}
         self._max_age = str(max_age_s)
-        self._credentials = [("Access-Control-Allow-Credentials", "true")] if credentials and not self._any else []
+        shared = [("Access-Control-Expose-Headers", EXPOSED)]
+        if credentials and ANY not in allowed:
+            shared.append(("Access-Control-Allow-Credentials", "true"))
+        self._fields = {origin: ((ALLOW_ORIGIN, origin), *shared) for origin in allowed}
+        """The header fields of a response to a page of each allowed origin."""
+        self._warned: dict[str, object] = {}
 
     def before(self, context: RequestContext) -> Response | None:
         """Answer the preflight request of an allowed origin."""
@@ -57,42 +68,24 @@ class Cors(Interceptor):
         return Response(204, [*headers, vary])
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Add the CORS header fields to the response."""
-        response.headers.append(("Vary", "Origin"))
-        if allowed := self._allowed(context.environ):
-            response.headers += (
-                ("Access-Control-Allow-Origin", allowed),
-                ("Access-Control-Expose-Headers", EXPOSED),
-                *self._credentials,
-            )
-
-    def _allowed(self, environ: Environ) -> str:
-        """Return the value of Access-Control-Allow-Origin, or an empty string if the origin is not allowed."""
-        if self._any:
-            return ANY
-        origin: str = environ.get("HTTP_ORIGIN", "")
-        return origin if origin.lower() in self._origins else ""
-
-
-class BlockedOrigins(Interceptor):
-    """Interceptor that notes which requests come from pages that may not read the response.
-
-    Browsers tell the page no reason. So the access log names the origin, and the first request of an origin logs a
-    warning, in each worker and for a bounded number of origins.
-    """
-
-    may_block = False
-
-    def __init__(self, origins: Iterable[str]) -> None:
-        self._origins = frozenset(origin.lower() for origin in origins)
-        self._warned: dict[str, object] = {}
-
-    def after(self, context: RequestContext, response: Response) -> None:
-        """Note the origin in the context if it is blocked."""
-        if "HTTP_ORIGIN" not in context.environ:
+        """Add the CORS header fields to the response, unless a view has its own: browsers accept no two origins."""
+        if self._fields:
+            response.headers.append(VARY)
+        if context.through_wsgi and any(name.lower() == ALLOW_ORIGIN.lower() for name, _ in response.headers):
             return
+        if fields := self._allowed(context.environ):
+            response.headers += fields
+        elif "HTTP_ORIGIN" in context.environ:
+            self._note_blocked(context)
+
+    def _allowed(self, environ: Environ) -> Sequence[tuple[str, str]]:
+        """Return the header fields that allow the origin of a request; none if it is not allowed."""
+        return self._fields.get(ANY) or self._fields.get(environ.get("HTTP_ORIGIN", "").lower(), ())
+
+    def _note_blocked(self, context: RequestContext) -> None:
+        """Note in the context that a page of another origin may not read the response."""
         origin = context.environ["HTTP_ORIGIN"].lower()
-        if not origin or ANY in self._origins or origin in self._origins or _is_own_page(context.environ):
+        if not origin or _is_own_page(context.environ):
             return
         context.blocked_origin = origin = ascii(origin[:MOST_ORIGIN_CHARS])[1:-1]
         this = object()
@@ -113,6 +106,7 @@ class SameOrigin(Interceptor):
 
     may_block = False
     looks_at_view = True
+    refuses_by_head = True
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origin.lower() for origin in origins)
@@ -154,6 +148,7 @@ class AllowedHosts(Interceptor):
     """Interceptor that, in development, refuses requests for other hosts: DNS rebinding sends those to localhost."""
 
     may_block = False
+    refuses_by_head = True
 
     def __init__(self, hosts: Iterable[str]) -> None:
         self._hosts = frozenset((*LOOPBACK, *(host.lower().strip("[]") for host in hosts)))
@@ -162,7 +157,8 @@ class AllowedHosts(Interceptor):
         """Refuse a request for another host."""
         host = context.environ.get("HTTP_HOST", "")
         name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-        if name and name.lower() not in self._hosts:
+        own = name.lower().removesuffix(".")
+        if own and own not in self._hosts and not own.endswith(".localhost"):  # which no name server answers
             raise RequestRefused(
                 403,
                 "host-not-allowed",

@@ -33,7 +33,7 @@ def _tokens(settings: Settings) -> TokenVerifier | None:
             ["RETORT_OIDC_ISSUER needs RETORT_OIDC_AUDIENCE: tokens for other services must not count"]
         )
     if find_spec("jwt") is None:
-        raise InvalidSettings(["RETORT_OIDC_ISSUER needs PyJWT: install retort-serving[oidc]"])
+        raise InvalidSettings(["RETORT_OIDC_ISSUER needs PyJWT: pip install 'pyjwt[crypto]'"])
     from app.gateway.tokens import IssuerTokens  # it imports clients of HTTP, which few servers need
 
     return IssuerTokens(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)

@@ -23,6 +23,7 @@ KEY = "retort.context"
 log = logging.getLogger(__name__)
 
 NO_ARGUMENTS: Mapping[str, str] = {}
+MOST_LENGTH_DIGITS = 15
 
 
 class RequestContext(RequestScope):
@@ -51,7 +52,8 @@ class RequestContext(RequestScope):
     is_running = False
     """A gateway runs the request, and the response has not ended."""
     gateway: object = None
-    matched_path = ""
+    matched = ("", "")
+    """The method and the path by which the view was found."""
     route: Route | None = None
     arguments: Mapping[str, Any] = NO_ARGUMENTS
     is_limited = True
@@ -59,7 +61,7 @@ class RequestContext(RequestScope):
     limit_names: Sequence[str] = ()
     """The name of each limit with the client in the storage; empty if the limits have not let the request pass."""
     limits_left: list[int] | None = None
-    """What is left of each limit, and for how many seconds; None if the request is not limited."""
+    """The rest of each limit, and the seconds for which it holds; None if the request is not limited."""
     pattern = ""
     """The route as a pattern, such as `/models/{model}/predict`; empty if the path matches none."""
     trace_id = ""
@@ -103,6 +105,12 @@ class RequestContext(RequestScope):
         """The path of the request below the prefix of the application."""
         path: str = self.environ.get("PATH_INFO", "")
         return path
+
+    @property
+    def body_bytes(self) -> int:
+        """The length of the body as it was received, before it is decompressed; 0 if no server has counted it."""
+        length = self.environ.get("CONTENT_LENGTH") or ""
+        return int(length) if length.isdecimal() and len(length) <= MOST_LENGTH_DIGITS else 0
 
     def claim(self) -> bool:
         """Return whether this is the first response. The request's thread and the server's loop may both have one."""
@@ -167,14 +175,14 @@ class AwaitedRoute(Route, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a request needs, if the server requires API keys: see `RequestContext`."""
+    """The rights that a request needs, if the server requires API keys: see `RequestContext`."""
 
     needed_scope: str | None = PREDICT
     asked_model: str | None = None
 
 
 NO_VIEW = Access()
-"""What a path without a view needs: a middleware may answer it."""
+"""The rights that a path without a view needs: a middleware may answer it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +214,9 @@ class Router(Protocol):
 
     def is_direct(self) -> bool:
         """Return whether routes may answer without the framework: no user code is registered around them."""
+
+    def check_at_once(self) -> None:
+        """Let the next `is_direct` look at everything, because user code may have run."""
 
     def explain(self) -> str:
         """Return a sentence for the log that names the code registered around the routes; empty if there is none."""

@@ -21,7 +21,7 @@ OTHER_SCHEME = "Authorization must be `Bearer KEY`"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request has shown. `by_browser`: as the password of HTTP Basic, which a browser adds by itself."""
+    """The key or token of a request. `by_browser`: as the password of HTTP Basic, which a browser adds by itself."""
 
     key: str
     by_browser: bool = False

@@ -50,8 +50,8 @@ class PredictEndpoint:
         registry: Registry,
         errors: ErrorRenderer,
         adapter: Callable[[RequestContext], HttpAdapter],
-        streaming: Streaming | None = None,
-        count: Callable[[RequestContext], None] | None = None,
+        streaming: Streaming | None,
+        count: Callable[[RequestContext], None] | None,
     ) -> None:
         self._service = service
         self._registry = registry

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 from app.core.steps.event_loop import EventLoop
 from app.gateway.context import AwaitedRoute, RequestContext, Route, Router, context_in
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
-from app.gateway.interceptors import Interceptor, InterceptorChain
+from app.gateway.interceptors import Interceptor, InterceptorChain, valid_headers
+from app.gateway.kept_body import keep_body
 from app.gateway.principal import Principal
+from app.gateway.wsgi import BodyInParts, send
 from app.server.contract import Environ, Headers, Refusal, Response, WSGIApplication, status_line
 from app.telemetry import current_request, scope_of
 from app.telemetry.metrics import SharedMetrics
 
 log = logging.getLogger(__name__)
 
-BODILESS = (204, 304)
 CLIENT_GONE = 499
 Snapshot = Callable[[], dict[str, Any]]
 ResultT = TypeVar("ResultT")
@@ -58,6 +59,7 @@ class Gateway:
         self._wrapped_by = ""
         self._is_direct = True
         """The result of the last check, which every response without Flask and every second repeats."""
+        self._was_checked_in_turn = False
 
     def serve(self, application: WSGIApplication, wrapped_by: str = "") -> Gateway:
         """Serve `application`. `wrapped_by` names the wrappers around the Flask application, if any."""
@@ -70,6 +72,7 @@ class Gateway:
     def started(self, snapshot: Snapshot) -> None:
         """Keep the function that reads the worker's statistics; log once how requests are run."""
         self._metrics.server_snapshot = snapshot
+        self._router.check_at_once()
         self._check_direct()
 
     def observe(self) -> None:
@@ -103,6 +106,21 @@ class Gateway:
         principal = self._caller(environ)
         return self._forwarding.client(environ) if principal is None else principal.id
 
+    def refuse_by_head(self, environ: Environ) -> Response | None:
+        """Refuse a request that an interceptor refuses by its head; return None to read its body."""
+        if not self._chain.has_before_body:
+            return None
+        environ = environ.copy()  # the request is admitted later if it passes
+        self._forwarding.apply(environ)
+        context = RequestContext(environ)
+        self._match(context)
+        try:
+            self._chain.before_body(context)
+            return None
+        except Exception as error:  # noqa: BLE001 - an interceptor refuses, or fails: no request passes then
+            response = self._errors.response(context, error)
+        return self._refused(context, response)
+
     def respond(self, requests: Sequence[Any]) -> list[Response] | None:
         """Answer requests of one route between their interceptors; return None if they must go through Flask now."""
         contexts: Sequence[RequestContext] = requests
@@ -133,7 +151,7 @@ class Gateway:
     async def respond_async(self, request: Any) -> Response | None:
         """Answer a request on the event loop between its interceptors; return None if it needs Flask now."""
         context: RequestContext = request
-        if not (self._check_direct() and self._is_still_direct(context)) or context.awaited is None:
+        if not (self._is_direct_in_turn() and self._is_still_direct(context)) or context.awaited is None:
             context.through_wsgi = True
             context.mark()
             return None
@@ -169,8 +187,12 @@ class Gateway:
     def refuse(self, environ: Environ, request: Any, refusal: Refusal) -> Response:
         """Format a refusal of the worker, with the header fields of every response."""
         context = request if isinstance(request, RequestContext) else RequestContext(environ)
-        response = self._errors.refusal(context, refusal)
+        return self._refused(context, self._errors.refusal(context, refusal))
+
+    def _refused(self, context: RequestContext, response: Response) -> Response:
+        """Show a refusal to the interceptors, on the loop's thread."""
         self._chain.after(context, response, on_loop=True)
+        response.headers = valid_headers(response.headers)
         self._chain.flush()
         return response
 
@@ -187,14 +209,15 @@ class Gateway:
         context = context_in(environ)
         if context is None or context.gateway is not self or not context.is_running:
             return self.run(environ, start_response, inner)
-        if environ["PATH_INFO"] != context.matched_path:  # a middleware has moved the request
-            context.environ = environ
+        context.environ = environ  # a middleware may have made a copy, with another body or other header fields
+        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) != context.matched:  # a middleware has moved the request
             self._match(context)
             if context.route is not None:
                 context.route.plan(context)
             response = self._before(context, again=True)
             if response is not None:
-                return _send(context, response, start_response)
+                return send(context, response, start_response)
+        self._keep_body(context)
         return inner(environ, start_response)
 
     def run(self, environ: Environ, start_response: Any, application: WSGIApplication) -> Iterable[bytes]:
@@ -204,7 +227,7 @@ class Gateway:
             context = self.admit(environ)
         context.is_running = True
         if not context.through_wsgi and (responses := self.respond([context])) is not None:
-            return _send(context, responses[0], start_response)
+            return send(context, responses[0], start_response)
         token = current_request.set(context)
         try:
             response = self._before(context)
@@ -212,7 +235,7 @@ class Gateway:
                 return self._through_wsgi(context, start_response, application)
             self._after(context, response)
             self._chain.flush()
-            return _send(context, response, start_response)
+            return send(context, response, start_response)
         finally:
             current_request.reset(token)
 
@@ -229,16 +252,23 @@ class Gateway:
             context.status = response.status
             return write
 
+        self._keep_body(context)
         try:
             parts = application(context.environ, begin)
         except BaseException:
             self._end(context)
             raise
+        self._check_again()  # before the client has its response, and sends the next request
         if isinstance(parts, list | tuple):
             context.sent_bytes = sum(map(len, parts))
             self._end(context)
             return parts
-        return _Parts(parts, context, self._end)
+        return BodyInParts(parts, context, self._end)
+
+    def _keep_body(self, context: RequestContext) -> None:
+        """Let user code read the body before a view of Retort does. A view of a user may read a long one once."""
+        if context.route is not None or context.may_change_models:
+            keep_body(context.environ)
 
     def _end(self, context: RequestContext) -> None:
         """End a request. If it failed before its response began, pass a 500 to the interceptors."""
@@ -248,6 +278,12 @@ class Gateway:
         context.end()
         self._chain.flush()
         context.release()
+        self._check_again()
+
+    def _check_again(self) -> None:
+        """Let the next prediction look at everything, because a view may have patched something."""
+        if self._is_direct:
+            self._router.check_at_once()
 
     def dispatching(self, context: RequestContext, endpoint: str, arguments: Mapping[str, Any]) -> Response | None:
         """Check again what a request needs if Flask has found another view than the router: by a host or a converter.
@@ -270,7 +306,7 @@ class Gateway:
         """Match a request to its view, and return whether its route may answer without the view."""
         environ = context.environ
         match = self._router.match(environ)
-        context.matched_path, context.pattern = environ["PATH_INFO"], match.pattern
+        context.matched, context.pattern = (environ["REQUEST_METHOD"], environ["PATH_INFO"]), match.pattern
         context.may_change_models, context.may_block = match.may_change_models, match.may_block
         context.is_limited = match.is_limited
         context.needed_scope, context.asked_model = match.access.needed_scope, match.access.asked_model
@@ -291,14 +327,28 @@ class Gateway:
 
     def _before(self, context: RequestContext, again: bool = False) -> Response | None:
         try:
-            return self._chain.before(context, again)
+            response = self._chain.before(context, again)
+            if response is not None and context.runs_inline and not isinstance(response.body, bytes):
+                response.body = b"".join(response.body)  # the server's event loop sends no bodies in parts
+            return response
         except Exception as error:  # noqa: BLE001 - an interceptor refuses, or fails: no request passes then
             return self._errors.response(context, error)
 
     def _after(self, context: RequestContext, response: Response) -> None:
         self._chain.after(context, response)
         if not isinstance(response.body, bytes):
-            response.body = _Parts(response.body, context, self._end)
+            response.body = BodyInParts(response.body, context, self._end)
+
+    def _is_direct_in_turn(self) -> bool:
+        """Like `_check_direct`, but check once for all requests of one turn of the event loop."""
+        if not self._was_checked_in_turn:
+            self._was_checked_in_turn = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+            self._check_direct()
+        return self._is_direct
+
+    def _end_turn(self) -> None:
+        self._was_checked_in_turn = False
 
     def _check_direct(self) -> bool:
         """Check whether routes may be answered without Flask, and log a change."""
@@ -311,45 +361,3 @@ class Gateway:
                 found = self._wrapped_by or self._router.explain()
                 log.info("predictions go through Flask, at several times their CPU time, because of: %s", found)
         return is_direct
-
-
-class _Parts:
-    """A response body that is made in parts. Its request is the current one while each part is made."""
-
-    def __init__(self, parts: Iterable[bytes], context: RequestContext, end: Callable[[RequestContext], None]) -> None:
-        self._parts = parts
-        self._end = end
-        self._iterator = iter(parts)
-        self._context = context
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        token = current_request.set(self._context)
-        try:
-            part = next(self._iterator)
-        finally:
-            current_request.reset(token)
-        self._context.sent_bytes += len(part)
-        return part
-
-    def close(self) -> None:
-        token = current_request.set(self._context)
-        try:
-            if hasattr(self._parts, "close"):
-                self._parts.close()
-        finally:
-            self._end(self._context)
-            current_request.reset(token)
-
-
-def _send(context: RequestContext, response: Response, start_response: Any) -> Iterable[bytes]:
-    """Send a response through WSGI."""
-    headers, body = response.headers, response.body
-    if isinstance(body, bytes) and response.status not in BODILESS:
-        headers = [*headers, ("Content-Length", str(len(body)))]
-    start_response(status_line(response.status), headers)
-    if not isinstance(body, bytes):
-        return body
-    return [b"" if response.status in BODILESS or context.environ["REQUEST_METHOD"] == "HEAD" else body]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from app.gateway.context import RequestContext
-from app.server.contract import Response
+from app.server.contract import Headers, Response
 
 log = logging.getLogger(__name__)
 
 After = Callable[[RequestContext, Response], None]
 
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+"""The name and the value of a header field (RFC 9110, section 5)."""
 MOST_WAITING = 10_000
 """Limit of the server's refusals that wait for interceptors that block."""
 
@@ -28,6 +33,9 @@ class Interceptor:
     may_block = True
     looks_at_view = False
     """Whether `before` depends on the view. It then runs again when a middleware moves the request."""
+    refuses_by_head = False
+    """Whether `before` only refuses, by the head alone, without waiting. It then also runs before a long body is read,
+    so that the server reads no body of a request that it refuses."""
 
     def start(self) -> None:
         """Start threads and open connections. Gunicorn calls it in each worker, after the fork and before requests."""
@@ -61,17 +69,18 @@ class InterceptorChain:
     """Calls interceptors in order before a request, and in reverse order after it."""
 
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
-        looking = [each for each in interceptors if getattr(each.before, "__func__", None) is not Interceptor.before]
-        after = [each for each in reversed(interceptors) if getattr(each.after, "__func__", 0) is not Interceptor.after]
+        for each in interceptors:
+            _check(each)
+        looking, after = _overriding(interceptors, "before"), _overriding([*reversed(interceptors)], "after")
         self._before = [each.before for each in looking]
         self._before_again = [each.before for each in looking if each.looks_at_view]
+        self._before_body = [each.before for each in looking if each.refuses_by_head and not each.may_block]
         self._after = [each.after for each in after]
         self._after_on_loop = [each.after for each in after if not each.may_block]
         self._after_later = [each.after for each in after if each.may_block]
-        self._flush = [
-            each.flush for each in interceptors if getattr(each.flush, "__func__", 0) is not Interceptor.flush
-        ]
+        self._flush = [each.flush for each in _overriding(interceptors, "flush")]
         self.has_before = bool(self._before)
+        self.has_before_body = bool(self._before_body)
         self.may_block = any(each.may_block for each in interceptors)
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_calling = False
@@ -108,6 +117,15 @@ class InterceptorChain:
                 return response
         return None
 
+    def before_body(self, context: RequestContext) -> None:
+        """Call the interceptors that refuse by the head of a request.
+
+        Raises:
+            Exception: an interceptor refused the request or failed.
+        """
+        for before in self._before_body:
+            before(context)
+
     def after(self, context: RequestContext, response: Response, on_loop: bool = False) -> None:
         """Pass the first response of a request to every interceptor. A second response gets the same header fields."""
         later: Sequence[After] = ()
@@ -118,7 +136,7 @@ class InterceptorChain:
             _call(self._after_on_loop if on_loop else self._after, context, response)
             context.added_headers = response.headers[own:]
         else:
-            response.headers += context.added_headers
+            response.headers += valid_headers(context.added_headers)
         if on_loop and self.may_block:
             self._later(lambda: self._end_later(later, context, response))
         elif isinstance(response.body, bytes):
@@ -156,6 +174,36 @@ class InterceptorChain:
                     return
                 call = self._waiting.popleft()
             call()
+
+
+def _check(interceptor: Interceptor) -> None:
+    """Refuse what would never be called, at the start and not at the first request.
+
+    Raises:
+        TypeError: it is no object of a subclass of `Interceptor`, or a method is a coroutine function.
+    """
+    if not isinstance(interceptor, Interceptor):
+        raise TypeError(f"{interceptor!r} is not an interceptor: pass an object of a subclass of app.Interceptor")
+    for name in ("start", "close", "before", "after", "flush"):
+        if inspect.iscoroutinefunction(getattr(interceptor, name)):
+            raise TypeError(
+                f"{name} of {type(interceptor).__name__} is a coroutine function, which nothing would await"
+            )
+
+
+def _overriding(interceptors: Sequence[Interceptor], method: str) -> list[Interceptor]:
+    """Return the interceptors with a method of their own."""
+    base = getattr(Interceptor, method)
+    return [each for each in interceptors if getattr(getattr(each, method), "__func__", None) is not base]
+
+
+def valid_headers(headers: Sequence[tuple[str, str]]) -> Headers:
+    """Return the header fields that can be sent. An invalid one has made the first response fail."""
+    return [(name, value) for name, value in headers if _is_text(name, NAME) and _is_text(value, VALUE)]
+
+
+def _is_text(text: object, form: re.Pattern[str]) -> bool:
+    return isinstance(text, str) and form.fullmatch(text) is not None
 
 
 def _call(afters: Sequence[After], context: RequestContext, response: Response) -> None:

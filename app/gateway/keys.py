@@ -45,6 +45,7 @@ class ApiKeys(Interceptor):
 
     may_block = False
     looks_at_view = True
+    refuses_by_head = True
 
     def __init__(self, table: KeyTable, same_origin: SameOrigin, models: Registry) -> None:
         self._table = table

@@ -55,7 +55,7 @@ class SharedStorage(Storage, SlidingWindowCounterSupport):
         self._head = struct.Struct(f"={FIRST_COLUMN}q")
         self.additions: deque[Addition] | None = None
         self.ahead_s = 0.0
-        """How far the clock of the windows is ahead of the monotonic clock of this host."""
+        """The lead of the clock of the windows over the monotonic clock of this host."""
         self._allocate(1, shared=False)
 
     # --- life cycle

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 EXCHANGE_S = 0.05
 IDLE_EXCHANGE_S = 1.0
-"""How often Redis is asked whether it is there, and how often it is tried again while it is gone."""
+"""Interval in which Redis is asked whether it is there, and tried again while it is gone."""
 RETRY_S = 0.25
 ANSWERS_WITHIN_S = 0.5
 CLOCK_TOLERANCE_S = 0.1

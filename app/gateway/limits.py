@@ -37,7 +37,7 @@ class Limit:
     `of_address` counts all requests of an address together, whichever keys they show.
     """
 
-    def __init__(self, unit: str, rate: RateLimitItem, of_address: bool = False) -> None:
+    def __init__(self, unit: str, rate: RateLimitItem, of_address: bool) -> None:
         named = type(rate)(rate.amount, rate.multiples, f"address-{unit}" if of_address else unit)
         self.unit = unit
         self.of_address = of_address
@@ -45,7 +45,7 @@ class Limit:
         self.before_client, self.after_client = named.key_for("\0").split("\0")
         """The parts of the library's key for a client."""
         self.taken_before, self.least_left = (1, 0) if unit == REQUESTS else (0, 1)
-        """How much a request takes before it runs, and how much must be left then."""
+        """The amount that a request takes before it runs, and the amount that must be left then."""
         window = rate.GRANULARITY.name if rate.multiples == 1 else f"{rate.multiples} {rate.GRANULARITY.name}s"
         self.words = f"{rate.amount} {unit[:-1] if rate.amount == 1 else unit} per {window}"
         name = f"{unit} per {window} and address" if of_address else f"{unit} per {window}"

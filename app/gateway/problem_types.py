@@ -96,6 +96,21 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         "Send the rows in parts, or as a stream of application/x-ndjson, or ask the operator to raise"
         " RETORT_MAX_INSTANCES.",
     ),
+    Code.TOO_MANY_CHARACTERS: (
+        413,
+        "The texts of the request are longer, together, than the server gives a model at once. Dividing a text into"
+        " words costs much more than reading it.",
+        ("A compressed body that holds very long texts, or very many.",),
+        "Send the rows in parts, without compression, or as a stream of application/x-ndjson, or ask the operator to"
+        " raise RETORT_MAX_TEXT_CHARS.",
+    ),
+    Code.TOO_MANY_EXPLANATIONS: (
+        413,
+        "The request asks for more explanations than the server makes at once. An explanation costs much more than a"
+        " prediction.",
+        ("A whole table is sent in one request, with the output `explanation`.",),
+        "Send the rows in parts, or ask for explanations of those rows alone that are of interest.",
+    ),
     Code.TOO_MANY_VALUES: (
         413,
         "The body has more values than the server reads at once. Each number, text or null counts, and each empty line"
@@ -333,7 +348,7 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         501,
         "This server takes no jobs, because a library is not installed.",
         ("Jobs are an extra of Retort.",),
-        "The operator installs it: pip install 'retort-serving[database,jobs]'. Until then, send predictions in parts.",
+        "The operator installs it: pip install huey sqlalchemy alembic. Until then, send predictions in parts.",
     ),
     Code.JOBS_UNAVAILABLE: (
         503,

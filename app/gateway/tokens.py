@@ -31,7 +31,7 @@ REFRESH_S = 300.0
 SOONEST_S = 10.0
 """A token with an unknown key makes us fetch the keys before `REFRESH_S`, but no more often than this."""
 MAX_AGE_S = 3600.0
-"""How long the keys hold while the issuer does not answer."""
+"""Time for which the keys hold while the issuer does not answer."""
 FETCH_TIMEOUT_S = 5.0
 MOST_BYTES = 2**20
 MAX_ID_CHARS = 128

@@ -23,6 +23,9 @@ def tracing(settings: Settings) -> list[Interceptor]:
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("opentelemetry"):
             raise
-        log.warning("there are no traces: they need the extra retort-serving[otel], which is not installed")
+        log.warning(
+            "there are no traces: they need OpenTelemetry, which is not installed: "
+            "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        )
         return []
     return [RequestSpans(Traces())]

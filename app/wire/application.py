@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import svcs
-import svcs.flask
 from flask import request
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BaseConverter, Map
+from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
+from werkzeug.routing.matcher import StateMachineMatcher
 
+from app.core.steps.injection import svcs
 from app.core.steps.services import Services
 from app.gateway.browsers import SAFE
 from app.gateway.context import Access, Match, Route, context_in
@@ -21,19 +21,24 @@ from app.gateway.gateway import Gateway
 from app.gateway.keys import SCOPE_OF_VIEW
 from app.server.contract import Environ
 from app.storage.keys import ADMIN, PREDICT
-from app.wire.registrations import CountedFlask, Registrations, is_ours
+from app.wire.body import LIMIT_OF_FLASK
+from app.wire.reached import is_ours
+from app.wire.registrations import CountedFlask, Registrations, Rules
 
 log = logging.getLogger(__name__)
 
 KNOWN_PATHS = 2048
 """Limit of the cached pairs of method and path."""
-NO_SCOPES: Mapping[str, str | None] = {}
 REPEATED = re.compile(r"_\d+$")
 """flask-smorest's ending of the name of a view that has further URLs."""
 PART = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
 """A part of a rule that is an argument, with its converter."""
 TEST_CLIENT = "werkzeug.debug.preserve_context"
 """Flask's test client keeps the context of a request, so Flask has to make one."""
+
+
+Found = tuple[Rule | None, set[str] | None, str, Match]
+"""The rule of a request, with the methods and the endpoint that it had, and what it leads to."""
 
 
 class Application(CountedFlask):
@@ -56,10 +61,11 @@ class Application(CountedFlask):
     def dispatch_request(self) -> Any:
         """Call the view that Flask has found, if the request may have it."""
         context, rule = context_in(request.environ), request.url_rule
+        request.environ[LIMIT_OF_FLASK] = request.max_content_length
         if context is not None and rule is not None:
             early = self.gateway.dispatching(context, rule.endpoint, request.view_args or {})
             if early is not None:
-                return self.make_response((early.body, early.status, early.headers))
+                return self.response_class(early.body, early.status, early.headers)
         return super().dispatch_request()
 
     def handle_http_exception(self, e: HTTPException) -> Any:
@@ -78,26 +84,28 @@ class FlaskRouter(Registrations):
         app: Application,
         routes: Mapping[Any, Route],
         blocking: Iterable[str],
-        scopes: Mapping[str, str | None] = NO_SCOPES,
-        unlimited: Iterable[str] = (),
+        scopes: Mapping[str, str | None],
+        unlimited: Iterable[str],
     ) -> None:
         self._routes = routes
         self._needed_scopes = scopes
         self._own = dict(app.view_functions)
-        super().__init__(app, [name.rpartition(".")[0] for name, view in self._own.items() if view in routes])
-        self._blocking, self._unlimited = frozenset(blocking), frozenset(unlimited)
-        self._known: tuple[int, Map, dict[tuple[str, str], tuple[str, Match]]] = (-1, app.url_map, {})
-        self._replaced: set[str] = set()
         for rule in app.url_map.iter_rules():
             rule.strict_slashes = False  # a trailing slash is answered
+        super().__init__(app, [name.rpartition(".")[0] for name, view in self._own.items() if view in routes])
+        self._blocking, self._unlimited = frozenset(blocking), frozenset(unlimited)
+        self._known: tuple[Rules | None, Map, dict[tuple[str, str], Found]] = None, app.url_map, {}
+        self._replaced: set[str] = set()
 
     def match(self, environ: Environ) -> Match:
         """Return the view for a request."""
         if self._app.url_map is not self._map:
             return Match()
+        if self._survey.rules.added != self._map.rules_added:
+            self.survey_again()
         rules, matched, known = self._known
-        if rules != self._map.rules_added:
-            rules = self._map.rules_added
+        if rules is not self._survey.rules:
+            rules = self._survey.rules
             matched, known = _without_user_code(self._map), {}
             self._known = rules, matched, known
         key = environ["REQUEST_METHOD"], environ["PATH_INFO"]
@@ -107,35 +115,44 @@ class FlaskRouter(Registrations):
             if len(known) >= KNOWN_PATHS:
                 known.clear()
             known[key] = found
-        endpoint, match = found
-        if match.route is None:
+        rule, methods, endpoint, match = found
+        if match.route is None or rule is None:
             return match
+        if rule.methods != methods or rule.endpoint != endpoint:  # a user has changed it in place
+            self.survey_again()
+            return self.match(environ)
         is_replaced = self._app.view_functions.get(endpoint) is not self._own[endpoint]
         if is_replaced and endpoint not in self._replaced:
             self._replaced.add(endpoint)
             log.info("predictions go through Flask because the view %s was replaced or decorated", endpoint)
-        return replace(match, is_direct=False) if is_replaced or TEST_CLIENT in environ else match
+        needs_flask = is_replaced or TEST_CLIENT in environ or not self._survey.is_plain
+        return replace(match, is_direct=False) if needs_flask else match
 
-    def _find(self, matched: Map, method: str, path: str) -> tuple[str, Match]:
+    def _find(self, matched: Map, method: str, path: str) -> Found:
+        if not all(map(is_ours, (Map.bind, MapAdapter.match, StateMachineMatcher.match))):
+            return None, None, "", Match()  # user code, which runs in Flask
         adapter = matched.bind("localhost")
         try:
             decoded = path.encode("latin-1").decode("utf-8", "replace")
             rule, arguments = adapter.match(decoded, method, return_rule=True)
         except HTTPException:
-            return "", Match()
+            return None, None, "", Match()
         endpoint: str = rule.endpoint
         name, view = REPEATED.sub("", endpoint), self._own.get(endpoint)
         route = self._routes.get(view) if method in (rule.methods or ()) and method not in ("OPTIONS", "HEAD") else None
+        original: Rule = rule.original  # type: ignore[attr-defined]
+        converters = [type(each).to_python for each in original._converters.values()]
         found = Match(
             route,
             arguments,
+            is_direct=original.redirect_to is None and all(map(is_ours, converters)),
             may_change_models=view is not None and view not in self._routes,
             may_block=name in self._blocking,
             is_limited=name not in self._unlimited,
             pattern=PART.sub(r"{\1}", rule.rule),
             access=self.access(endpoint, method, arguments),
         )
-        return endpoint, found
+        return original, rule.methods, endpoint, found
 
     def access(self, endpoint: str, method: str, arguments: Mapping[str, Any]) -> Access:
         """Return what a request for a view needs. Views of a user need `predict` unless they are decorated."""
@@ -150,11 +167,17 @@ class FlaskRouter(Registrations):
 
 
 def _without_user_code(url_map: Map) -> Map:
-    """Return a copy of a map that matches the same paths and calls no user code: no converters, no redirects."""
+    """Return a copy of a map that matches the same paths and calls no user code: no converters, no redirects of rules.
+
+    It redirects to the canonical URL of a view (`defaults`, `alias`) as the map does. `original` of each of its rules
+    is that of the map.
+    """
     converters = {name: _inert(converter) for name, converter in url_map.converters.items()}
-    copy = Map(None, url_map.default_subdomain, url_map.strict_slashes, url_map.merge_slashes, False, converters)
+    options = (url_map.default_subdomain, url_map.strict_slashes, url_map.merge_slashes, url_map.redirect_defaults)
+    copy = Map(None, *options, converters)
     for rule in url_map.iter_rules():
-        empty = rule.empty()
+        empty: Any = Rule(rule.rule, **Rule.get_empty_kwargs(rule))
+        empty.original = rule
         empty.websocket, empty.merge_slashes = rule.websocket, rule.merge_slashes
         empty.redirect_to = None
         copy.add(empty)
@@ -163,9 +186,11 @@ def _without_user_code(url_map: Map) -> Map:
 
 
 def _inert(converter: type[BaseConverter]) -> type[BaseConverter]:
-    """Return the converter, or one for the same paths that does not convert the text."""
-    return converter if is_ours(converter.to_python) else type("Inert", (converter,), {"to_python": _unconverted})
+    """Return the converter, or one for the same paths that does not convert."""
+    if is_ours(converter.to_python) and is_ours(converter.to_url):
+        return converter
+    return type("Inert", (converter,), {"to_python": _unconverted, "to_url": _unconverted})
 
 
-def _unconverted(converter: BaseConverter, value: str) -> str:
-    return value
+def _unconverted(converter: BaseConverter, value: Any) -> str:
+    return str(value)

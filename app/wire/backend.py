@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
 from app.core.catalogue import Catalogue
@@ -86,7 +87,7 @@ class Backend:
 
     @property
     def limits(self) -> BodyLimits:
-        """How much of a request is read."""
+        """The limits of the body of a request."""
         return BodyLimits.of(self.settings)
 
     def add_predictions(
@@ -116,8 +117,11 @@ class Backend:
             if context.route is not endpoint or context.arguments != arguments:
                 context.route, context.arguments = endpoint, arguments
                 endpoint.plan(context)
+            limit_bytes = request.max_content_length
+            if limit_bytes is not None and (request.content_length or 0) > limit_bytes:
+                raise RequestEntityTooLarge  # as Flask does, for a user's error handler
             response = endpoint.answer(context)
-            return current_app.make_response((response.body, response.status, response.headers))
+            return current_app.response_class(response.body, response.status, response.headers)
 
         view.__name__, view.__doc__ = name, summary
         answers(blp, description, {**ERRORS_OF_PREDICTIONS, **errors}, schema=schema, body=body)(view)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from typing import Any
 
 import marshmallow as ma
 import msgspec
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 from werkzeug.http import HTTP_STATUS_CODES
 
 from app.errors import RetortError
@@ -70,6 +71,8 @@ def of_http(error: HTTPException) -> Problem:
         return internal_error()  # Flask has logged it
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     sent = dict(error.get_headers(request.environ))
+    if "Allow" in sent:  # from a set, in another order in each process
+        sent["Allow"] = ", ".join(sorted(sent["Allow"].split(", ")))
     detail = {
         HTTPStatus.NOT_FOUND: f"there is nothing at {request.path[:200]}; see /docs for what there is",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method[:20]} is not allowed here; allowed: {sent.get('Allow', '')}",
@@ -77,6 +80,19 @@ def of_http(error: HTTPException) -> Problem:
     name = HTTP_STATUS_CODES.get(status, "error").lower().replace(" ", "-")
     headers = {name: value for name, value in sent.items() if name in ("Allow", "Location", "Retry-After")}
     return Problem(status, name, detail, headers=headers)
+
+
+def as_http(problem: Problem, error: Exception) -> HTTPException:
+    """Return an error of Retort as Flask's error of the same status, for the error handlers of a user.
+
+    The error itself is its `__cause__`.
+    """
+    kind = default_exceptions.get(problem.status, HTTPException)
+    raised = kind(description=problem.detail)
+    raised.code, raised.__cause__ = problem.status, error
+    if isinstance(raised, InternalServerError):
+        raised.original_exception = error
+    return raised
 
 
 def register(app: Flask, errors: ErrorRenderer) -> None:
@@ -91,6 +107,15 @@ def register(app: Flask, errors: ErrorRenderer) -> None:
             return Response(status=error.code, headers=error.get_headers(request.environ))
         return answer(of_http(error))
 
+    def answer_own(error: RetortError | RequestRefused) -> Any:
+        problem = problem_of(error)
+        raised = as_http(problem, error)
+        handler = app._find_error_handler(raised, request.blueprints)
+        if handler is None or handler is answer_http:
+            return answer(problem)
+        context_of(request.environ).outcome = problem.name
+        return app.ensure_sync(handler)(raised)
+
     for kind in (RetortError, RequestRefused):
-        app.register_error_handler(kind, lambda error: answer(problem_of(error)))
+        app.register_error_handler(kind, answer_own)
     app.register_error_handler(HTTPException, answer_http)

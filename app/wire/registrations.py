@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import operator
-import os
+import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType
 from typing import Any
 
-import flask
-import flask.ctx
-import svcs
-import werkzeug
-from flask import Flask, signals
-from flask.config import ConfigAttribute
-from werkzeug.routing import Map, RuleFactory
+from blinker import NamedSignal
+from flask import Flask
+from werkzeug.routing import Map, Rule, RuleFactory
 from werkzeug.utils import cached_property
 
-import app
+from app.wire.reached import (
+    CONTEXTS,
+    IMPLICIT,
+    Reached,
+    classes_of_app,
+    classes_of_map,
+    classes_of_objects,
+    is_library,
+    is_ours,
+    is_plain,
+    name_of,
+    reached_by,
+)
 
 HOOKS = (
     "before_request_funcs",
@@ -31,23 +38,12 @@ HOOKS = (
     "url_value_preprocessors",
     "error_handler_spec",
 )
-SIGNALS = (
-    signals.appcontext_pushed,
-    signals.request_started,
-    signals.got_request_exception,
-    signals.request_finished,
-    signals.request_tearing_down,
-    signals.appcontext_tearing_down,
-    signals.appcontext_popped,
-)
-CONFIG = ("SERVER_NAME", "TRUSTED_HOSTS", "SECRET_KEY", "SECRET_KEY_FALLBACKS")
-"""Settings that make Flask read a request before its view: the host, the session. None unless they are set."""
-CONTEXTS = [each for each in vars(flask.ctx).values() if isinstance(each, type) and hasattr(each, "push")]
-CONTEXT_METHODS = ("push", "pop", "match_request")
-"""Methods that Flask calls on the classes of which it makes an object for each request."""
-SETUP = frozenset({"__init__", "add_url_rule", "get", "endpoint", "run", "route"})
-"""Names of methods that no request calls, and that other objects have as well."""
-OUR_FOLDERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (app, flask, svcs, werkzeug))
+CONFIG = ("SERVER_NAME", "TRUSTED_HOSTS", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "MAX_CONTENT_LENGTH")
+"""Settings by which Flask looks at a request: its host, its session, its length. None unless they are set."""
+OBJECTS_CHECKED_S = 1.0
+"""Interval in which the map of URLs, the names in modules, and the classes of requests, responses, sessions and URLs
+are checked. Libraries that patch these do so when they are imported or set up, and a check before each request would
+cost several microseconds."""
 
 
 class CountedMap(Map):
@@ -62,49 +58,83 @@ class CountedMap(Map):
 
 
 class CountedFlask(Flask):
-    """Flask with a count of replaced and removed attributes: `changes`."""
+    """Flask with a map of URLs that counts its rules."""
 
     url_map_class = CountedMap
     url_map: CountedMap
-    changes = 0
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute: a wrapped `wsgi_app`, a session interface, a user's own method."""
-        is_new = self.__dict__.get(name, self) is not value
-        super().__setattr__(name, value)
-        if is_new:
-            self.__dict__["changes"] = self.changes + 1
 
-    def __delattr__(self, name: str) -> None:
-        """Remove an attribute."""
-        super().__delattr__(name)
-        self.__dict__["changes"] = self.changes + 1
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Attributes of classes and objects that a request reaches: the members of their owner, their names, their values.
+
+    A new member may hide one of a base: `sizes` counts those of the classes, `of_object` names those of the object.
+    """
+
+    reached: Sequence[tuple[Mapping[str, Any], str, Any]]
+    members: Sequence[Mapping[str, Any]]
+    sizes: list[int]
+    owner: object
+    kind: type
+    of_object: list[str]
+
+    def is_current(self) -> bool:
+        """Return whether nothing has changed since. Values are compared by identity: a proxy equals its function."""
+        try:
+            for members, name, value in self.reached:
+                if members[name] is not value:
+                    return False
+        except KeyError:  # an attribute was removed, and another added
+            return False
+        is_kind = type(self.owner) is self.kind  # an object may be given another class
+        return is_kind and [*vars(self.owner)] == self.of_object and [*map(len, self.members)] == self.sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of a map of URLs, which may be changed in place. `added` counts them."""
+
+    url_map: CountedMap
+    added: int
+    states: list[Any]
+
+    def is_current(self) -> bool:
+        """Return whether no rule has changed since."""
+        return _states(self.url_map) == self.states
+
+
+def _state_of(rule: Rule) -> tuple[Any, ...]:
+    """Return the attributes by which a rule answers a request."""
+    methods = rule.methods if rule.methods is None else frozenset(rule.methods)
+    of_rule = rule.endpoint, rule.redirect_to, rule.websocket, rule.strict_slashes, rule.defaults, rule.alias
+    return type(rule), methods, of_rule, [*rule._converters.values()]
+
+
+def _states(url_map: Map) -> list[Any]:
+    of_map = url_map.strict_slashes, url_map.merge_slashes, url_map.redirect_defaults, url_map.default_subdomain
+    return [of_map, *map(_state_of, url_map.iter_rules())]
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
     """The code around a view at the last check, and whether all of it belongs to Retort or Flask.
 
-    `attributes` holds those that a request reaches: the members of their class, their names, their values. `sizes`
-    counts the members of all classes, because a new member may hide one of a base.
+    `of_app` holds the attributes that a request reaches of the application and of its contexts, `of_objects` those of
+    the requests, responses and sessions that Flask makes, of the libraries below it, and of the map of URLs. `signals`
+    are those that Flask sends, `codes` those of the functions that a request reaches, which tracers may replace.
     """
 
-    changes: int
     hooks: tuple[Any, ...]
-    attributes: Sequence[tuple[Mapping[str, Any], str, Any]]
-    members: Sequence[Mapping[str, Any]]
-    sizes: list[int]
+    of_app: Attributes
+    of_objects: Sequence[Attributes]
+    rules: Rules
+    signals: Sequence[NamedSignal]
+    codes: list[CodeType]
     is_plain: bool
 
     def is_current(self, app: CountedFlask) -> bool:
-        """Return whether nothing has changed since. Values are compared by identity: a proxy equals its function."""
-        try:
-            for members, name, value in self.attributes:
-                if members[name] is not value:
-                    return False
-        except KeyError:  # an attribute was removed, and another added
-            return False
-        return app.changes == self.changes and _hooks(app) == self.hooks and [*map(len, self.members)] == self.sizes
+        """Return whether nothing has changed since, except for `of_objects`."""
+        return _hooks(app) == self.hooks and self.of_app.is_current()
 
 
 class Registrations:
@@ -119,17 +149,46 @@ class Registrations:
         self._map = app.url_map
         self._scopes = {None, *blueprints}
         self._own_hooks = [each for _, each in self._registered(_copied(_hooks(app))) if is_ours(each)]
-        self._survey = self._take_survey()
+        reached, own = reached_by(app), [*app.view_functions.values(), *self._own_hooks]
+        self._codes = reached.functions | {each: each.__code__ for each in own if type(each) is FunctionType}
+        self._checked: tuple[object, float] = object(), 0.0
+        """The demand that the last check of `of_objects` has met, and its monotonic time."""
+        self.survey_again()
+        self.check_at_once()
 
     def is_direct(self) -> bool:
         """Return whether all code is Retort's or Flask's own, so that a route may be answered without Flask."""
-        if not self._survey.is_current(self._app):
-            self._survey = self._take_survey()
+        if not (self._survey.is_current(self._app) and self._are_objects_current()):
+            self.survey_again()
         return self._survey.is_plain and next(self._settings_around(), None) is None
+
+    def survey_again(self) -> None:
+        """Take a new survey of the code around a view."""
+        self._survey = self._take_survey()
+
+    def check_at_once(self) -> None:
+        """Let the next check look at everything, because user code may have run."""
+        self._demand = object()
+
+    def _are_objects_current(self) -> bool:
+        """Return whether `of_objects` are unchanged. Checked now and then.
+
+        While one thread checks, the others check too: none may rely on a check that has not ended.
+        """
+        demand, (met, checked_s), now_s = self._demand, self._checked, time.monotonic()
+        if met is demand and now_s - checked_s < OBJECTS_CHECKED_S:
+            return True
+        survey = self._survey
+        if [each.__code__ for each in self._codes] != survey.codes:
+            return False
+        if not (survey.rules.is_current() and all(each.is_current() for each in survey.of_objects)):
+            return False
+        self._checked = demand, now_s
+        return True
 
     def explain(self) -> str:
         """Return the names of the code registered around the views; empty if there is none."""
-        found = [*self._user_code(_copied(_hooks(self._app)), self._reached_attributes()), *self._settings_around()]
+        found = [*self._user_code(_copied(_hooks(self._app)), reached_by(self._app)), *self._settings_around()]
         return ", ".join(dict.fromkeys(found))
 
     def _settings_around(self) -> Iterator[str]:
@@ -138,39 +197,34 @@ class Registrations:
         for name in CONFIG:
             if app.config.get(name) is not None:
                 yield f"the configuration value {name}"
-        for signal in SIGNALS:
+        if app.request_class.trusted_hosts is not None:
+            yield "request_class.trusted_hosts"
+        for signal in self._survey.signals:
+            if "send" in vars(signal):
+                yield f"a replaced method of the signal {signal.name}"
             if signal.receivers:
                 for _ in signal.receivers_for(app):
                     yield f"a receiver of the signal {signal.name}"
         if app.url_map.host_matching:
             yield "url_map.host_matching"
+        if app.subdomain_matching:
+            yield "subdomain_matching"
 
     def _take_survey(self) -> Survey:
         """Return a new survey of the code around a view. The next one notices changes made meanwhile."""
-        changes, members = self._app.changes, [vars(each) for each in self._classes()]
-        sizes = [*map(len, members)]
-        hooks, reached = _copied(_hooks(self._app)), self._reached_attributes()
-        attributes = [(vars(each), name, value) for each, name, value in reached]
-        is_plain = not any(True for _ in self._user_code(hooks, reached))
-        return Survey(changes, hooks, attributes, members, sizes, is_plain)
-
-    def _classes(self) -> list[type]:
-        return [*type(self._app).__mro__[:-1], *CONTEXTS]
-
-    def _reached_attributes(self) -> list[tuple[type, str, Any]]:
-        """Return the attributes of Flask's classes that a request reaches, found by their code."""
-        classes = self._classes()
-        names = {"__call__"}
-        pending = [vars(each).get(name) for each in classes for name in ("__call__", *CONTEXT_METHODS)]
-        pending += [vars(each)["__init__"] for each in CONTEXTS]
-        while pending:
-            function = _function(pending.pop())
-            if type(function) is FunctionType:
-                found = {*_names(function.__code__)} - names - SETUP
-                names |= found
-                pending += [vars(each).get(name) for each in classes for name in found]
-        members = [(each, name, value) for each in classes for name, value in dict(vars(each)).items()]
-        return [(each, name, value) for each, name, value in members if name in names and not _is_plain(value)]
+        app, reached = self._app, reached_by(self._app)
+        hooks, names = _copied(_hooks(app)), reached.names
+        of_app = _attributes(app, classes_of_app(app), names - {*HOOKS})
+        made_for_each = [*CONTEXTS, *classes_of_objects(app), *reached.classes]
+        in_modules = [each for each in reached.values() if not is_plain(each[2])]
+        of_sessions = _attributes(app.session_interface, made_for_each, names | IMPLICIT, in_modules)
+        containers = [(vars(app), name, getattr(app, name)) for name in HOOKS]
+        of_map = _attributes(app.url_map, classes_of_map(app), names, containers)
+        rules = Rules(self._map, self._map.rules_added, _states(self._map))
+        signals = [*dict.fromkeys(value for _, _, value in in_modules if issubclass(type(value), NamedSignal))]
+        codes = [each.__code__ for each in self._codes]
+        found = next(self._user_code(hooks, reached), None)
+        return Survey(hooks, of_app, (of_sessions, of_map), rules, signals, codes, is_plain=found is None)
 
     def _registered(self, hooks: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
         """Yield the functions registered for the views that have routes, each with the name of its kind."""
@@ -179,26 +233,60 @@ class Registrations:
             for scope in self._scopes.intersection(by_scope):
                 yield from ((kind, each) for each in _leaves(by_scope[scope]))
 
-    def _user_code(self, hooks: tuple[Any, ...], reached: list[tuple[type, str, Any]]) -> Iterator[str]:
+    def _user_code(self, hooks: tuple[Any, ...], reached: Reached) -> Iterator[str]:
         """Yield the names of the code that is neither Flask's nor Retort's."""
         app = self._app
         for kind, function in self._registered(hooks):
             if not any(function is own for own in self._own_hooks):
-                yield f"{kind}: {_name_of(function)}"
-        for each, name, value in reached:
-            if not is_ours(value):
-                yield f"{each.__name__}.{name}: {_name_of(value)}"
-        for name in {name for _, name, _ in reached}.intersection(app.__dict__):
-            value = app.__dict__[name]
-            if (callable(value) and not isinstance(value, type)) or not is_ours(value):
-                yield f"{name}: {_name_of(value)}"
-        if app.subdomain_matching:
-            yield "subdomain_matching"
+                yield f"{kind}: {name_of(function)}"
+        yield from self._user_code_of_classes(reached)
+        for members, name, value in reached.values():
+            if not is_library(value):
+                yield f"{members['__name__']}.{name}: {name_of(value)}"
+        for prefix, owner in (("", app), ("session_interface.", app.session_interface), ("url_map.", app.url_map)):
+            for name in reached.names.intersection(vars(owner)) - {"json"}:  # which no prediction needs
+                value, replaced = vars(owner)[name], inspect.getattr_static(type(owner), name, None)
+                is_override = replaced is not None and callable(value) and not isinstance(value, type)
+                is_kept = is_plain(value) or type(replaced) is cached_property
+                if not is_kept and (is_override or not is_ours(value)):
+                    yield f"{prefix}{name}: {name_of(value)}"
+        for each in dict.fromkeys(map(type, self._map.iter_rules())):
+            if not is_ours(each):  # it may match other paths than its text says
+                yield f"rules of the class {name_of(each)}"
+        for function, code in self._codes.items():
+            if function.__code__ is not code:
+                yield f"the code of {function.__module__}.{function.__qualname__}"
         if app.url_map is not self._map:
             yield "url_map, which was replaced"
 
+    def _user_code_of_classes(self, reached: Reached) -> Iterator[str]:
+        app = self._app
+        of_app, of_objects = [*classes_of_app(app), *classes_of_map(app)], [*CONTEXTS, *classes_of_objects(app)]
+        for classes, names in ((of_app, reached.names), ([*of_objects, *reached.classes], reached.names | IMPLICIT)):
+            for each in classes:
+                for name in names & vars(each).keys():
+                    value = vars(each)[name]
+                    if not (is_plain(value) or is_library(value)):
+                        yield f"{each.__name__}.{name}: {name_of(value)}"
+        if type(inspect.getattr_static(app.request_class, "max_content_length")) is not property:
+            yield "request_class.max_content_length"
+
 
 _hooks = operator.attrgetter(*HOOKS)
+
+
+def _attributes(
+    owner: object,
+    classes: Sequence[type],
+    names: set[str],
+    more: Sequence[tuple[Mapping[str, Any], str, Any]] = (),
+) -> Attributes:
+    """Return the attributes of an object and of classes with these names, as they are now."""
+    of_object, members = [*vars(owner)], [vars(each) for each in dict.fromkeys(classes)]
+    sizes = [*map(len, members)]
+    found = [(each, name, each[name]) for each in (vars(owner), *members) for name in sorted(names & each.keys())]
+    reached = [each for each in found if type(each[2]) is dict or not is_plain(each[2])]
+    return Attributes([*reached, *more], members, sizes, owner, type(owner), of_object)
 
 
 def _copied(hooks: Any) -> Any:
@@ -211,55 +299,9 @@ def _copied(hooks: Any) -> Any:
 
 
 def _leaves(hooks: Any) -> Iterator[Any]:
-    if isinstance(hooks, dict | list):
-        for each in hooks.values() if isinstance(hooks, dict) else hooks:
+    """Yield the functions in dictionaries and lists. An object of another class may do anything, and is one too."""
+    if type(hooks) in (dict, defaultdict, list):
+        for each in hooks if type(hooks) is list else hooks.values():
             yield from _leaves(each)
     else:
         yield hooks
-
-
-def _function(attribute: Any) -> Any:
-    """Return the function of a class attribute."""
-    if type(attribute) is property:
-        return attribute.fget
-    return attribute.__func__ if type(attribute) in (staticmethod, classmethod) else attribute
-
-
-def _is_plain(value: Any) -> bool:
-    """Return whether a value runs no code: text, a number, a setting, a cached property (a logger)."""
-    return value is None or type(value) in (bool, int, str, dict, ConfigAttribute, cached_property)
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """Yield the attribute names that a function uses."""
-    yield from code.co_names
-    for each in code.co_consts:
-        if isinstance(each, CodeType):
-            yield from _names(each)
-
-
-def is_ours(attribute: Any) -> bool:
-    """Return whether a function, a class, or an object's class is defined in the files of Retort, Flask or Werkzeug.
-
-    This checks the code of a function: a decorator copies the name and the module of the wrapped function, not its
-    code. It calls `type`, because a proxy returns the class of its target as `__class__`.
-    """
-    function = _function(attribute)
-    if type(function) is FunctionType:
-        return function.__code__.co_filename.startswith(OUR_FOLDERS)
-    written_as = function if isinstance(function, type) else type(function)
-    if written_as.__module__ in ("builtins", "collections"):
-        return not callable(function)
-    try:
-        return inspect.getfile(written_as).startswith(OUR_FOLDERS)
-    except (TypeError, OSError):  # a C extension, or no file
-        return False
-
-
-def _name_of(function: Any) -> str:
-    """Return the name of a function or a class, or of any other object's class, without calling the object."""
-    if type(function) is functools.partial:
-        return _name_of(function.func)
-    has_name = isinstance(function, type) or type(function) in (FunctionType, MethodType, BuiltinFunctionType)
-    named = function if has_name else type(function)
-    return f"{named.__module__}.{named.__qualname__}"

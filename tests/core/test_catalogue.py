@@ -137,6 +137,7 @@ def test_missing_models_and_versions_are_not_found(repository: Repository) -> No
 def test_a_manifest_is_described_for_clients() -> None:
     described = describe(MANIFEST)
     assert described["inputs"] == described["signature"]["inputs"]
+    assert described["runtime"] == MANIFEST.runtime
     assert described["inputs"] == [
         {"name": "length", "kind": "number", "nullable": False, "minimum": 0.5, "maximum": 9.5, "example": 1.5},
         {"name": "colour", "kind": "category", "nullable": True, "categories": ("red", "grün"), "unseen": "reject"},

@@ -10,7 +10,7 @@ import pytest
 from app.core.prediction_stream import PredictionStream
 from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed
 from app.signature.batch import Batch
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from tests.core.test_service import FakeModel, FakeRegistry
 
 

@@ -13,7 +13,7 @@ from app.core.run import run, run_each
 from app.errors import DeadlineExceeded, RetortError
 from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.telemetry import RequestScope, current_request
 from tests.core.test_service import SIGNATURE, FakeModel
 from tests.storage.versions import MANIFEST

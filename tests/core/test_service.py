@@ -17,7 +17,7 @@ from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, M
 from app.runtime.entry import Lease
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.telemetry import Timings
 from tests.storage.versions import MANIFEST
 
@@ -82,6 +82,8 @@ class CountedLease(Lease):
 
 class FakeCall:
     """A call that is its own adapter: the request is a `PredictRequest`, and the answer is JSON."""
+
+    body_bytes = 0
 
     def __init__(self, asked: PredictRequest | Exception) -> None:
         self.asked = asked

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 
 from app import create_app
-from tests.end_to_end.registrations import INTERCEPTORS, OBSERVING, REFUSING, SEEN, WRAPPED, Marking, Refusing
+from tests.end_to_end.registrations import FAILING, INTERCEPTORS, OBSERVING, REFUSING, SEEN, WRAPPED, Marking, Refusing
 
 KIND = os.environ["KIND"]
 
 service = create_app(interceptors=[Marking(), *([Refusing(INTERCEPTORS[KIND])] if KIND in INTERCEPTORS else [])])
 service.add_url_rule("/seen", "seen", lambda: dict(SEEN))
-register = {**REFUSING, **OBSERVING}.get(KIND)
-if register is not None:
-    register(service)
-app = WRAPPED[KIND](service) if KIND in WRAPPED else service
+register = {**REFUSING, **OBSERVING, **WRAPPED, **FAILING}.get(KIND, lambda service: None)
+app = register(service) or service

@@ -12,8 +12,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
+from wsgiref.validate import validator
 
+import flask.app
+import flask.ctx
 from flask import Flask, abort, current_app, request, signals
+from werkzeug.exceptions import Unauthorized
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -57,6 +61,11 @@ def check_response() -> Any:
     return None if request.headers.get("X-Pass") == "yes" else current_app.make_response(("", 401))
 
 
+def read_body() -> None:
+    count_view()
+    request.get_data(cache=False)
+
+
 def returning(response: Any) -> Any:
     count_view()
     return response
@@ -75,6 +84,28 @@ class Auth:
             start_response("401 UNAUTHORIZED", [("Content-Length", "0")])
             return [b""]
         return self.wsgi(environ, start_response)  # type: ignore[no-any-return]
+
+
+class Failing:
+    """A WSGI middleware that fails before or while the response is made, as the request asks for."""
+
+    def __init__(self, wsgi: Any) -> None:
+        self.wsgi = wsgi
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        how = environ.get("HTTP_X_FAIL", "")
+        if how == "called":
+            raise ValueError("a secret")
+        if how == "by the network":
+            raise ConnectionResetError("a secret")
+        return self.parts(how, environ, start_response)
+
+    def parts(self, how: str, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        parts = self.wsgi(environ, start_response)
+        if how == "iterated":
+            raise ValueError("a secret")
+        yield b""
+        yield from [each.decode() for each in parts] if how == "text" else parts  # type: ignore[misc]
 
 
 class Marking(Interceptor):
@@ -229,6 +260,33 @@ def own_subclass(app: Flask) -> None:
     app.__class__ = Own
 
 
+class CheckedContext(flask.ctx.RequestContext):
+    """The context of a request, with a check before its view is found."""
+
+    def match_request(self) -> None:
+        super().match_request()
+        see(self.request.headers["X-Request-ID"])
+        if self.request.headers.get("X-Pass") != "yes":
+            self.request.routing_exception = Unauthorized()
+
+
+def own_context(app: Flask) -> None:
+    flask.app.RequestContext = CheckedContext  # type: ignore[misc]
+
+
+def later(register: Callable[[Flask], None]) -> Callable[[Flask], None]:
+    """Register by a request for `/register`, while the server runs."""
+
+    def add(app: Flask) -> None:
+        def view() -> str:
+            register(app)
+            return "registered"
+
+        app.add_url_rule("/register", "register", view)
+
+    return add
+
+
 def middleware(wrap: Callable[[Any], Any]) -> Callable[[Flask], None]:
     return lambda app: setattr(app, "wsgi_app", wrap(app.wsgi_app))
 
@@ -261,15 +319,29 @@ REFUSING: dict[str, Callable[[Flask], None]] = {
     "ProxyFix and an allow-list": middleware(lambda wsgi: ProxyFix(Auth(wsgi, from_inside))),
     "DispatcherMiddleware": middleware(lambda wsgi: DispatcherMiddleware(Auth(wsgi), {"/other": wsgi})),
 }
+LATER: dict[str, Callable[[Flask], None]] = {
+    f"{name} while it runs": later(register)
+    for name, register in {
+        "wsgi_app": middleware(Auth),
+        "a hook": lambda app: app.before_request_funcs.setdefault(None, []).append(check_view),
+        "preprocess_request of the class": on_class("preprocess_request"),
+        "a context": own_context,
+        "decorated views": lambda app: decorate_views(app, around),
+    }.items()
+}
+REFUSING |= {"a context in flask.app": own_context, **LATER}
 OBSERVING: dict[str, Callable[[Flask], None]] = {
     "after_request": lambda app: app.after_request(returning) and None,
     "after_request of blueprints": for_blueprints("after_request_funcs", returning),
     "teardown_request": lambda app: app.teardown_request(count_view) and None,
     "teardown_request of blueprints": for_blueprints("teardown_request_funcs", count_view),
     "teardown_appcontext": lambda app: app.teardown_appcontext(lambda _: see(request_id())) and None,
+    "make_response": on_instance("make_response", count_view),
     "request_finished": on_signal(signals.request_finished, count_view),
     "request_tearing_down": on_signal(signals.request_tearing_down, count_view),
     "a counting middleware": middleware(counting),
+    "a hook that reads the body": lambda app: app.before_request(read_body) and None,
+    "wsgiref's validator": middleware(lambda wsgi: counting(validator(wsgi))),
     "OpenTelemetry's middleware": opentelemetry_wsgi,
     "OpenTelemetry for Flask": opentelemetry_flask,
     "prometheus_flask_exporter": prometheus_exporter,
@@ -279,4 +351,7 @@ WRAPPED: dict[str, Callable[[Any], Any]] = {
     "app = Auth(app)": Auth,
     "app = DispatcherMiddleware(Auth(app))": lambda app: DispatcherMiddleware(Auth(app), {"/other": app}),
 }
+FAILING: dict[str, Callable[[Flask], Any]] = {"wsgi_app that fails": middleware(Failing), "app = Failing(app)": Failing}
+FAILURES = ("called", "by the network", "iterated", "text")
+"""The ways of `Failing`."""
 INTERCEPTORS = {"an interceptor": False, "an interceptor that may block": True}

@@ -63,6 +63,8 @@ class FakeRouter:
     def is_direct(self) -> bool:
         return self.direct
 
+    def check_at_once(self) -> None: ...
+
     def explain(self) -> str:
         return "" if self.direct else "a hook"
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.gateway import RequestContext, Response
 from app.gateway import access_log as module
 from app.gateway.access_log import MOST_WORD_CHARS, AccessLog, AccessRecord
-from app.gateway.browsers import MOST_WARNINGS, BlockedOrigins, Cors
+from app.gateway.browsers import MOST_WARNINGS, Cors
 from app.gateway.errors import RequestRefused
 from app.gateway.interceptors import Interceptor
 from app.gateway.principal import Principal
@@ -223,7 +223,7 @@ def test_only_the_status_of_a_line_has_a_colour(caplog: pytest.LogCaptureFixture
     ],
 )
 def test_a_blocked_origin_is_told(caplog: pytest.LogCaptureFixture, sent: dict[str, str], blocked: str | None) -> None:
-    ask(AccessLog(), Cors([PAGE], False, 600), BlockedOrigins([PAGE]), **sent)
+    ask(AccessLog(), Cors([PAGE], False, 600), **sent)
     assert documents(caplog)[0].get("blocked_origin") == blocked
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == (blocked is not None)
@@ -231,7 +231,7 @@ def test_a_blocked_origin_is_told(caplog: pytest.LogCaptureFixture, sent: dict[s
 
 
 def test_a_blocked_origin_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    blocked = BlockedOrigins([])
+    blocked = Cors([], False, 600)
     served = gateway(AccessLog(), blocked).serve(hello)
     served.refuse({"HTTP_ORIGIN": PAGE}, None, Refusal(413, "body-too-large", "too long"))
     for number in [0, 1, 0, *range(2 * MOST_WARNINGS)]:
@@ -242,7 +242,7 @@ def test_a_blocked_origin_is_warned_of_once(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_where_every_origin_is_allowed_none_is_blocked(caplog: pytest.LogCaptureFixture) -> None:
-    ask(AccessLog(), BlockedOrigins(["*"]), HTTP_ORIGIN=PAGE)
+    ask(AccessLog(), Cors(["*"], False, 600), HTTP_ORIGIN=PAGE)
     assert "blocked_origin" not in documents(caplog)[0]
 
 
@@ -251,11 +251,13 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 
 @given(ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT)
+@example("/", "GET", "\x7f", "0")
 @pytest.mark.fault("X10")
 def test_any_request_gives_one_line_of_json(path: str, method: str, client: str, length: str) -> None:
     context = RequestContext(environ(path, method, REMOTE_ADDR=client, CONTENT_LENGTH=length))
     event = module.event_of(context)
-    line = JsonLines().line(event, 0.0)
+    line, end = JsonLines().lines([event], 0.0).split("\n")
+    assert end == ""
     assert line.isascii()
     assert line.isprintable()
     assert len(json.loads(line)["method"]) <= MOST_WORD_CHARS

@@ -60,6 +60,22 @@ def test_credentials_are_never_allowed_to_everyone(origins: list[str], allowed: 
     assert ("Access-Control-Allow-Credentials" in client.headers) is allowed
 
 
+def test_a_view_with_fields_of_its_own_keeps_them() -> None:
+    def own(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("access-control-allow-origin", "https://partner.example")])
+        return [b""]
+
+    sent: list[tuple[str, str]] = []
+    served = gateway(cors(PAGE, credentials=True)).serve(own)
+    served(environ("/other", "GET", HTTP_ORIGIN=PAGE), lambda _, headers: sent.extend(headers))
+    assert sent == [("access-control-allow-origin", "https://partner.example"), ("Vary", "Origin")]
+
+
+@pytest.mark.parametrize("name", ["Location", "Content-Disposition", "Content-Range", "Retry-After", "RateLimit"])
+def test_scripts_of_an_allowed_page_may_read_what_tells_them_how_to_go_on(name: str) -> None:
+    assert name in ask(cors(PAGE), HTTP_ORIGIN=PAGE).headers["Access-Control-Expose-Headers"].split(", ")
+
+
 def test_a_page_may_read_refusals_of_the_server() -> None:
     refused = gateway(cors(PAGE)).refuse({"HTTP_ORIGIN": PAGE}, None, Refusal(413, "body-too-large", "too long"))
     assert ("Access-Control-Allow-Origin", PAGE) in refused.headers
@@ -138,6 +154,9 @@ def test_predictions_views_of_users_and_reading_are_open_to_every_page(path: str
         ("127.0.0.1:8000", "200"),
         ("[::1]:8000", "200"),
         ("dev.example:8000", "200"),
+        ("app.localhost:8000", "200"),
+        ("localhost.:8000", "200"),
+        ("evillocalhost", "403"),
         ("", "200"),
         ("evil.example", "403"),
         ("127.0.0.1.evil.example", "403"),

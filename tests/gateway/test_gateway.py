@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from app.gateway import Interceptor, RequestContext, RequestRefused, Response
-from app.gateway.context import context_in
+from app.gateway.context import Access, context_in
 from app.server.contract import Refusal
 from app.telemetry import NO_REQUEST, request_id
 from tests.gateway.fakes import Client, FakeRoute, FakeRouter, Recorder, environ, gateway
@@ -218,7 +220,8 @@ def test_an_interceptor_that_may_block_keeps_requests_off_the_loop() -> None:
     assert context.batch_key is not None
 
 
-def test_a_hook_that_appears_sends_requests_through_wsgi_and_back() -> None:
+def test_a_hook_that_appears_sends_requests_through_wsgi_and_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "app.gateway.gateway")
     router, recorder = FakeRouter(), Recorder()
     served = gateway(recorder, router=router).serve(hello)
     context = served.admit(environ())
@@ -231,6 +234,48 @@ def test_a_hook_that_appears_sends_requests_through_wsgi_and_back() -> None:
     router.direct = True
     served.observe()
     assert not served.admit(environ()).through_wsgi
+    through_flask, without_flask = caplog.messages
+    assert through_flask.endswith("because of: a hook")
+    assert "without Flask" in without_flask
+
+
+class AwaitedRoute(FakeRoute):
+    """Answers on the event loop."""
+
+    def plan(self, context: RequestContext) -> None:
+        context.awaited = self
+
+    async def respond_async(self, context: RequestContext) -> Response:
+        return Response(200, [], b"ok")
+
+
+def test_a_hook_that_appears_sends_awaited_requests_through_wsgi_from_the_next_turn_on() -> None:
+    router, recorder = FakeRouter(AwaitedRoute()), Recorder()
+    served = gateway(recorder, router=router)
+    contexts = [served.admit(environ()) for _ in range(2)]
+
+    async def one_before_and_one_after() -> None:
+        first = await served.respond_async(contexts[0])
+        assert first is not None
+        assert (first.status, recorder.after_calls) == (200, [200])
+        router.direct = False
+        await asyncio.sleep(0)
+        assert await served.respond_async(contexts[1]) is None
+
+    asyncio.run(one_before_and_one_after())
+    assert [context.through_wsgi for context in contexts] == [False, True]
+    assert context_in(contexts[1].environ) is contexts[1]
+    assert len(recorder.before_calls) == 1
+
+
+def test_an_awaited_request_that_leads_elsewhere_meanwhile_goes_through_wsgi() -> None:
+    router, recorder = FakeRouter(AwaitedRoute()), Recorder()
+    served = gateway(recorder, router=router)
+    context = served.admit(environ())
+    router.route = AwaitedRoute()
+    assert asyncio.run(served.respond_async(context)) is None
+    assert context.through_wsgi
+    assert recorder.before_calls == []
 
 
 def test_a_wrapper_around_the_application_sends_requests_through_wsgi() -> None:
@@ -326,6 +371,25 @@ def test_interceptors_that_look_at_the_view_are_asked_again_below_a_mount() -> N
     assert client.statuses == ["403 Forbidden"]
     assert (len(looking.before_calls), len(recorder.before_calls), recorder.after_calls) == (2, 1, [403])
     assert Client(served, environ("/ml/predict")).body() == b"hello"
+
+
+def test_an_interceptor_may_answer_for_a_view_that_only_flask_finds() -> None:
+    class ScopedRouter(FakeRouter):
+        def access(self, endpoint: str, method: str, arguments: Mapping[str, Any]) -> Access:
+            return Access(endpoint)
+
+    class Closed(Interceptor):
+        looks_at_view = True
+
+        def before(self, context: RequestContext) -> Response | None:
+            return Response(404) if context.needed_scope == "admin" else None
+
+    served = gateway(Closed(), router=ScopedRouter())
+    context = served.admit(environ("/other"))
+    assert served.dispatching(context, "predict", {}) is None
+    answer = served.dispatching(context, "admin", {})
+    assert answer is not None
+    assert answer.status == 404
 
 
 @pytest.mark.parametrize("application", [hello, streaming, lazy, failing])

@@ -58,6 +58,60 @@ def test_an_interceptor_that_fails_after_a_request_is_logged_and_others_are_call
     assert "Failing" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["before", "after", "start", "close", "flush"])
+def test_an_interceptor_with_a_coroutine_function_is_refused_at_the_start(name: str) -> None:
+    async def method(self: Any, *_: Any) -> None: ...
+
+    with pytest.raises(TypeError, match=f"{name} of Own is a coroutine function"):
+        InterceptorChain([type("Own", (Interceptor,), {name: method})()])
+
+
+@pytest.mark.parametrize("given", [Interceptor, object(), "Interceptor"])
+def test_anything_else_than_an_interceptor_is_refused_at_the_start(given: Any) -> None:
+    with pytest.raises(TypeError, match="pass an object of a subclass"):
+        InterceptorChain([given])
+
+
+def test_an_interceptor_that_is_added_twice_is_called_twice() -> None:
+    calls: list[str] = []
+    one = Noting("a", calls)
+    served = gateway(one, one)
+    served.respond([served.admit(environ())])
+    assert calls == ["a before", "a before", "a after 200", "a after 200"]
+
+
+@pytest.mark.parametrize("value", [5, None, "a\r\nX-Other: 1", "a\nb", "\0", "Łódź", b"bytes"])
+def test_a_header_field_that_cannot_be_sent_is_left_out_of_the_answer_to_that_failure(value: Any) -> None:
+    class Adding(Interceptor):
+        may_block = False
+
+        def after(self, context: RequestContext, response: Response) -> None:
+            response.headers += [("X-Bad", value), ("X-Bad name", ""), ("X-Good", "café")]
+
+    served = gateway(Adding())
+    context = served.admit(environ())
+    served.respond([context])
+    for request in (context, None):
+        refused = served.refuse(context.environ, request, Refusal(500, "internal-error", "the server failed"))
+        assert [header for header in refused.headers if header[0].startswith("X-")] == [("X-Good", "café")]
+        assert b"the server failed" in refused.body  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("body", [[b"a", b"b"], iter([b"a", b"b"])])
+def test_an_answer_in_parts_is_whole_where_the_request_runs_on_the_event_loop(body: Any) -> None:
+    class Answering(Interceptor):
+        may_block = False
+
+        def before(self, context: RequestContext) -> Response:
+            return Response(200, [], body)
+
+    served = gateway(Answering())
+    context = served.admit(environ())
+    assert context.runs_inline
+    [response] = served.respond([context]) or []
+    assert response.body == b"ab"
+
+
 def test_an_interceptor_can_set_the_status_of_the_request() -> None:
     class Teapot(Interceptor):
         def after(self, context: RequestContext, response: Response) -> None:

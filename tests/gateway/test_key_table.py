@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -233,6 +234,29 @@ def test_a_thread_reads_the_keys_after_begin(source: FakeSource, monkeypatch: py
         time.sleep(0.005)
     table.close()
     assert table.caller(VALID["bearer"]) is None
+
+
+def test_the_connection_is_closed_after_the_last_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_table, "REFRESH_S", 0.0)
+    begun, ended = threading.Event(), threading.Event()
+    closed_after: list[bool] = []
+
+    class SlowSource(FakeSource):
+        def read(self) -> list[StoredKey]:
+            if threading.current_thread().name == "retort-keys":
+                begun.set()
+                table._stop.wait(10)
+                ended.set()
+            return super().read()
+
+        def close(self) -> None:
+            closed_after.append(ended.is_set())
+
+    table = KeyTable(SlowSource(STORED))
+    table.begin()
+    assert begun.wait(10)
+    table.close()
+    assert closed_after == [True]
 
 
 def test_keys_of_the_environment_need_no_database(source: FakeSource) -> None:

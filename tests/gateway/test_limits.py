@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.gateway.context import Match, RequestContext
+from app.gateway.context import Match, RequestContext, context_in
 from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
 from app.gateway.limits import client_limits, network
@@ -119,6 +119,7 @@ def test_a_client_that_has_used_up_its_rows_is_refused_at_its_next_request() -> 
     stage = Stage(limit_rows="10/minute")
     assert stage.statuses(3, rows=5) == [200, 200, 429]
     assert stage.statuses(2, client=BOB, rows=25) == [200, 429]  # a request is not refused for its own rows
+    assert left(stage.ask("192.0.2.3", rows=25)).startswith('"rows per minute";r=0')
     stage.storage.ahead_s += 60 + 25
     assert stage.statuses(1, client=BOB) == [429]  # the debt counts in the next window as well
     stage.storage.ahead_s += 12
@@ -198,6 +199,20 @@ def test_rows_of_a_stream_are_charged_at_its_end() -> None:
     assert left(stage.ask()).startswith('"rows per minute";r=10')
     assert stream.body() == b"ab"
     assert stage.statuses(1) == [429]
+
+
+def test_rows_of_a_prediction_through_flask_are_charged_once() -> None:
+    stage = Stage(limit_rows="10/minute")
+
+    def predicts(environ: Environ, start_response: Any) -> list[bytes]:
+        context = context_in(environ)
+        assert context is not None
+        context.rows = 4
+        start_response("200 OK", [])
+        return [b"ok"]
+
+    stage.gateway.serve(predicts)
+    assert [left(stage.ask(path="/other")) for _ in range(2)] == [f'"rows per minute";r={rest};t=60' for rest in (6, 2)]
 
 
 def test_a_refusal_of_the_server_itself_counts_nothing() -> None:

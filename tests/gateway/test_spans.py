@@ -6,6 +6,7 @@ import random
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from http import HTTPMethod
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from app.gateway import RequestContext, Response
 from app.gateway.context import Match
 from app.gateway.gateway import Gateway
-from app.gateway.spans import RequestSpans
+from app.gateway.spans import FROM_ENVIRON, RequestSpans
 from app.gateway.tracing import tracing
 from app.server.contract import Environ, Refusal
 from app.settings import Settings
@@ -180,6 +181,7 @@ def test_hostile_methods_and_paths_are_bounded_text(traced: Traced) -> None:
     assert span.name == "HTTP"
     assert span.attributes is not None
     assert span.attributes["http.request.method"] == "_OTHER"
+    assert span.attributes["url.scheme"] == "http"
     assert str(span.attributes["url.path"]).startswith("/\ufffdéxxx")
     assert len(str(span.attributes["url.path"])) < 1100
 
@@ -189,6 +191,22 @@ def test_a_span_has_the_pattern_of_its_route_as_its_name(traced: Traced) -> None
     served.respond([served.admit(environ("/models/a", "GET"))])
     [span] = traced.servers()
     assert span.name == "GET /models/{model}"
+
+
+@pytest.mark.parametrize("method", [*HTTPMethod, "QUERY"])
+def test_every_method_of_http_stands_in_its_span(traced: Traced, method: str) -> None:
+    traced.gateway().refuse(environ(method=str(method)), None, REFUSAL)
+    [span] = traced.servers()
+    assert span.name == method
+    assert span.attributes is not None
+    assert span.attributes["http.request.method"] == method
+
+
+def test_propagators_find_the_names_of_fields() -> None:
+    """As that of Jaeger does, which looks for fields with a common beginning."""
+    sent = environ(HTTP_UBERCTX_USER_ID="7")
+    assert FROM_ENVIRON.keys(sent) == ["host", "uberctx-user-id"]
+    assert [FROM_ENVIRON.get(sent, name) for name in ("uberctx-user-id", "uber-trace-id")] == [["7"], None]
 
 
 def test_ids_do_not_repeat_where_a_model_seeds_the_generator(traced: Traced) -> None:
@@ -221,7 +239,7 @@ def test_without_the_extra_the_log_names_it(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.delitem(sys.modules, "app.gateway.spans")
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     assert tracing(Settings(otel_exporter_otlp_endpoint="http://a")) == []
-    assert "retort-serving[otel]" in caplog.text
+    assert "pip install opentelemetry-sdk" in caplog.text
 
 
 def test_an_exporter_that_cannot_be_made_costs_the_traces_alone(

@@ -12,8 +12,8 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from app.errors import InvalidSettings
 from app.gateway import tokens
@@ -35,7 +35,8 @@ def private(name: str) -> Any:
 
 
 def jwk(key_id: str, public: Any, **members: str) -> dict[str, Any]:
-    algorithm = RSAAlgorithm if isinstance(public, rsa.RSAPublicKey) else ECAlgorithm
+    algorithm: Any = RSAAlgorithm if isinstance(public, rsa.RSAPublicKey) else ECAlgorithm
+    algorithm = OKPAlgorithm if isinstance(public, ed25519.Ed25519PublicKey) else algorithm
     return {**json.loads(algorithm.to_jwk(public)), "kid": key_id, "use": "sig", **members}
 
 
@@ -74,7 +75,7 @@ class Issuer:
             "/realms/main/keys": {"keys": self.keys},
         }
 
-    def token(self, key: str = RSA, key_id: str = "rsa", algorithm: str = "RS256", **claims: Any) -> str:
+    def token(self, key: Any = RSA, key_id: str = "rsa", algorithm: str = "RS256", **claims: Any) -> str:
         now = int(time.time())
         usual = {"iss": self.url, "aud": AUDIENCE, "sub": "ann", "exp": now + 60, "scope": "predict openid"}
         known = {name: value for name, value in {**usual, **claims}.items() if value is not None}
@@ -139,6 +140,48 @@ def test_scopes_are_words_or_a_list(
 
 def test_a_key_of_a_curve_counts_too(issuer: Issuer, checked: IssuerTokens) -> None:
     assert checked.principal(issuer.token(CURVE, "curve", "ES256"))[0].name == "ann"
+
+
+KEY_OF_ALGORITHM: dict[str, Callable[[], Any]] = {
+    **dict.fromkeys(("RS384", "RS512", "PS256", "PS384", "PS512"), lambda: private(RSA)),
+    "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "ES512": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("algorithm", KEY_OF_ALGORITHM)
+def test_every_asymmetric_algorithm_is_allowed(issuer: Issuer, checked: IssuerTokens, algorithm: str) -> None:
+    key = KEY_OF_ALGORITHM[algorithm]()
+    issuer.keys.append(jwk("more", key.public_key(), alg=algorithm))
+    checked.fetch()
+    assert checked.principal(issuer.token(key, "more", algorithm))[0].name == "ann"
+
+
+def test_keys_may_be_fetched_from_this_machine_without_https(issuer: Issuer) -> None:
+    made = IssuerTokens(issuer.url, AUDIENCE, f"{issuer.url}/keys".replace("127.0.0.1", "localhost"))
+    made.begin()
+    try:
+        assert made.principal(issuer.token())[0].name == "ann"
+    finally:
+        made.stop()
+
+
+@pytest.mark.parametrize(
+    ("url", "failure"), [("http://[::1]:1/keys", "URLError"), ("http://192.0.2.1:1/keys", "ValueError")]
+)
+def test_no_other_machine_is_asked_without_https(caplog: pytest.LogCaptureFixture, url: str, failure: str) -> None:
+    IssuerTokens("https://issuer.example", AUDIENCE, url).fetch()
+    assert caplog.messages == [f"the keys of the issuer https://issuer.example cannot be fetched: {failure}"]
+
+
+def test_the_only_key_of_an_issuer_needs_no_id(
+    issuer: Issuer, checked: IssuerTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = {name: value for name, value in issuer.keys[0].items() if name != "kid"}
+    monkeypatch.setattr(issuer, "keys", [only])
+    checked.fetch()
+    assert checked.principal(issuer.token(key_id=""))[0].name == "ann"
 
 
 def unsigned(issuer: Issuer) -> str:
@@ -246,7 +289,7 @@ def test_an_audience_is_needed() -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.gateway.configured_keys.find_spec", lambda name: None)
-    with pytest.raises(InvalidSettings, match=r"install retort-serving\[oidc\]"):
+    with pytest.raises(InvalidSettings, match=r"pip install 'pyjwt\[crypto\]'"):
         key_table(Settings(oidc_issuer="https://login.example.org", oidc_audience="retort"))
 
 

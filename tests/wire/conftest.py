@@ -38,6 +38,14 @@ def manifests() -> dict[str, Any]:
     return {path.parts[-3]: json.loads(path.read_text("utf-8")) for path in sorted(MODELS.glob(f"*/*/{MANIFEST}"))}
 
 
+@pytest.fixture(scope="session")
+def iris_alone(tmp_path_factory: pytest.TempPathFactory) -> Application:
+    """A service whose only model is iris-two. Tests share it: take away what you register."""
+    models = tmp_path_factory.mktemp("iris-alone")
+    shutil.copytree(MODELS / "iris-two", models / "iris-two")
+    return create_app(Settings(models_dir=models))
+
+
 @pytest.fixture
 def iris_two(tmp_path: Path) -> MakeApp:
     """Make a service whose only model is iris-two, with other settings than the defaults."""

@@ -6,21 +6,32 @@ serve instead. `patch` undoes changes to classes.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import flask.app
 import flask.ctx
 import pytest
+import werkzeug.routing.map
+import werkzeug.wrappers.request
+from blinker import NamedSignal
 from flask import Blueprint, Flask, Request, Response, signals
-from flask.sessions import SecureCookieSessionInterface
+from flask.sessions import NullSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask.wrappers import Request as FlaskRequest
+from werkzeug.datastructures import EnvironHeaders
+from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.routing import Rule
+from werkzeug.routing import Map, MapAdapter, Rule
+from werkzeug.routing.matcher import StateMachineMatcher
+from werkzeug.wrappers import Request as WerkzeugRequest
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from app.errors import ModelNotFound, RetortError
+from app.wire import registrations
 from app.wire.application import Application
 
 Install = Callable[[Application, list[Any], pytest.MonkeyPatch], Any]
@@ -218,6 +229,35 @@ def a_signal_of_any_sender(app: Application, seen: list[Any], patch: pytest.Monk
 
 
 @registration
+def a_signal_whose_method_was_replaced(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(signals.request_started, "send", counted(signals.request_started.send, seen))
+
+
+@registration
+def the_map_of_urls_bound_by_user_code(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _check_at_once(patch)
+    patch.setattr(app.url_map, "bind_to_environ", counted(app.url_map.bind_to_environ, seen))
+
+
+@registration
+def maps_of_urls_bound_by_user_code(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _check_at_once(patch)
+    patch.setattr(Map, "bind_to_environ", counted(Map.bind_to_environ, seen))
+
+
+@registration
+def the_search_for_a_rule(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _check_at_once(patch)
+    patch.setattr(MapAdapter, "match", counted(MapAdapter.match, seen))
+
+
+@registration
+def the_search_in_the_rules(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _check_at_once(patch)
+    patch.setattr(StateMachineMatcher, "match", counted(StateMachineMatcher.match, seen))
+
+
+@registration
 def wsgi_app_wrapped(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
     app.wsgi_app = Counting(app.wsgi_app, seen)  # type: ignore[method-assign]
 
@@ -266,6 +306,62 @@ def view_functions_replaced(app: Application, seen: list[Any], patch: pytest.Mon
 
 
 @registration
+def view_functions_of_a_class_of_a_user(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    class Views(dict[str, Any]):
+        def __getitem__(self, endpoint: str) -> Any:
+            return counted(super().__getitem__(endpoint), seen)
+
+    app.view_functions = Views(app.view_functions)
+
+
+@registration
+def the_dictionary_of_the_application_updated(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    vars(app).update(wsgi_app=Counting(app.wsgi_app, seen))
+
+
+@registration
+def a_method_of_the_session_interface_replaced(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _check_at_once(patch)
+    sessions = app.session_interface  # of all applications
+    patch.setattr(sessions, "open_session", counted(sessions.open_session, seen))
+
+
+@registration
+def a_class_whose_method_is_a_partial(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Flask, "preprocess_request", functools.partialmethod(counted(Flask.preprocess_request, seen)))
+
+
+@registration
+def a_class_decorated_by_a_context_manager(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def timed() -> Iterator[None]:
+        seen.append(1)
+        yield
+
+    patch.setattr(Flask, "full_dispatch_request", timed()(Flask.full_dispatch_request))
+
+
+@registration
+def a_class_of_null_sessions(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _check_at_once(patch)
+    own = {"__init__": counted(NullSession.__init__, seen)}
+    patch.setattr(SecureCookieSessionInterface, "null_session_class", type("Own", (NullSession,), own))
+
+
+@registration
+def hooks_in_a_dictionary_of_a_user(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    class Hooks(dict[Any, Any]):
+        def __contains__(self, scope: object) -> bool:
+            return True
+
+        def __getitem__(self, scope: Any) -> Any:
+            return [lambda: seen.append(1)] if scope is None else []
+
+    _check_at_once(patch)
+    app.before_request_funcs = Hooks()
+
+
+@registration
 def session_interface(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
     class Sessions(SecureCookieSessionInterface):
         def open_session(self, app: Flask, request: FlaskRequest) -> Any:
@@ -304,6 +400,11 @@ def the_class_of_the_application_replaced(app: Application, seen: list[Any], pat
     app.__class__ = Own
 
 
+def _check_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Check before each request what is otherwise checked once a second."""
+    patch.setattr(registrations, "OBJECTS_CHECKED_S", 0.0)
+
+
 METHODS = (
     *("__call__", "wsgi_app", "request_context", "app_context", "create_url_adapter", "full_dispatch_request"),
     *("preprocess_request", "dispatch_request", "make_response", "finalize_request", "process_response"),
@@ -320,8 +421,46 @@ def _on_instance(name: str) -> Install:
     return install
 
 
+def _in_module(module: Any, name: str, replace: Callable[[Any, list[Any]], Any]) -> Install:
+    def install(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+        _check_at_once(patch)
+        patch.setattr(module, name, replace(getattr(module, name), seen))
+
+    return install
+
+
+def own_context(kind: type, seen: list[Any]) -> type:
+    class Own(kind):  # type: ignore[misc]
+        def push(self) -> None:
+            seen.append(self)
+            super().push()
+
+    return Own
+
+
+def _own_signal(signal: Any, seen: list[Any]) -> Any:
+    class Own(NamedSignal):
+        def send(self, *arguments: Any, **named: Any) -> Any:
+            seen.append(self)
+            return signal.send(*arguments, **named)
+
+    return Own(signal.name)
+
+
+def _with_receiver(signal: Any, seen: list[Any]) -> Any:
+    other = NamedSignal(signal.name)
+    other.connect(lambda sender, **named: seen.append(sender), weak=False)
+    return other
+
+
+OBJECTS = (FlaskRequest, WerkzeugRequest, Response, WerkzeugResponse, SecureCookieSessionInterface)
+"""Classes of the objects that Flask makes for each request."""
+
+
 def _on_class(kind: type, name: str, wrap: Callable[[Any, list[Any]], Any]) -> Install:
     def install(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+        if kind in OBJECTS or name == "__init__" or not kind.__module__.startswith("flask"):
+            _check_at_once(patch)
         patch.setattr(kind, name, wrap(getattr(kind, name), seen))
 
     return install
@@ -334,8 +473,26 @@ for name in METHODS:
     REGISTRATIONS[f"Flask.{name} behind a proxy"] = _on_class(Flask, name, Proxy)
     if name not in ("__call__", "wsgi_app"):
         REGISTRATIONS[f"Application.{name} decorated"] = _on_class(Application, name, counted)
-for kind, name in ((flask.ctx.RequestContext, "push"), (flask.ctx.RequestContext, "match_request")):
-    REGISTRATIONS[f"RequestContext.{name} decorated"] = _on_class(kind, name, counted)
+for kind, name in (
+    *((flask.ctx.RequestContext, "__init__"), (flask.ctx.RequestContext, "push")),
+    *((flask.ctx.RequestContext, "match_request"), (SecureCookieSessionInterface, "open_session")),
+    *((FlaskRequest, "__init__"), (WerkzeugRequest, "__init__")),
+    *((Response, "__call__"), (WerkzeugResponse, "get_wsgi_headers")),
+    *((EnvironHeaders, "__init__"), (NullSession, "__init__"), (NotFound, "__init__")),
+):
+    REGISTRATIONS[f"{kind.__module__}.{kind.__name__}.{name} decorated"] = _on_class(kind, name, counted)
+MODULE_NAMES: tuple[tuple[Any, str, Callable[[Any, list[Any]], Any]], ...] = (
+    *((flask.app, name, replace) for name in ("RequestContext", "AppContext") for replace in (own_context, Proxy)),
+    *((flask.app, "request_started", replace) for replace in (_own_signal, _with_receiver)),
+    *((flask.ctx, "appcontext_pushed", replace) for replace in (_own_signal, _with_receiver)),
+    *((flask.app, "get_host", counted), (flask.app, "get_host", Proxy), (werkzeug.routing.map, "get_host", counted)),
+    (werkzeug.wrappers.request, "EnvironHeaders", counted),
+)
+for module, name, replace in MODULE_NAMES:
+    key = f"{module.__name__}.{name} replaced by {replace.__name__.strip('_')}"
+    REGISTRATIONS[key] = _in_module(module, name, replace)
+PATCHES = [name for name in REGISTRATIONS if name[0].isupper() or name.startswith(("flask.", "werkzeug."))]
+"""Those that patch classes and modules, and need no application."""
 
 
 @registration

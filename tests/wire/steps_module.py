@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,6 +79,11 @@ def score(outputs: dict[str, Any], instances: list[Any]) -> dict[str, Any]:
     }
 
 
+@step("measure", provides=("whole", "real", "sure", "mixed"))
+def measure(outputs: dict[str, Any]) -> dict[str, Any]:
+    return {**outputs, "whole": [1, 2], "real": [1.0, 2.5], "sure": [True, False], "mixed": [1, 2.5]}
+
+
 @step("second_opinion", provides=("other",))
 async def second_opinion(outputs: dict[str, Any], instances: list[Any], models: Models) -> dict[str, Any]:
     rows = [[one["feature1"], one["feature2"]] for one in instances]
@@ -93,6 +99,11 @@ def asks_itself(outputs: dict[str, Any], models: Models) -> None:
 @step("log")
 def log(instances: list[Any]) -> None:
     SEEN.append(len(instances))
+
+
+@step("where")
+def where(instances: list[Any]) -> None:
+    SEEN.append(threading.current_thread().name)
 
 
 @step("wrong_value", provides=("feature1",))
@@ -123,6 +134,10 @@ def drops(outputs: dict[str, Any]) -> dict[str, Any]:
 
 @step("greedy")
 def greedy(instances: list[Any], number: complex) -> None: ...
+
+
+@step("stray", provides=("weather",))
+def stray(instances: list[Any]) -> None: ...
 
 
 @step("misplaced")

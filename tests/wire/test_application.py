@@ -5,15 +5,19 @@ from __future__ import annotations
 import gc
 import io
 import logging
+import time
 import timeit
 import weakref
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
+import flask.app
 import pytest
-from flask import Blueprint, Flask, signals
+from flask import Blueprint, Flask, Request, signals
+from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.routing import BaseConverter, Map, Rule
+from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
 from werkzeug.test import run_wsgi_app
 
 from app.core.steps.event_loop import EventLoop
@@ -24,9 +28,9 @@ from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.gateway import Gateway
 from app.telemetry.metrics import SharedMetrics
-from app.wire import problems
+from app.wire import problems, registrations
 from app.wire.application import Application, FlaskRouter
-from tests.wire.registrations import PREDICT, REGISTRATIONS, SHADOWED, TWICE
+from tests.wire.registrations import PATCHES, PREDICT, REGISTRATIONS, SHADOWED, TWICE, own_context
 
 
 def environ(path: str = "/predict", **more: Any) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def made(interceptors: Sequence[Interceptor] = ()) -> Application:
     app.register_blueprint(blueprint)
     errors = ErrorRenderer([], problems.PROBLEM_FORMAT)
     problems.register(app, errors)
-    router = FlaskRouter(app, {predict: FakeRoute()}, ())
+    router = FlaskRouter(app, {predict: FakeRoute()}, (), {}, ())
     chain = [SameOrigin([]), *interceptors]
     app.gateway = Gateway(router, chain, errors, Forwarding(0, ""), SharedMetrics(), lambda: None, EventLoop())
     return app
@@ -86,7 +90,10 @@ def served_by(app: Application, wrapped: Any = None) -> Gateway:
 
 @pytest.fixture
 def service() -> Application:
-    return made()
+    """An application that was checked: what a test registers has to be noticed."""
+    service = made()
+    assert is_direct(service)
+    return service
 
 
 @pytest.mark.slow
@@ -194,15 +201,174 @@ def test_a_blueprint_of_a_user_with_hooks_of_its_own_leaves_predictions_alone(se
     assert is_direct(service)
 
 
-def test_a_class_that_was_patched_before_the_application_was_made_counts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("name", PATCHES)
+def test_a_patch_from_before_the_application_was_made_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    REGISTRATIONS["Flask.dispatch_request decorated"](None, seen, monkeypatch)  # type: ignore[arg-type]
+    REGISTRATIONS[name](None, seen, monkeypatch)  # type: ignore[arg-type]
     service = made()
-    assert not is_direct(service)
+    assert not is_direct(service), service.gateway._router.explain()
+    seen.clear()
     run_wsgi_app(service, environ())
-    assert len(seen) == 1
+    assert len(seen) == times(name)
+
+
+def rule_of(app: Application, path: str) -> Rule:
+    return next(rule for rule in app.url_map.iter_rules() if rule.rule == path)
+
+
+@pytest.mark.parametrize("change", ["discard", "replace"])
+def test_a_rule_that_is_changed_in_place_counts_at_once(service: Application, change: str) -> None:
+    rule = rule_of(service, "/predict")
+    request = environ()
+    context = served_by(service).admit(request)
+    if change == "discard":
+        cast("set[str]", rule.methods).discard("POST")
+    else:
+        rule.methods = {"PUT"}
+    assert service.gateway.respond([context]) is None
+    assert served_by(service).admit(environ()).through_wsgi
+    _, status, _ = run_wsgi_app(service, request)
+    assert status.startswith("405")
+
+
+def test_a_rule_that_leads_to_another_view_counts_at_once(service: Application) -> None:
+    rule = rule_of(service, "/predict")
+    assert not served_by(service).admit(environ()).through_wsgi
+    rule.endpoint = "predict.live"
+    assert served_by(service).admit(environ()).through_wsgi
+    body, _, _ = run_wsgi_app(service, environ())
+    assert list(body) == [b"alive"]
+
+
+def test_a_rule_of_a_user_that_is_changed_in_place_counts(
+    service: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registrations, "OBJECTS_CHECKED_S", 0.0)
+    service.add_url_rule("/models/special/predict", "special", lambda: "special")
+    path = "/models/special/predict"
+    context = served_by(service).admit(environ(path))
+    assert not context.through_wsgi
+    rule = rule_of(service, path)
+    cast("set[str]", rule.methods).add("POST")
+    assert service.gateway.respond([context]) is None
+    body, _, _ = run_wsgi_app(service, environ(path))
+    assert list(body) == [b"special"]
+
+
+MODEL_RULE = "/models/<model>/predict"
+
+
+def _convert(app: Application, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(BaseConverter, "to_python", lambda self, value: value.upper())
+
+
+def _convert_one(app: Application, patch: pytest.MonkeyPatch) -> None:
+    rule_of(app, MODEL_RULE)._converters["model"] = Tenant(app.url_map)
+
+
+def _redirect(app: Application, patch: pytest.MonkeyPatch) -> None:
+    rule_of(app, MODEL_RULE).redirect_to = "elsewhere"
+
+
+def _subclass(app: Application, patch: pytest.MonkeyPatch) -> None:
+    class Own(Application):
+        @property
+        def view_functions(self) -> Any:  # type: ignore[override]
+            return vars(self)["view_functions"]
+
+    app.__class__ = Own
+
+
+def _get(app: Application, patch: pytest.MonkeyPatch) -> None:
+    def get(app: Application, name: str) -> Any:
+        return object.__getattribute__(app, name)
+
+    patch.setattr(Flask, "__getattribute__", get, raising=False)
+
+
+def _replace_code(app: Application, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Flask.full_dispatch_request, "__code__", (lambda self: "mine").__code__)
+
+
+def _replace_code_of_view(app: Application, patch: pytest.MonkeyPatch) -> None:
+    def view(**_: Any) -> None: ...
+
+    patch.setattr(app.view_functions[PREDICT], "__code__", view.__code__)
+
+
+@pytest.mark.parametrize(
+    "change", [_convert, _convert_one, _redirect, _subclass, _get, _replace_code, _replace_code_of_view]
+)
+def test_a_change_below_the_views_counts(
+    service: Application, change: Callable[[Application, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registrations, "OBJECTS_CHECKED_S", 0.0)
+    context = served_by(service).admit(environ("/models/m/predict"))
+    assert not context.through_wsgi
+    change(service, monkeypatch)
+    assert service.gateway.respond([context]) is None
+    assert service.gateway.admit(environ("/models/m/predict")).through_wsgi
+
+
+def test_no_thread_relies_on_a_check_that_has_not_ended(service: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    router, found = cast(FlaskRouter, service.gateway._router), list[bool]()
+    take = router._take_survey
+
+    def slow() -> Any:
+        found.append(router._are_objects_current())  # as another thread meanwhile
+        return take()
+
+    assert router.is_direct()
+    monkeypatch.setattr(router, "_take_survey", slow)
+    monkeypatch.setattr(flask.ctx.AppContext, "push", lambda self: None)
+    router.check_at_once()
+    assert not router.is_direct()
+    assert found == [False]
+
+
+class OwnRule(Rule):
+    """A user's rule, with other arguments, which matches another path than its text says."""
+
+    def __init__(self, tenant: str, endpoint: str) -> None:
+        super().__init__(f"/{tenant}", endpoint=endpoint, methods=["POST"])
+        self.tenant = tenant
+
+    def compile(self) -> None:
+        text, self.rule = self.rule, f"/models/{self.tenant}/predict"
+        super().compile()
+        self.rule = text
+
+
+def test_a_rule_of_a_class_of_a_user_counts(service: Application) -> None:
+    path = "/models/acme/predict"
+    context = served_by(service).admit(environ(path))
+    assert service.gateway._router.is_direct()  # the last check was a moment ago
+    service.view_functions["mine"] = lambda: "mine"
+    service.url_map.add(OwnRule("acme", "mine"))
+    assert service.gateway.respond([context]) is None
+    assert service.gateway.admit(environ(path)).through_wsgi
+    assert "OwnRule" in service.gateway._router.explain()
+    body, _, _ = run_wsgi_app(service, environ(path))
+    assert list(body) == [b"mine"]
+
+
+@pytest.mark.parametrize("where", ["a subclass", "the class"])
+def test_a_limit_of_the_class_of_requests_counts(
+    service: Application, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registrations, "OBJECTS_CHECKED_S", 0.0)
+    if where == "the class":
+        monkeypatch.setattr(Request, "max_content_length", 10)
+    else:
+        service.request_class = type("Limited", (Request,), {"max_content_length": 10})
+    assert not is_direct(service)
+    assert "max_content_length" in service.gateway._router.explain()
+
+
+def test_the_first_check_looks_at_everything(service: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = made()
+    monkeypatch.setattr(MapAdapter, "match", lambda self: None)
+    assert not is_direct(service)
 
 
 @pytest.mark.parametrize("name", ["SERVER_NAME", "SECRET_KEY", "SECRET_KEY_FALLBACKS"])
@@ -218,8 +384,40 @@ def test_trusted_hosts_are_honoured(service: Application, hosts: list[str]) -> N
     assert not is_direct(service)
 
 
+def test_trusted_hosts_of_the_class_of_requests_count(service: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.request_class, "trusted_hosts", ["example.org"])
+    assert not is_direct(service)
+    assert "request_class.trusted_hosts" in service.gateway._router.explain()
+
+
 def test_matching_by_host_counts(service: Application) -> None:
     service.url_map.host_matching = True
+    assert not is_direct(service)
+
+
+def test_matching_by_subdomain_counts(service: Application) -> None:
+    assert is_direct(service)
+    service.subdomain_matching = True
+    assert not is_direct(service)
+
+
+def test_an_attribute_of_a_user_that_changes_with_each_request_costs_no_survey(
+    service: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own: Any = service
+    own.counter = 0
+    assert is_direct(service)
+    monkeypatch.setattr(service.gateway._router, "_take_survey", None)
+    own.counter = 1
+    assert is_direct(service)
+
+
+def test_an_attribute_that_takes_the_place_of_another_counts(service: Application) -> None:
+    own: Any = service
+    own.counter = 0
+    assert is_direct(service)
+    del own.counter
+    vars(service)["wsgi_app"] = print
     assert not is_direct(service)
 
 
@@ -228,6 +426,40 @@ def test_a_map_of_urls_that_was_replaced_counts(service: Application) -> None:
     assert not is_direct(service)
     _, status, _ = run_wsgi_app(service, environ())
     assert status.startswith("404")
+
+
+def test_classes_of_objects_are_checked_once_a_second(service: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_direct(service)
+    clock = [time.monotonic()]
+    monkeypatch.setattr(registrations, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(MapAdapter, "match", lambda self: None)
+    assert is_direct(service)
+    clock[0] += 2.0
+    assert not is_direct(service)
+    assert "MapAdapter.match" in service.gateway._router.explain()
+
+
+def test_a_patch_by_a_view_counts_for_the_next_request(service: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    @service.get("/patch")
+    def patch() -> str:
+        monkeypatch.setattr(flask.app, "RequestContext", own_context(flask.app.RequestContext, seen))
+        return "patched"
+
+    assert is_direct(service)
+    before = served_by(service).admit(environ())
+    run_wsgi_app(service, environ("/patch", REQUEST_METHOD="GET"), buffered=True)
+    assert service.gateway.respond([before]) is None
+    run_wsgi_app(service, before.environ)
+    assert len(seen) == 1
+
+
+def test_a_json_provider_of_a_user_does_not_count(service: Application) -> None:
+    class Provider(DefaultJSONProvider): ...
+
+    service.json = Provider(service)
+    assert is_direct(service)
 
 
 class Tenant(BaseConverter):
@@ -257,6 +489,34 @@ def test_a_converter_of_a_user_runs_in_flask_and_not_when_a_request_is_admitted(
     body, _, _ = run_wsgi_app(service.gateway, request)
     assert (b"".join(body), Tenant.asked) == (b"ACME", ["acme"])
     assert not service.gateway.admit(environ("/predict")).through_wsgi
+
+
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        ("/models/m/predict", {"string": "/fixed", "defaults": {"model": "m"}, "endpoint": f"{PREDICT}_with_model"}),
+        ("/other", {"string": "/other", "alias": True, "endpoint": PREDICT}),
+    ],
+)
+def test_flask_redirects_to_the_canonical_url_of_a_view(service: Application, path: str, rule: dict[str, Any]) -> None:
+    service.url_map.add(Rule(methods=["POST"], **rule))
+    _, status, _ = run_wsgi_app(service, environ(path))
+    assert status.startswith("308")
+    service.url_map.redirect_defaults = False
+    service.url_map.add(Rule("/another", endpoint="another"))
+    assert not service.gateway.admit(environ(path)).through_wsgi
+
+
+def test_a_converter_of_a_user_builds_no_url_when_a_request_is_admitted(
+    service: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tenant, "to_url", lambda self, value: self.asked.append(value), raising=False)
+    service.url_map.converters["tenant"] = Tenant
+    service.add_url_rule("/<tenant:tenant>/predict", "tenants", lambda tenant: tenant, methods=["POST"])
+    service.add_url_rule("/acme", "tenants", defaults={"tenant": "acme"}, methods=["POST"])
+    Tenant.asked.clear()
+    assert served_by(service).admit(environ("/acme/predict")).through_wsgi
+    assert Tenant.asked == []
 
 
 def test_a_redirect_of_a_user_runs_in_flask_and_not_when_a_request_is_admitted(service: Application) -> None:
@@ -341,6 +601,22 @@ def test_two_services_behind_one_dispatcher_each_run_their_own_interceptors() ->
         request = environ(path, REQUEST_METHOD="GET")
         served.admit(request)
         _, status, _ = run_wsgi_app(served, request)
+        assert status.startswith(expected)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_page_of_another_origin_may_not_unload_models_by_another_method(service: Application, copies: bool) -> None:
+    inner = service.wsgi_app
+
+    def override(sent: dict[str, Any], start_response: Any) -> Any:
+        moved = dict(sent) if copies else sent
+        moved["REQUEST_METHOD"] = sent["HTTP_X_HTTP_METHOD_OVERRIDE"]
+        return inner(moved, start_response)
+
+    service.wsgi_app = override  # type: ignore[method-assign]
+    for origin, expected in (("http://evil.example", "403"), ("http://localhost", "200")):
+        more = {"HTTP_ORIGIN": origin, "HTTP_X_HTTP_METHOD_OVERRIDE": "POST", "REQUEST_METHOD": "GET"}
+        _, status, _ = run_wsgi_app(service, environ("/models/m/unload", **more))
         assert status.startswith(expected)
 
 

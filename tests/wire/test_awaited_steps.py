@@ -227,6 +227,12 @@ def test_a_step_may_await_another_model(asked: MakeWorkerSide) -> None:
     assert one()[1]["other"] == [2]
 
 
+def test_a_model_whose_steps_block_is_awaited_in_a_thread_for_waiting(asked: MakeWorkerSide) -> None:
+    response, _ = asked(iris=(["enrich_soon"], ["second_opinion"]), plain=(["where"], []))()
+    assert response.status == 200
+    assert steps_module.SEEN[-1].startswith("retort-waiting")
+
+
 def test_a_large_body_is_read_and_answered_off_the_event_loop(
     asked: MakeWorkerSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ def app() -> Application:
     def broken() -> str:
         raise ValueError("the secret inside")
 
+    app.add_url_rule("/sent", "sent", broken, methods=["POST"])
     return app
 
 
@@ -64,6 +65,29 @@ def test_the_workers_own_refusals_are_pages_too(app: Application) -> None:
     assert (response.status, headers["Content-Type"], headers["Retry-After"]) == (503, "text/html; charset=utf-8", "1")
     assert isinstance(response.body, bytes)
     assert b"Try again in 1 seconds." in response.body
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/predict", "./"),
+        ("/predict/", "../"),
+        ("/models/penguins/predict", "../../models/penguins"),
+        ("/models/penguins/versions/1/predict", "../../../../models/penguins/versions/1"),
+        ("/models/%C3%A9%20%22/predict", "../../models/%C3%A9%20%22"),
+    ],
+)
+def test_a_prediction_url_that_is_opened_in_a_browser_leads_to_the_form(app: Application, path: str, form: str) -> None:
+    answer = get(app, path, FIREFOX)
+    assert (answer.status, answer.headers["Allow"]) == (405, "OPTIONS, POST")
+    assert f'there is <a href="{form}">a form</a>' in page(answer)
+    assert get(app, path).document["detail"] == "GET is not allowed here; allowed: OPTIONS, POST"
+
+
+def test_other_urls_that_take_no_get_lead_to_no_form(app: Application) -> None:
+    text = page(get(app, "/sent", FIREFOX))
+    assert "Use a method that the Allow header lists" in text
+    assert "a form</a>" not in text
 
 
 def test_predictions_and_other_protocols_answer_as_ever(app: Application) -> None:

@@ -85,3 +85,24 @@ def test_a_cell_of_csv_holds_an_explanation_as_json_text(app: Flask) -> None:
 def test_no_instances_have_no_explanations(app: Flask) -> None:
     answer = app.test_client().post("/predict", json={"instances": [], "outputs": ["explanation"]}).json
     assert answer["explanation"] == []
+
+
+@pytest.mark.parametrize(("model", "most"), [("iris-two", 1000), ("digits", 312), ("digits-image", 781)])
+def test_a_request_has_as_many_explanations_as_are_cheap(app: Flask, model: str, most: int) -> None:
+    """Digits has 64 inputs and 10 classes; digits-image runs 128 times for an explanation, of 100,000 at most."""
+    lease = app.extensions["retort"].current(model)
+    assert lease.most_explained == most
+    instance = examples(app, model)[0]
+    for outputs, rows, status in ((["explanation"], most + 1, 413), (["prediction"], most + 1, 200)):
+        asked = {"instances": [instance] * rows, "outputs": outputs}
+        answer = app.test_client().post(f"/models/{model}/predict", json=asked)
+        assert answer.status_code == status
+        if status == 413:
+            assert answer.json["type"] == "/problems/too-many-explanations"
+            assert f"at most {most} of this model" in answer.json["detail"]
+
+
+def test_as_many_explanations_as_are_allowed_are_made(app: Flask) -> None:
+    asked = {"instances": [examples(app, "iris-two")[0]] * 1000, "outputs": ["explanation"]}
+    answer = app.test_client().post("/models/iris-two/predict", json=asked)
+    assert len(answer.json["explanation"]) == 1000

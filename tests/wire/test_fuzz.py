@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.wire.exchange import JSON, check, post
@@ -47,7 +47,7 @@ bounded = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow
 def never_a_500(app: Flask, path: str, body: bytes, content_type: str = JSON) -> None:
     answer = post(app, path, body, {"Content-Type": content_type})
     assert answer.status in {200, 400, 413, 415, 422}, (body, answer.content)
-    check(answer)
+    check(answer, body + content_type.encode())
     if answer.status == 200:
         assert len(answer.document["prediction"]) == rows_of(json.loads(body.decode("utf-8-sig")))
 
@@ -108,10 +108,11 @@ def test_any_content_type(app: Flask, content_type: str) -> None:
 
 @settings(max_examples=50)
 @given(accept=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40))
+@example("sklearn")
 def test_any_accept(app: Flask, accept: str) -> None:
     answer = post(app, IRIS_TWO, b'{"feature1": 5.1, "feature2": 3.5}', {"Content-Type": JSON, "Accept": accept})
     assert answer.status in {200, 406}
-    check(answer)
+    check(answer, accept)
 
 
 @settings(max_examples=50)

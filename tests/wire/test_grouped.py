@@ -56,6 +56,7 @@ def together(app: Application, environs: list[dict[str, Any]]) -> list[tuple[int
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("M15")
 def test_each_request_of_a_group_gets_its_answer_as_alone(neighbours: Application) -> None:
     good = [json.dumps({"instances": RNG.normal(size=(n, 2)).tolist()}).encode() for n in (1, 3, 2)]
@@ -120,6 +121,7 @@ def test_a_group_runs_under_the_ids_of_all_and_leaves_none_behind(
     assert (seen, request_id()) == (["a,b"] * 2, NO_REQUEST)
 
 
+@pytest.mark.slow
 def test_each_request_of_a_group_is_counted(neighbours: Application) -> None:
     bodies = [b'{"instances": [[1, 2]]}', b'{"instances": [["x", 1]]}', b'{"instances": [[3, 4], [5, 6]]}']
     together(neighbours, [environ(body) for body in bodies])

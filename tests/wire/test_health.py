@@ -33,10 +33,11 @@ def test_a_server_that_drains_is_alive() -> None:
     assert app.test_client().get("/livez").status_code == 200
 
 
-@pytest.mark.parametrize("path", PROBES)
-def test_probes_that_fail_are_counted_apart_from_other_errors(tmp_path: Path, path: str) -> None:
+def test_probes_that_fail_are_counted_apart_from_other_errors(tmp_path: Path) -> None:
     (tmp_path / "churn" / "1").mkdir(parents=True)
     (tmp_path / "churn" / "1" / "manifest.json").write_text("{")
     client = create_app(Settings(models_dir=tmp_path)).test_client()
-    assert client.get(path, buffered=True).status_code == 503
-    assert 'retort_responses_total{problem="unready",status="503"} 1.0' in client.get("/metrics").text
+    for count, path in enumerate(PROBES, 1):
+        assert client.get(path, buffered=True).status_code == 503, path
+        counted = f'retort_responses_total{{problem="unready",status="503"}} {count}.0'
+        assert counted in client.get("/metrics").text, path

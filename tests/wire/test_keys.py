@@ -15,6 +15,7 @@ from svcs.flask import get as service
 from werkzeug.test import TestResponse
 
 from app import Models, create_app, needs_scope
+from app.server.contract import Response
 from app.settings import Settings
 from app.storage.keys import make_key
 from app.wire import OPEN, SCOPES
@@ -337,3 +338,26 @@ def test_keys_in_the_file_of_the_instance_count(tmp_path: Path, monkeypatch: pyt
     made.test_cli_runner().invoke(args=["keys", "revoke", key.split("_")[1]])
     assert status(made, "/models", **{"X-API-Key": key}) == 401
     made.extensions["retort_keys"].close()
+
+
+def test_a_request_without_the_right_key_is_refused_by_its_head_as_later(keyed: Application) -> None:
+    def by_head(path: str, key: str = "", **fields: str) -> Response | None:
+        shown = {"HTTP_X_API_KEY": KEYS[key][0]} if key else {}
+        environ = {"REQUEST_METHOD": "POST", "PATH_INFO": path, "REMOTE_ADDR": "192.0.2.1", **shown, **fields}
+        before = environ.copy()
+        refused = keyed.gateway.refuse_by_head(environ)
+        assert environ == before
+        return refused
+
+    for path in ("/jobs", "/predict", "/v2/models/iris-two/infer", "/v1/models/iris-two:predict", "/nothing"):
+        refused = by_head(path)
+        assert refused is not None, path
+        assert refused.status == 401, path
+        names = {name for name, _ in refused.headers}
+        assert {"WWW-Authenticate", "X-Request-ID"} <= names
+        assert by_head(path, "predict") is None, path
+    assert [by_head("/predict", "metrics").status, by_head("/models/penguins/predict", "iris").status] == [403, 403]  # type: ignore[union-attr]
+    foreign = by_head("/v2/repository/models/iris-two/unload", "admin", HTTP_SEC_FETCH_SITE="cross-site")
+    assert foreign is not None
+    assert foreign.status == 403
+    assert by_head("/livez", REQUEST_METHOD="GET") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import json
 import time
 import timeit
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import Answer, call, check, post, send
@@ -314,3 +318,25 @@ def test_a_table_of_texts_is_refused_by_its_shape_before_it_is_read(iris_two: Ma
     answer = post(iris_two(max_values=1000), "/v2/models/iris-two/infer", head + b"\xff" * 4008, headers)
     assert answer.status == 413
     assert b"the body has 1002 values; at most 1000" in answer.content
+
+
+WORDS, REVIEW = "good and very bad ", "love it so much"
+
+
+def test_texts_longer_than_the_body_are_refused_before_the_model_runs(served: MakeApp) -> None:
+    reviews = [REVIEW, "hate this thing", "good stuff here", "bad bad bad"] * 3
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(reviews, [1, 0] * 6)
+    app = served(model, max_text_chars=1000)
+    path, packed = "/models/model/predict", {"Content-Encoding": "gzip"}
+    lines = packed | {"Content-Type": "application/x-ndjson"}
+    for texts in ([WORDS * 60], [REVIEW] * 100):
+        body = json.dumps(texts)
+        answer = post(app, path, gzip.compress(body.encode()), packed)
+        assert (answer.status, answer.document["type"]) == (413, "/problems/too-many-characters")
+        check(answer)
+        assert "RETORT_MAX_TEXT_CHARS" in answer.document["detail"]
+        streamed = gzip.compress("".join(json.dumps(text) + "\n" for text in texts).encode())
+        assert post(app, path, streamed, lines | {"Accept": "application/x-ndjson"}).status == 200
+        assert post(app, path, streamed, lines | {"Accept": "application/json"}).status == 413
+        assert post(app, path, body).status == 200
+    assert post(app, path, gzip.compress(json.dumps([REVIEW] * 60).encode()), packed).status == 200

@@ -180,6 +180,7 @@ def with_a_broken_version(served: MakeApp, tmp_path: Path) -> Flask:
     return app
 
 
+@pytest.mark.slow
 def test_a_damaged_version_fails_alone(with_a_broken_version: Flask) -> None:
     app = with_a_broken_version
     listed = {model["name"]: model["versions"] for model in get(app, "/models").document["models"]}

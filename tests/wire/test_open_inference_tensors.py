@@ -68,6 +68,7 @@ JSON = st.recursive(
 
 @bounded
 @given(nested=JSON, datatype=st.sampled_from([*DTYPES, "BF16", "BYTES"]), shape=SHAPES)
+@pytest.mark.slow
 def test_any_json_is_a_tensor_or_refused(nested: Any, datatype: str, shape: tuple[int, ...]) -> None:
     with suppress(MalformedRequest):
         assert from_json(nested, datatype, shape, "#/inputs/0")[0].shape == shape

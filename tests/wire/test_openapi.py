@@ -23,13 +23,16 @@ from flask_smorest import Api, Blueprint
 from openapi_spec_validator import validate
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from app import create_app
 from app.runtime.proving import same
 from app.settings import Settings
-from app.wire.openapi import name_operations
+from app.signature import Signature
+from app.wire.openapi.operation_ids import name_operations
+from app.wire.openapi.schemas import model_schemas
 from tests.storage.versions import edit
 from tests.wire.codecs.estimators import served as every_kind_in
 from tests.wire.conftest import MODELS, MakeApp
@@ -99,6 +102,22 @@ OTHER_PROTOCOLS = (
     "/execution-parameters",
 )
 """Paths of other protocols, which docs/protocols.md lists. A test compares them with the served paths."""
+
+
+def test_a_model_that_cannot_be_documented_does_not_take_the_documentation_of_others(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def schemas(key: str, signature: Signature) -> Any:
+        if "diabetes" in key.lower():
+            raise ValueError("nobody expects this")
+        return model_schemas(key, signature)
+
+    monkeypatch.setattr("app.wire.openapi.model_schemas", schemas)
+    answer = get(app, "/openapi.json")
+    check(answer)
+    assert "/models/penguins/predict" in answer.document["paths"]
+    assert "/models/diabetes/predict" not in answer.document["paths"]
+    assert "model diabetes cannot be documented" in caplog.text
 
 
 def test_every_served_path_is_documented(document: dict[str, Any]) -> None:
@@ -409,6 +428,20 @@ def test_awkward_names_and_categories(served: MakeApp, tmp_path: Path) -> None:
         assert post(app, "/models/model/predict", json.dumps(example["value"])).status == 200
 
 
+@pytest.mark.slow
+def test_targets_may_differ_in_their_number_of_classes(served: MakeApp) -> None:
+    targets = [["a", "x"], ["b", "y"], ["c", "x"], ["a", "y"]]
+    app = served(MultiOutputClassifier(LogisticRegression()).fit([[1.0], [2.0], [3.0], [4.0]], targets))
+    document = get(app, "/openapi.json").document
+    validate(document)
+    for example in body_of(document, "/models/model/predict")["examples"].values():
+        answer = post(app, "/models/model/predict", json.dumps(example["value"]), {"Accept": "text/csv"})
+        assert answer.status == 200
+        assert answer.content.startswith(
+            b"prediction_0,prediction_1,probability_0_a,probability_0_b,probability_0_c,probability_1_x,"
+        )
+
+
 @pytest.fixture(scope="module")
 def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     """Models that together take every kind of input."""
@@ -549,6 +582,7 @@ def schemas_in(place: Any) -> Iterator[dict[str, Any]]:
             yield from schemas_in(below)
 
 
+@pytest.mark.slow
 def test_schemas_are_readable_for_client_generators(every_kind: Flask, document: dict[str, Any]) -> None:
     for found in (document, get(every_kind, "/openapi.json").document):
         for schema in schemas_in(found):

@@ -22,23 +22,35 @@ from tests.wire.test_open_inference import columns_and_tables
 Stepped = Callable[..., Flask]
 
 
+def made_in(folder: Path, models: dict[str, tuple[Sequence[str], Sequence[str]]]) -> Flask:
+    """Make a service of copies of iris-two, each by its name with its (before, after)."""
+    for name, (before, after) in models.items():
+        shutil.copytree(MODELS / "iris-two", folder / name)
+        edit(folder / name / "1", model=name, before=before, after=after)
+    return create_app(Settings(models_dir=folder, steps="tests.wire.steps_module", database_url="sqlite://"))
+
+
 @pytest.fixture
 def stepped(tmp_path: Path) -> Iterator[Stepped]:
-    """Make a service of copies of iris-two, each by its name with its (before, after)."""
+    """Make such a service, and close what it has opened."""
     made: list[Flask] = []
     steps_module.SEEN.clear()
 
     def make(**models: tuple[Sequence[str], Sequence[str]]) -> Flask:
-        for name, (before, after) in models.items():
-            shutil.copytree(MODELS / "iris-two", tmp_path / name)
-            edit(tmp_path / name / "1", model=name, before=before, after=after)
-        settings = Settings(models_dir=tmp_path, steps="tests.wire.steps_module", database_url="sqlite://")
-        made.append(create_app(settings))
+        made.append(made_in(tmp_path, models))
         return made[-1]
 
     yield make
     for app in made:
         app.extensions["retort_services"].close()
+
+
+@pytest.fixture(scope="module")
+def enriched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """A service of one model that a step enriches."""
+    app = made_in(tmp_path_factory.mktemp("enriched"), {"iris": (["enrich"], [])})
+    yield app
+    app.extensions["retort_services"].close()
 
 
 @pytest.mark.slow
@@ -80,14 +92,15 @@ def test_a_model_with_steps_is_described_as_clients_see_it(stepped: Stepped) -> 
         ('{"customer_id": 2, "feature2": 3.0, "feature1": 1.0}', ["#/feature1"]),
         ('{"feature2": 3.0}', ["#/customer_id"]),
         ('{"customer_id": 9, "feature2": 3.0}', ["#/customer_id"]),
+        ('{"instances": [[9, 1.0]]}', ["#/instances/0/0"]),
         (
             '{"instances": [[1, 1.0], [9, 1.0], {"customer_id": 8, "feature2": 1}]}',
             ["#/instances/1/0", "#/instances/2/customer_id"],
         ),
     ],
 )
-def test_errors_point_to_their_values(stepped: Stepped, body: str, pointers: list[str]) -> None:
-    answer = post(stepped(iris=(["enrich"], [])), "/predict", body)
+def test_errors_point_to_their_values(enriched: Flask, body: str, pointers: list[str]) -> None:
+    answer = post(enriched, "/predict", body)
     check(answer)
     assert answer.status == 422
     assert [error["pointer"] for error in answer.document["errors"]] == pointers
@@ -110,6 +123,13 @@ def test_a_value_that_no_tensor_has_is_pointed_at_as_inputs(stepped: Stepped) ->
         assert answer.document["error"].count("#/inputs is wrong") == 3
 
 
+def test_a_refused_value_that_no_instance_has_is_pointed_at_by_its_name(stepped: Stepped) -> None:
+    answer = post(stepped(iris=(["mistaken"], [])), "/predict", '{"instances": [[5.1, 3.5]]}')
+    check(answer)
+    pointers = [error["pointer"] for error in answer.document["errors"]]
+    assert pointers == ["#/instances/0/weather", "#/instances/9/feature1", "#/instances/-1/7"]
+
+
 def test_async_steps_run_in_the_context_of_their_request(stepped: Stepped) -> None:
     app = stepped(iris=(["enrich_soon"], []))
     body = '{"instances": [[1, 3.5], [2, 3.0]], "outputs": ["prediction"]}'
@@ -129,6 +149,16 @@ def test_steps_after_the_run_add_outputs(stepped: Stepped) -> None:
     assert answer["score"] == [{"of": 6.7, "sure": max(answer["probabilities"][0])}]
     only = post(app, "/predict", '{"instances": [[2, 3.0]], "outputs": ["score"]}').document
     assert set(only) == {"score", "classes", "model", "version"}
+
+
+def test_added_outputs_of_one_type_of_number_keep_it(stepped: Stepped) -> None:
+    app = stepped(iris=([], ["measure"]))
+    table = {"name": "x", "shape": [2, 2], "datatype": "FP64", "data": [5.1, 3.5, 6.7, 3.0]}
+    answer = post(app, "/v2/models/iris/infer", json.dumps({"inputs": [table]}), {}).document
+    types = {output["name"]: output["datatype"] for output in answer["outputs"]}
+    assert (types["whole"], types["real"], types["sure"]) == ("INT64", "FP64", "BOOL")
+    plain = post(app, "/predict", '{"instances": [[5.1, 3.5], [6.7, 3.0]]}').content
+    assert b'"mixed":[1,2.5]' in plain.replace(b" ", b"")
 
 
 def test_a_step_may_call_another_model(stepped: Stepped) -> None:
@@ -163,6 +193,15 @@ def test_a_step_that_fails(stepped: Stepped, before: list[str], after: list[str]
     assert b"secret" not in answer.content
 
 
+def test_the_log_names_the_values_of_a_step_that_the_model_does_not_accept(
+    stepped: Stepped, caplog: pytest.LogCaptureFixture
+) -> None:
+    post(stepped(iris=(["wrong_value"], [])), "/predict", '{"feature2": 3.5}')
+    said = "step wrong_value of model iris version 1: the model does not accept its result: "
+    [message] = [message for message in caplog.messages if message.startswith(said)]
+    assert "#/0/feature1 " in message
+
+
 @pytest.mark.parametrize(
     ("before", "reason"),
     [
@@ -170,6 +209,7 @@ def test_a_step_that_fails(stepped: Stepped, before: list[str], after: list[str]
         ("greedy", "step 'greedy' asks for number: complex, which nothing offers"),
         ("misplaced", "step 'misplaced' asks for outputs, which do not exist before the run"),
         ("impatient", "asks for httpx.AsyncClient, which only an `async def` step can have"),
+        ("stray", "step 'stray' provides weather: none is an input of the model, whose inputs are feature1, feature2"),
     ],
 )
 def test_a_version_with_unusable_steps_is_failed(stepped: Stepped, before: str, reason: str) -> None:

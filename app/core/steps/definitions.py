@@ -17,6 +17,7 @@ import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -39,7 +40,7 @@ LIFETIMES = ("process", "request")
 MARK = "retort_mark"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Step:
     """One named function.
 
@@ -55,7 +56,7 @@ class Step:
     given: tuple[str, ...] = (INSTANCES,)
     services: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def is_async(self) -> bool:
         """Whether it is a coroutine function, which runs on the event loop of the process."""
         return inspect.iscoroutinefunction(self.function)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
+from app.core.steps.deadlines import Deadlines
+
 log = logging.getLogger(__name__)
 
 COMPUTING_THREADS, WAITING_THREADS = 8, 512
@@ -27,8 +29,10 @@ class EventLoop:
 
     The first coroutine starts the thread, so the thread starts after the fork. A child process starts its own.
     `computing_threads` limits concurrent calls of `compute`, `waiting_threads` those of `block` and
-    `asyncio.to_thread`.
+    `asyncio.to_thread`. `deadlines` is for coroutines that run on the loop.
     """
+
+    deadlines: Deadlines
 
     def __init__(self, computing_threads: int = COMPUTING_THREADS, waiting_threads: int = WAITING_THREADS) -> None:
         self._computing_threads = computing_threads
@@ -116,6 +120,7 @@ class EventLoop:
             with self._lock:
                 if self._loop is None or self._pid != os.getpid():
                     self._loop, self._pid = _new_loop(), os.getpid()
+                    self.deadlines = Deadlines(self._loop)
                     self._loop.set_default_executor(ThreadPoolExecutor(self._waiting_threads, "retort-waiting"))
                     self._executor = ThreadPoolExecutor(self._computing_threads, "retort-computing")
                     self._thread = threading.Thread(
@@ -187,10 +192,9 @@ class LoopRunner:
         self._loop = loop
         self._is_quick = is_quick
 
-    async def wait(self, coroutine: Coroutine[Any, Any, ResultT], until_s: float) -> ResultT:
+    def wait(self, coroutine: Coroutine[Any, Any, ResultT], until_s: float) -> Coroutine[Any, Any, ResultT]:
         """Await the coroutine."""
-        async with asyncio.timeout_at(until_s):
-            return await coroutine
+        return self._loop.deadlines.wait(coroutine, until_s)
 
     async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
         """Call the function on the loop if it is quick, else in a thread."""

@@ -159,7 +159,7 @@ def _blocking_sessions(url: URL) -> list[Factory]:
 
 
 def _async_sessions(url: URL) -> list[Factory]:
-    """As `_blocking_sessions`, for async steps.
+    """Like `_blocking_sessions`, for async steps.
 
     What a session has read stays readable after a commit, as an attribute cannot be awaited.
     """

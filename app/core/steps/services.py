@@ -13,12 +13,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import svcs
-
 from app.core.caller import Caller, caller
 from app.core.steps import optional_services
 from app.core.steps.definitions import Factory, StepModule, as_context_manager, shown
 from app.core.steps.event_loop import EventLoop, StepRunner, ThreadRunner, completed
+from app.core.steps.injection import svcs
 from app.errors import InvalidSettings
 from app.settings import Settings
 

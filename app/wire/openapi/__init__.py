@@ -6,8 +6,8 @@ This module builds the document from the operations of the models and flask-smor
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from urllib.parse import quote
 from flask import Flask, Response, request
 from flask_smorest import Api
 from flask_smorest.spec.plugins import FlaskPlugin
-from werkzeug.routing import Map, Rule
+from werkzeug.routing import Map
 
 from app.core.catalogue import permitted
 from app.errors import MalformedRequest
@@ -37,7 +37,10 @@ from app.wire.openapi.contents import (
     request_body,
     with_errors,
 )
+from app.wire.openapi.operation_ids import OWN_TAGS, model_keys, name_operations, operation_id, operations_of
 from app.wire.openapi.schemas import ANY, OPENAPI_VERSION, ModelSchemas, Schema, component, model_schemas, reference
+
+log = logging.getLogger(__name__)
 
 CONFIG = {
     "API_TITLE": "Retort",
@@ -55,8 +58,6 @@ REFUSALS_OF_KEYS = {
     "401": {"description": "the request has no valid API key"},
     "403": {"description": "the API key may not do this, or not use this model"},
 }
-OWN_TAGS = ("predict", "models", "health", "metrics", "jobs")
-"""The blueprints of Retort's own protocol, which come first and whose ids need no prefix."""
 
 
 class Keys(Protocol):
@@ -133,11 +134,17 @@ def document(
         key, prediction, path = keys[name], f"{keys[name]}.prediction", f"/models/{name}/predict"
         with registry.lease(name) as lease:
             manifest, validator = lease.manifest, lease.validator
-        described, components = model_schemas(key, validator.signature)
-        own[path] = model = _Model(manifest, key, described, prediction, validator.max_instances)
+        try:
+            described, components = model_schemas(key, validator.signature)
+            model = _Model(manifest, key, described, prediction, validator.max_instances)
+            operation = _operation(model, manifest, names[name], responses, requests["/predict"])
+            components |= {prediction: prediction_schema(known[ANY_MODEL.prediction], manifest)}
+        except Exception:  # one model must not take the documentation of all others
+            log.exception("model %s cannot be documented; /openapi.json has no operation of its own for it", name)
+            continue
+        own[path], paths[path] = model, {"post": operation}
         tags.append(_tag_of(names[name], manifest))
-        paths[path] = {"post": _operation(model, manifest, names[name], responses, requests["/predict"])}
-        schemas |= components | {prediction: prediction_schema(known[ANY_MODEL.prediction], manifest)}
+        schemas |= components
     paths |= dict(sorted(views["paths"].items(), key=lambda each: _tag(each[1]) not in OWN_TAGS))
     example = next(iter(own.values()), ANY_MODEL)
     _describe_predictions(paths, requests, own.get(f"/models/{default or ''}/predict", ANY_MODEL), example)
@@ -254,76 +261,6 @@ def _describe_errors(
 def _tag(members: dict[str, Any]) -> str:
     """Return the tag of a path."""
     return next(str(each["tags"][0]) for each in members.values() if isinstance(each, dict))
-
-
-def operations_of(paths: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield path, method and operation of each operation."""
-    for path, members in paths.items():
-        for method, operation in members.items():
-            if isinstance(operation, dict):
-                yield path, method, operation
-
-
-def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
-    """Give each view's operation an `operationId` by the name of the view, and return the ids.
-
-    If a view has several paths, the shortest has the bare name and the others add their distinct words. Several methods
-    of one path add the method's name. An id that a view has from `blp.doc(operationId=...)` stays.
-    """
-    rules: dict[str, list[Rule]] = {}
-    for rule in url_map.iter_rules():
-        rules.setdefault(REPEATED.sub("", rule.endpoint), []).append(rule)
-    ids: dict[tuple[str, str], str] = {}
-    for endpoint, several in rules.items():
-        blueprint, _, view = endpoint.rpartition(".")
-        name = view if blueprint in OWN_TAGS or view.startswith(blueprint) else f"{blueprint}_{view}".replace(".", "_")
-        known = {*_words(min(several, key=lambda rule: _rule_order(rule, name)).rule), *name.split("_")}
-        for rule in several:
-            more = [word for word in _words(rule.rule) if word not in known]
-            methods = [method.lower() for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]
-            path = FlaskPlugin.flaskpath2openapi(rule.rule)
-            ids |= {(path, each): "_".join([name, *more, *([each] if methods[1:] else [])]) for each in methods}
-    for path, method, operation in operations_of(paths):
-        operation.setdefault("operationId", ids[path, method])
-    return [operation["operationId"] for _, _, operation in operations_of(paths)]
-
-
-def _rule_order(rule: Rule, name: str) -> tuple[int, bool, str]:
-    """Return the sort key of a view's rules: the shortest path first, then the path that contains the view's name."""
-    return rule.rule.count("/"), not name.endswith(rule.rule.rpartition("/")[2]), rule.rule
-
-
-def _words(rule: str) -> list[str]:
-    """Return the segments of a URL rule that are not parameters. A slash at the end counts as one."""
-    segments = [*rule.removesuffix("/").split("/"), *(["slash"] if rule.endswith("/") else [])]
-    return [re.sub(r"\W", "_", segment) for segment in segments if segment and "<" not in segment]
-
-
-def model_keys(models: Iterable[str], taken: Sequence[str]) -> dict[str, str]:
-    """Return a key for each model, the prefix of its components: the model's name, or the name and a number.
-
-    The number separates names that a client generator would write alike, `iris-two` and `iris_two`. It also separates
-    `operation_id(key)` from the ids in `taken`.
-    """
-    keys: dict[str, str] = {}
-    alike = {_letters(each) for each in taken}
-    for model in sorted(models):
-        key, number = model, 1
-        while _letters(operation_id(key)) in alike:
-            number += 1
-            key = f"{model}-{number}"
-        alike.add(_letters(operation_id(key)))
-        keys[model] = key
-    return keys
-
-
-def operation_id(key: str) -> str:
-    """Return the `operationId` of a model's own operation, valid as the name of a function."""
-    return f"predict_{re.sub(r'[^0-9A-Za-z]', '_', key)}"
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^0-9a-z]", "", name.lower())
 
 
 def keep_media_types(paths: dict[str, Any], wanted: Sequence[str]) -> None:

@@ -170,8 +170,11 @@ def _answer(manifest: Manifest, rows: int) -> Answer | None:
     signature, examples = manifest.signature, manifest.examples[:rows]
     if not examples or any(name not in example.outputs for name in signature.defaults for example in examples):
         return None
-    outputs = {name: np.array([example.outputs[name] for example in examples]) for name in signature.defaults}
-    if any(array.dtype.kind not in "biufU" for array in outputs.values()):  # null, or ragged lists
+    try:
+        outputs = {name: np.array([example.outputs[name] for example in examples]) for name in signature.defaults}
+    except ValueError:  # ragged lists: probabilities of targets that differ in their number of classes
+        return None
+    if any(array.dtype.kind not in "biufU" for array in outputs.values()):  # null
         return None
     return Answer(outputs, signature.classes, manifest.model, manifest.version)
 

@@ -15,7 +15,7 @@ import sqlalchemy
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from app.core.steps import Step, StepModule, optional_services
 from app.core.steps.event_loop import LoopRunner
@@ -150,12 +150,39 @@ def test_an_async_step_has_a_session_of_its_request(with_database: WithDatabase)
         assert Session not in offered.registry, "the driver has no blocking form"
 
 
+def test_an_object_of_an_async_session_stays_readable_after_a_commit(with_database: WithDatabase) -> None:
+    class Base(DeclarativeBase): ...
+
+    class Person(Base):
+        __tablename__ = "people"
+        name: Mapped[str] = mapped_column(primary_key=True)
+
+    with with_database("aiosqlite") as offered:
+
+        async def adds() -> str:
+            container = offered.container()
+            try:
+                session = await container.aget(AsyncSession)
+                ada = Person(name="Ada")
+                session.add(ada)
+                await session.commit()
+                return ada.name
+            finally:
+                await offered.clean_up(container, LoopRunner(offered.loop, is_quick=True))
+
+        assert offered.loop.run(adds()) == "Ada"
+
+
 def test_a_blocking_driver_has_no_async_session(with_database: WithDatabase) -> None:
     with with_database("pysqlite") as offered:
         assert AsyncSession not in offered.registry
         container = offered.container()
         assert list(container.get(Session).scalars(NAMES)) == []
+        engine = container.get(sqlalchemy.Engine)
+        connections = engine.pool
         container.close()
+        assert engine.pool is connections
+    assert engine.pool is not connections, "the engine is disposed at the end"
 
 
 def test_a_driver_that_has_both_forms_has_both_sessions() -> None:
@@ -170,7 +197,8 @@ def test_a_database_that_cannot_be_used_is_a_warning(caplog: pytest.LogCaptureFi
     assert "secret" not in caplog.text
 
 
-def test_clients_name_the_current_span_while_traces_are_on() -> None:
+@pytest.mark.parametrize("collector", ["http://127.0.0.1:9", ""])
+def test_clients_name_the_current_span_while_traces_are_on(collector: str) -> None:
     sent: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -188,7 +216,7 @@ def test_clients_name_the_current_span_while_traces_are_on() -> None:
 
     identity = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     steps = StepModule({"log": Step("log", log_instances)})
-    services = Services(steps, Settings(otel_exporter_otlp_endpoint="http://127.0.0.1:9"))
+    services = Services(steps, Settings(otel_exporter_otlp_endpoint=collector))
     with contextlib.closing(services), trace.use_span(NonRecordingSpan(identity)):
         server = services.loop.run(asyncio.start_server(serve, "127.0.0.1", 0))
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -196,7 +224,7 @@ def test_clients_name_the_current_span_while_traces_are_on() -> None:
         services.container().get(httpx.Client).get(url)
         services.loop.run(closed(server))
     named = b"\r\ntraceparent: 00-%032x-%016x-01\r\n" % (1, 2)
-    assert [named in head.lower() for head in sent] == [True] * 3
+    assert [named in head.lower() for head in sent] == [bool(collector)] * 3
 
 
 async def closed(server: asyncio.Server) -> None:

@@ -10,6 +10,7 @@ import pytest
 from app.core.steps import Factory, Step, StepModule, services
 from app.core.steps.event_loop import ThreadRunner, completed
 from app.core.steps.services import Services
+from app.errors import InvalidSettings
 from app.settings import Settings
 
 
@@ -86,3 +87,32 @@ def test_an_async_service_per_process_is_made_once_on_the_event_loop(made: Servi
 
     assert len({id(client) for client in made.loop.run(many())}) == 1
     assert made.awaited(Client)
+
+
+class Shelf:
+    """A service per process that is made of other services."""
+
+    def __init__(self, settings: Settings, client: Client) -> None:
+        self.settings, self.client = settings, client
+
+
+def test_a_factory_per_process_may_ask_for_the_settings_and_what_is_offered_to_all() -> None:
+    asked = {"settings": Settings, "client": Client}
+    found = StepModule({"log": Step("log", log_instances)}, (Factory(Shelf, Shelf, "process", services=asked),))
+    settings, client = Settings(), Client()
+    one = Services(found, settings)
+    try:
+        one.complete({Client: client}, {})
+        shelf = one.container().get(Shelf)
+        assert (shelf.settings, shelf.client) == (settings, client)
+        assert shelf is one.container().get(Shelf)
+    finally:
+        one.close()
+
+
+def test_a_factory_that_asks_for_what_nothing_offers_is_refused() -> None:
+    found = StepModule({}, (Factory(Shelf, Shelf, "process", services={"client": Client}),))
+    one = Services(found, Settings())
+    with pytest.raises(InvalidSettings, match=r"the factory of .*Shelf asks for .*Client, which nothing offers per"):
+        one.complete({}, {})
+    one.close()

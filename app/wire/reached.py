@@ -1,0 +1,212 @@
+"""Find the code that a request reaches in Flask and the libraries below it, and tell it from code of a user."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from _thread import LockType
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import blinker
+import flask
+import flask.ctx
+import itsdangerous
+import markupsafe
+import werkzeug
+from flask import Flask
+from flask.config import ConfigAttribute
+from werkzeug.routing import MapAdapter
+from werkzeug.routing.converters import DEFAULT_CONVERTERS
+from werkzeug.utils import cached_property
+
+import app
+from app.core.steps.injection import svcs
+
+CONTEXTS = [each for each in vars(flask.ctx).values() if isinstance(each, type) and hasattr(each, "push")]
+CONTEXT_METHODS = ("push", "pop", "match_request")
+"""Methods that Flask calls on the classes of which it makes an object for each request."""
+SETUP = frozenset({"__init__", "add_url_rule", "get", "endpoint", "run", "route"})
+"""Names of methods that no request calls, and that other objects have as well."""
+IMPLICIT = frozenset(
+    {"__init__", "__new__", "__call__", "__getattribute__", "__getattr__", "__getitem__", "__contains__", "__iter__"}
+    | {"__next__", "__len__", "__bool__", "__eq__", "__get__", "__set__", "__enter__", "__exit__"}
+)
+"""Methods that Python calls without their names in the code."""
+LIBRARIES = (app, flask, svcs, werkzeug, blinker, itsdangerous, markupsafe)
+OUR_FOLDERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in LIBRARIES)
+OUR_NAMES = frozenset(module.__name__ for module in LIBRARIES)
+
+
+@dataclass(slots=True)
+class Reached:
+    """The code that a request reaches, found by the names in the code of Flask.
+
+    `globals` are the names in modules, each with the members of its module. `classes` are those of the libraries that
+    Flask finds by all these names, `functions` those that were followed, each with its code.
+    """
+
+    names: set[str]
+    globals: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
+    classes: dict[type, None] = field(default_factory=dict)
+    functions: dict[FunctionType, CodeType] = field(default_factory=dict)
+
+    def values(self) -> Iterator[tuple[dict[str, Any], str, Any]]:
+        """Yield the members of a module, a name in them, and its value."""
+        for (_, name), members in self.globals.items():
+            if name in members:
+                yield members, name, members[name]
+
+
+def reached_by(app: Flask) -> Reached:
+    """Return the code that a request reaches in an application."""
+    of_objects = classes_of_objects(app)
+    first = [*classes_of_app(app), *of_objects, *classes_of_map(app)]
+    found, values = Reached({"__call__", "__getattribute__", "__getattr__"}), defaultdict[str, list[Any]](list)
+    for each in dict.fromkeys(first):
+        _add(values, each)
+    pending = [value for name in ("__call__", *CONTEXT_METHODS) for value in values[name]]
+    pending += [vars(each).get("__init__") for each in (*CONTEXTS, *of_objects)]
+    pending += DEFAULT_CONVERTERS.values()
+    while pending:
+        value = pending.pop()
+        for each in _library_classes(value):
+            if each not in found.classes:
+                found.classes[each] = None
+                _add(values, each)
+                pending += [vars(each)[name] for name in (found.names | IMPLICIT) & vars(each).keys()]
+        function = _function(value)
+        if type(function) is not FunctionType or function in found.functions or not is_ours(function):
+            continue
+        found.functions[function] = function.__code__
+        used, known = {*_names(function.__code__)}, function.__globals__
+        for name in used - found.names - SETUP:
+            found.names.add(name)
+            pending += values.get(name, ())
+        for name in used & known.keys():
+            if (id(known), name) not in found.globals:
+                found.globals[id(known), name] = known
+                pending.append(known[name])
+    return found
+
+
+def _add(values: dict[str, list[Any]], each: type) -> None:
+    for name, value in vars(each).items():
+        values[name].append(value)
+
+
+def _library_classes(value: Any) -> Iterator[type]:
+    """Yield the classes of Flask and the libraries below it of which a value is one, or an object."""
+    if type(value) is FunctionType or type(value) is ModuleType:
+        return
+    for each in (value if is_class(value) else type(value)).__mro__:
+        if _package(each.__module__) in OUR_NAMES:
+            yield each
+
+
+def classes_of_app(app: Flask) -> list[type]:
+    """Return the classes of an application and of its contexts."""
+    return [*type(app).__mro__[:-1], *CONTEXTS]
+
+
+def classes_of_map(app: Flask) -> list[type]:
+    """Return the classes of the map of URLs."""
+    return [*type(app.url_map).__mro__[:-1]]
+
+
+def classes_of_objects(app: Flask) -> list[type]:
+    """Return the classes of the objects that Flask makes for each request, with their bases."""
+    kinds = (app.request_class, app.response_class, type(app.session_interface), app.app_ctx_globals_class, MapAdapter)
+    bases = [base for kind in kinds for base in kind.__mro__]
+    return [each for each in dict.fromkeys(bases) if each.__module__ not in ("builtins", "typing")]
+
+
+def _function(attribute: Any) -> Any:
+    """Return the function of a class attribute."""
+    if type(attribute) is property:
+        return attribute.fget
+    return attribute.__func__ if type(attribute) in (staticmethod, classmethod) else attribute
+
+
+def is_class(value: Any) -> bool:
+    """Return whether a value is a class. `isinstance` is also true for a proxy of a class."""
+    return issubclass(type(value), type)
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value runs no code: text, a number, a lock, a setting, a cached property (a logger)."""
+    return value is None or type(value) in (bool, int, str, dict, LockType, ConfigAttribute, cached_property)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Yield the attribute names that a function uses."""
+    yield from code.co_names
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _names(each)
+
+
+def is_ours(attribute: Any) -> bool:
+    """Return whether a function, a class, or an object's class is defined in the files of Retort, Flask or Werkzeug.
+
+    This checks the code of a function: a decorator copies the name and the module of the wrapped function, not its
+    code. It calls `type`, because a proxy returns the class of its target as `__class__`.
+    """
+    function = _function(attribute)
+    if type(function) is FunctionType:
+        if function.__code__.co_filename == "<string>":  # a method of a dataclass
+            return _package(function.__globals__["__name__"]) in OUR_NAMES
+        return function.__code__.co_filename.startswith(OUR_FOLDERS)
+    written_as = function if is_class(function) else type(function)
+    if written_as.__module__ in ("builtins", "collections"):
+        return not callable(function)
+    try:
+        return inspect.getfile(written_as).startswith(OUR_FOLDERS)
+    except (TypeError, OSError):  # a C extension, or no file
+        return False
+
+
+def is_library(attribute: Any) -> bool:
+    """Return whether the value of a name is Flask's, Python's, or of a library below Flask."""
+    value = _function(attribute)
+    if type(value) in (functools.partial, functools.cached_property):
+        return is_library(value.func)
+    if type(value) is functools._lru_cache_wrapper:
+        return is_library(value.__wrapped__)
+    if is_plain(value) or type(value) in (ModuleType, BuiltinFunctionType) or is_ours(value):
+        return True
+    if type(value) is FunctionType:  # a decorator copies the module of the function, not its globals
+        return bool(value.__module__ == value.__globals__["__name__"]) and _is_pythons(value.__module__)
+    if is_class(value):
+        return _is_pythons_class(value)
+    return _is_pythons_class(type(value)) and not (callable(value) or hasattr(type(value), "__get__"))
+
+
+def _is_pythons_class(kind: type) -> bool:
+    # A class that `type` makes of an abstract one has the module `abc`.
+    return _is_pythons(kind.__module__) and vars(sys.modules[kind.__module__]).get(kind.__name__) is kind
+
+
+def _is_pythons(module: str) -> bool:
+    return _package(module) in sys.stdlib_module_names
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def name_of(function: Any) -> str:
+    """Return the name of a function or a class, or of any other object's class, without calling the object."""
+    if type(function) is functools.partial:
+        return name_of(function.func)
+    if type(function) is FunctionType:  # a decorator copies the names of the function, not its code
+        return f"{function.__globals__['__name__']}.{function.__code__.co_qualname}"
+    has_name = is_class(function) or type(function) in (MethodType, BuiltinFunctionType)
+    named = function if has_name else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
