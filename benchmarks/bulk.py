@@ -2,6 +2,9 @@
 
     python -m benchmarks.bulk [--rows 500000] [--rounds 5] [--folder build/bulk]
 
+Each side first scores a few rows, untimed, so that Python has compiled the modules that it imports. A variable that
+keeps Python from storing what it compiled is not passed on: it would add the same second to each run of either side.
+
 Prints the median rows per second of each side, the same per second of CPU (which other programs on the machine disturb
 less), the median of the ratios of the rounds, and the largest memory (PSS) of all processes of a side. Dask's workers
 are in none of these but the first.
@@ -34,6 +37,7 @@ from benchmarks.models import forest, penguins
 CORES = 2
 ROWS_AT_ONCE = 100_000
 WRITTEN_AT_ONCE = 1_000_000
+WARMING_ROWS = 1000
 
 FOREST_SCRIPT = """
 import sys, warnings, joblib, pyarrow as pa, pyarrow.parquet as pq
@@ -67,6 +71,7 @@ class Case:
     name: str
     script: str
     source: Path
+    warming: Path
     suffix: str
     required: float
 
@@ -138,6 +143,7 @@ class Memory(threading.Thread):
 def timed(command: list[str], **variables: object) -> tuple[float, float, int]:
     """Run a command; return its seconds, those of CPU, and the largest memory of its processes in KiB."""
     environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     begun = time.monotonic()
     process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
     memory = Memory(process.pid)
@@ -174,11 +180,11 @@ def cluster(folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def commands(case: Case, folder: Path, address: str) -> dict[str, list[str]]:
-    """Return the command of each side."""
+def commands(case: Case, source: Path, folder: Path, address: str) -> dict[str, list[str]]:
+    """Return the command of each side that scores the rows of `source`."""
     model, output = folder / f"{case.name}.joblib", folder / "out"
-    given = (model, case.source, f"{output}-script{case.suffix}", ROWS_AT_ONCE)
-    flask = [sys.executable, "-m", "flask", "score", case.name, str(case.source)]
+    given = (model, source, f"{output}-script{case.suffix}", ROWS_AT_ONCE)
+    flask = [sys.executable, "-m", "flask", "score", case.name, str(source)]
     return {
         SCRIPT: [sys.executable, "-c", case.script, *map(str, given)],
         LOCAL: [*flask, f"{output}-local{case.suffix}", "--processes", str(CORES)],
@@ -196,18 +202,30 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     packed(folder)
     cases = [
-        Case("forest", FOREST_SCRIPT, written_forest(folder, rows), ".parquet", 5.0),
-        Case("penguins", PENGUINS_SCRIPT, written_penguins(folder, rows), ".csv", 8.0),
+        Case(
+            "forest", FOREST_SCRIPT, written_forest(folder, rows), written_forest(folder, WARMING_ROWS), ".parquet", 5.0
+        ),
+        Case(
+            "penguins",
+            PENGUINS_SCRIPT,
+            written_penguins(folder, rows),
+            written_penguins(folder, WARMING_ROWS),
+            ".csv",
+            8.0,
+        ),
     ]
+    variables = {"RETORT_MODELS_DIR": folder / "models", "OMP_NUM_THREADS": 1}
     with cluster(folder) as address:
         for case in cases:
-            sides = commands(case, folder, address)
+            for command in commands(case, case.warming, folder, address).values():
+                timed(command, **variables)
+            sides = commands(case, case.source, folder, address)
             seconds: dict[str, list[float]] = {side: [] for side in sides}
             cpu: dict[str, list[float]] = {side: [] for side in sides}
             memory = dict.fromkeys(sides, 0)
             for _ in range(asked.rounds):
                 for side, command in sides.items():
-                    taken_s, cpu_s, kib = timed(command, RETORT_MODELS_DIR=folder / "models", OMP_NUM_THREADS=1)
+                    taken_s, cpu_s, kib = timed(command, **variables)
                     seconds[side].append(taken_s)
                     cpu[side].append(cpu_s)
                     memory[side] = max(memory[side], kib)

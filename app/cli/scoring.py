@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import re
 
 import click
@@ -9,8 +11,10 @@ from flask.cli import with_appcontext
 
 from app.cli.group import context, reported
 from app.cli.progress import ScoringProgress
+from app.errors import ScoringCancelled
 from app.jobs.engines import ENGINES
 from app.jobs.job import ScoringJob
+from app.telemetry.memory import keep_freed_blocks
 
 NAMED = re.compile(r"(?P<model>[^@:]*)(?:[@:](?P<version>.+))?")
 
@@ -19,7 +23,13 @@ NAMED = re.compile(r"(?P<model>[^@:]*)(?:[@:](?P<version>.+))?")
 @click.argument("model", metavar="MODEL[@ALIAS|:VERSION]")
 @click.argument("input_", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")
-@click.option("--keep", default="", metavar="COLUMNS", help="Columns of the input to write too, separated by commas.")
+@click.argument("others", metavar="", nargs=-1)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="COLUMNS",
+    help="Columns of the input to write too, separated by commas; may be repeated.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run of this output.")
 @click.option(
     "--engine", type=click.Choice(ENGINES), default="local", help="Processes of this machine, or a cluster of Dask."
@@ -35,7 +45,8 @@ def score(
     model: str,
     input_: str,
     output: str,
-    keep: str,
+    others: tuple[str, ...],
+    keep: tuple[str, ...],
     resume: bool,
     engine: str,
     cluster: str,
@@ -47,6 +58,10 @@ def score(
     INPUT is a file, a folder, a glob, or a URL (s3://, gs://, az://). OUTPUT is a file or a URL; with a slash at its
     end, a folder that gets a file for each part. The names tell the formats.
     """
+    if others:
+        raise click.UsageError("INPUT is one file, folder or glob: put a glob in quotes, else the shell expands it")
+    if not input_ or not output:
+        raise click.UsageError(f"{'OUTPUT' if input_ else 'INPUT'} is empty")
     named = NAMED.fullmatch(model)
     if named is None:
         raise click.UsageError(f"{model!r} is no model: name it as in penguins, penguins@champion or penguins:3")
@@ -55,7 +70,7 @@ def score(
         named["version"],
         input_,
         output,
-        keep=tuple(name.strip() for name in keep.split(",") if name.strip()),
+        keep=tuple(name.strip() for name in ",".join(keep).split(",") if name.strip()),
         max_rejects=max_rejects,
         resume=resume,
         engine=engine,
@@ -63,8 +78,13 @@ def score(
         processes=processes,
         settings=context().settings,
     )
+    keep_freed_blocks()
+    atexit.register(gc.freeze)  # else the end of the process looks for garbage among all modules
     with ScoringProgress() as progress:
-        scored = job.run(progress.show)
+        try:
+            scored = job.run(progress.show)
+        except KeyboardInterrupt:
+            raise ScoringCancelled from None
     click.echo(f"{_rows(scored.rows - scored.rejected)} scored with {scored.model} version {scored.version}: {output}")
     if scored.rejected:
         click.echo(f"{_rows(scored.rejected)} could not be scored: {scored.rejects}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.signature import Input
 from app.signature.arrow_values import numbers_of, plain_values
-from app.signature.batch import Column
+from app.signature.batch import Coded, Column
 from app.signature.cells import reader_of
 from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects, rule_of
 
@@ -34,7 +34,7 @@ class CheckedColumn:
     """
 
     good: Mask | None
-    chosen: Callable[[Mask | None], Column]
+    chosen: Callable[[Mask | None], Column | Coded]
 
 
 def check(array: Any, spec: Input, is_text: bool) -> CheckedColumn:
@@ -127,7 +127,7 @@ def _distinct(array: Any, spec: Input, is_text: bool) -> CheckedColumn:
     accepted = np.array([rule(value) is None for value in values], dtype=np.bool_)
     good = None if accepted.all() else accepted[codes]
 
-    def chosen(rows: Mask | None) -> Column:
+    def chosen(rows: Mask | None) -> Coded:
         places = codes if rows is None else codes[rows]
         # Only the values that are there: a missing one among them may change the dtype.
         used = np.flatnonzero(np.bincount(places, minlength=len(values)))
@@ -136,7 +136,7 @@ def _distinct(array: Any, spec: Input, is_text: bool) -> CheckedColumn:
             raise NotImplementedError(f"values of input {spec.name!r} pass its rule and make no column")
         position = np.zeros(len(values) + 1, dtype=np.intp)
         position[used] = np.arange(len(used))
-        return column[position[places]]
+        return Coded(column, position[places])
 
     return CheckedColumn(good, chosen)
 

@@ -1,4 +1,4 @@
-"""Where parts are scored: in this process, in processes of joblib's loky, or on a cluster of Dask.
+"""Score parts in this process, in processes of joblib's loky, or on a cluster of Dask.
 
 An engine yields the scored parts in the order of the parts. It keeps a few parts in memory for each process.
 """
@@ -6,16 +6,22 @@ An engine yields the scored parts in the order of the parts. It keeps a few part
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Protocol
 
 from app.errors import ScoringRefused
+from app.jobs.input_parts import InputParts
 from app.jobs.parts import Part
 from app.jobs.scoring import OutputForm, PartScorer, ScoredPart
+from app.jobs.stretches import InputUnseen, Stretch
 from app.jobs.versions import VersionFiles
 from app.settings.cores import allowed_cores
 
@@ -23,6 +29,7 @@ log = logging.getLogger(__name__)
 
 SWITCH_S = 0.0002
 ENGINES = ("local", "dask")
+PARENT_LOOK_S = 1.0
 PARTS_OF_A_PROCESS = 2
 """Parts that are read or scored at once, for each process."""
 
@@ -32,11 +39,9 @@ class WorkerLost(Exception):
 
 
 class Engine(Protocol):
-    """Scores parts somewhere. `travels` says whether parts go to other processes."""
+    """Scores parts somewhere."""
 
-    travels: bool
-
-    def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
+    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         """Yield the scored parts in order.
 
         Raises:
@@ -57,9 +62,9 @@ def engine_of(name: str, cluster: str = "", workers: int | None = None, *, in_th
         ScoringRefused: The name is unknown, or a library is missing.
     """
     if name == "dask":
-        for library, extra in (("distributed", "dask"), ("joblib", "packing")):
+        for library in ("distributed", "joblib"):
             if find_spec(library) is None:
-                raise ScoringRefused(f"--engine dask needs {library}: pip install 'retort-serving[{extra}]'")
+                raise ScoringRefused(f"--engine dask needs {library}: pip install {library}")
         return DaskEngine(cluster)
     if name != "local":
         raise ScoringRefused(f"there is no engine {name!r}; there are: {', '.join(ENGINES)}")
@@ -67,44 +72,64 @@ def engine_of(name: str, cluster: str = "", workers: int | None = None, *, in_th
         raise ScoringRefused("--cluster needs --engine dask")
     workers = workers or allowed_cores()
     if workers > 1 and find_spec("joblib") is None:
-        log.warning("one core is used: more of them need joblib: pip install 'retort-serving[packing]'")
+        log.warning("one core is used: more of them need joblib: pip install joblib")
         workers = 1
     if workers == 1:
         return InlineEngine()
     return ThreadEngine(workers) if in_threads else LokyEngine(workers)
 
 
-def score_part(version: VersionFiles, form: OutputForm, part: Part) -> ScoredPart:
-    """Score a part in a worker process, which loads the version when it sees it first."""
-    return PartScorer(version.lease(), form).score(part)
+def score_part(version: VersionFiles, form: OutputForm, rows: Part | Stretch) -> list[ScoredPart] | Unseen:
+    """Score a part, or those that a stretch names, in a worker, which loads the version when it sees it first."""
+    scorer = PartScorer(version.lease(), form)
+    if isinstance(rows, Part):
+        return [scorer.score(rows)]
+    try:
+        return [scorer.score(part) for part in rows.read(scorer.signature, form.keep)]
+    except InputUnseen as error:
+        return Unseen(str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """The answer of a worker that does not see the file it should read, and why."""
+
+    reason: str
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent, even if the parent was killed. loky's own would wait five minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="retort-parent", daemon=True).start()
 
 
 class InlineEngine:
     """Scores in this process, one part after the other."""
 
-    travels = False
-
-    def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
+    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         """Yield the scored parts in order."""
         scorer = PartScorer(version.lease(), form)
-        yield from map(scorer.score, parts)
+        yield from map(scorer.score, parts.read())
 
 
 class ThreadEngine:
     """Scores in threads of this process. They start at once, and no row is copied to another process."""
 
-    travels = False
-
     def __init__(self, threads: int) -> None:
         self._threads = threads
 
-    def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
+    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         """Yield the scored parts in order."""
         from joblib import parallel_config
 
         version.lease()
         with parallel_config(backend="threading", n_jobs=self._threads), _switching_quickly():
-            yield from _in_parallel(version, form, parts, PARTS_OF_A_PROCESS * self._threads)
+            yield from _in_parallel(version, form, parts.read(), PARTS_OF_A_PROCESS * self._threads)
 
 
 @contextmanager
@@ -121,19 +146,19 @@ def _switching_quickly() -> Iterator[None]:
 class LokyEngine:
     """Scores in processes of this machine that joblib starts."""
 
-    travels = True
-
     def __init__(self, processes: int) -> None:
         self._processes = processes
 
-    def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
+    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         """Yield the scored parts in order."""
         from joblib import parallel_config
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
-        with parallel_config(backend="loky", n_jobs=self._processes, inner_max_num_threads=1):
+        beginning = {"initializer": end_with, "initargs": (os.getpid(),)}
+        with parallel_config(backend="loky", n_jobs=self._processes, inner_max_num_threads=1, **beginning):
             try:
-                yield from _in_parallel(version, form, parts, PARTS_OF_A_PROCESS * self._processes)
+                read = parts.read(travelling=True)
+                yield from _in_parallel(version, form, read, PARTS_OF_A_PROCESS * self._processes)
             except BrokenProcessPool as error:
                 raise WorkerLost(f"a worker process ended ({type(error).__name__})") from None
 
@@ -141,25 +166,47 @@ class LokyEngine:
 class DaskEngine:
     """Scores on a cluster of Dask. The files of the version travel to each worker once."""
 
-    travels = True
-
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster
+        self._is_input_seen = True
+        """Whether no worker was found that does not see the input."""
 
-    def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
+    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         """Yield the scored parts in order."""
-        from distributed import Client
+        from distributed import CancelledError, Client, KilledWorker
+        from distributed.comm.core import CommClosedError
         from joblib import parallel_config
 
         with ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Sending large graph")
             client = stack.enter_context(_client(Client, self._cluster))
+            _refuse_cluster_without_retort(client)
             threads = max(1, sum(client.nthreads().values()))
             # joblib sends it to each worker once, before the first part.
             travelling = version.with_files()
             stack.enter_context(parallel_config(backend=_dask_backend(client, travelling), n_jobs=threads))
-            yield from _in_parallel(travelling, form, parts, PARTS_OF_A_PROCESS * threads)
+            try:
+                yield from self._scored_on(travelling, form, parts, threads)
+            except (CancelledError, KilledWorker, CommClosedError) as error:  # the scheduler ended, or gave a part up
+                raise WorkerLost(f"the cluster lost a part ({type(error).__name__})") from None
+
+    def _scored_on(
+        self, version: VersionFiles, form: OutputForm, parts: InputParts, threads: int
+    ) -> Iterator[ScoredPart]:
+        """Let the workers read the parts that they see. Once one does not, all rows travel to the workers."""
+        done, at_once = parts.done, PARTS_OF_A_PROCESS * threads
+        if self._is_input_seen:
+            try:
+                for scored in _in_parallel(version, form, parts.named(threads), at_once):
+                    done = scored.number + 1
+                    yield scored
+                return
+            except InputUnseen as unseen:
+                log.warning("%s; so this process reads the input, and its rows travel to the workers", unseen)
+                self._is_input_seen = False
+        left = replace(parts, done=done).read(travelling=True)
+        yield from _in_parallel(version, form, left, at_once)
 
 
 def _dask_backend(client: Any, version: VersionFiles) -> Any:
@@ -179,28 +226,67 @@ def _dask_backend(client: Any, version: VersionFiles) -> Any:
 
 
 def _client(make: Callable[..., Any], cluster: str) -> Any:
+    from dask import config
+
+    if not cluster and not config.get("scheduler-address", None):  # Dask would start a cluster of its own
+        raise ScoringRefused(
+            "--engine dask needs --cluster, the scheduler of Dask, as in --cluster tcp://10.0.0.1:8786"
+        )
     try:
         return make(cluster or None, set_as_default=True)
     except (OSError, ValueError) as error:
         raise ScoringRefused(f"no scheduler of Dask answers at {cluster or 'the address in its settings'}") from error
 
 
-def _in_parallel(version: Any, form: OutputForm, parts: Iterable[Part], at_once: int) -> Iterator[ScoredPart]:
+def _refuse_cluster_without_retort(client: Any) -> None:
+    """Refuse a cluster whose scheduler, or a worker of which, cannot import what a part needs.
+
+    Raises:
+        ScoringRefused: One of them cannot.
+    """
+    found = client.run(find_spec, score_part.__module__, on_error="return")
+    scheduler = f"{client.scheduler.address} (the scheduler)"
+    try:
+        found[scheduler] = client.run_on_scheduler(find_spec, score_part.__module__)
+    except ImportError as error:
+        found[scheduler] = error
+    for address, spec in found.items():
+        if spec is None or isinstance(spec, ImportError):
+            raise ScoringRefused(
+                f"the process of Dask at {address} cannot import Retort: start it with a clone of it on PYTHONPATH"
+            )
+
+
+def _in_parallel(version: Any, form: OutputForm, parts: Iterable[Part | Stretch], at_once: int) -> Iterator[ScoredPart]:
+    """Score parts by joblib, at most so many at once.
+
+    Raises:
+        InputUnseen: A worker does not see the file that a stretch names.
+        WorkerLost: A worker ended.
+    """
     from joblib import Parallel, delayed
 
     # joblib takes from the iterator in a thread that must not raise.
     failed: list[BaseException] = []
 
-    def read() -> Iterator[Part]:
+    def read() -> Iterator[Part | Stretch]:
         try:
             yield from parts
         except BaseException as error:  # noqa: BLE001 - raised below
             failed.append(error)
 
     run = Parallel(return_as="generator", batch_size=1, pre_dispatch=at_once)
-    for scored in run(delayed(score_part)(version, form, part) for part in read()):
-        if not isinstance(scored, ScoredPart):  # the error of a worker of Dask that ended, or lost the version
-            raise WorkerLost(f"a worker of the cluster ended ({type(scored).__name__})")
-        yield scored
+    results = run(delayed(score_part)(version, form, part) for part in read())
+    try:
+        for scored in results:
+            if isinstance(scored, Unseen):
+                raise InputUnseen(scored.reason)
+            if not isinstance(scored, list):  # the error of a worker of Dask that ended, or lost the version
+                raise WorkerLost(f"a worker of the cluster ended ({type(scored).__name__})")
+            yield from scored
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # joblib counts the parts that are not needed any more
+            results.close()
     if failed:
         raise failed[0]

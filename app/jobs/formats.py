@@ -27,6 +27,16 @@ SUFFIXES: Mapping[str, str] = {
 """The format of a file by the last part of its name. `arrow` is Arrow's file format, `arrows` its stream format."""
 CODINGS: Mapping[str, str] = {"gz": "gzip", "zst": "zstd"}
 TEXT = ("csv", "ndjson")
+CONTENTS: Mapping[bytes, str] = {
+    b"PAR1\x15": "Parquet",
+    b"ARROW1\0\0": "Arrow",
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "a zip file, as .xlsx is",
+    b"\xff\xfe": "text in UTF-16, not in UTF-8",
+    b"\xfe\xff": "text in UTF-16, not in UTF-8",
+}
+"""The form of a file by its first bytes. No text in UTF-8 begins with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +68,28 @@ def format_of(name: str) -> Format:
     coding = CODINGS.get(last, "")
     if coding:
         last = stem.rpartition(".")[2]
-    found = SUFFIXES.get(last)
+    found = SUFFIXES.get(last) if stem else None
     if found is None or (coding and found not in TEXT):
         known = ", ".join(f".{suffix}" for suffix in SUFFIXES)
         raise ScoringRefused(
             f"{name}: its name must end in one of {known}; .csv and .ndjson may be followed by .gz, .zst"
         )
     if found not in TEXT and not has_pyarrow():
-        raise ScoringRefused(f"{name}: Parquet and Arrow need pyarrow: pip install 'retort-serving[parquet]'")
+        raise ScoringRefused(f"{name}: Parquet and Arrow need pyarrow: pip install pyarrow")
     if coding == "zstd" and zstd_library() is None:
-        raise ScoringRefused(f"{name}: zstd needs backports-zstd: pip install 'retort-serving[zstd]'")
+        raise ScoringRefused(f"{name}: zstd needs backports-zstd: pip install backports-zstd")
     return Format(found, coding)
+
+
+def require_content(name: str, begin: bytes, form: Format) -> None:
+    """Refuse a file whose first bytes are those of another format than its name tells.
+
+    Raises:
+        ScoringRefused: They are.
+    """
+    found = next((each for magic, each in CONTENTS.items() if begin.startswith(magic)), "")
+    if found and not form.name.startswith(found.lower()):
+        raise ScoringRefused(f"{name}: the name says {form.suffix}, but the content is {found}")
 
 
 def has_pyarrow() -> bool:

@@ -10,16 +10,21 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app import __version__
 from app.errors import ScoringCancelled, ScoringRefused, TooManyRejects
+from app.jobs.assembly import Assembly
 from app.jobs.engines import Engine, WorkerLost, engine_of
 from app.jobs.formats import Format, compressed, format_of, has_pyarrow
+from app.jobs.input_parts import InputParts
 from app.jobs.locations import Source, is_url, put, remove, sources_of
-from app.jobs.parts import TEXT_BYTES, parts_of
+from app.jobs.order_check import require_free_names
+from app.jobs.output_place import require_place
+from app.jobs.parts import TEXT_BYTES
 from app.jobs.progress import Progress
-from app.jobs.run_folder import NOTHING_DONE, Done, RunFolder, publish
+from app.jobs.run_folder import JOURNAL, NOTHING_DONE, Done, RunFolder, publish
 from app.jobs.scoring import OutputForm, ScoredPart
 from app.jobs.versions import choose
-from app.jobs.writing import assemble, csv_header
+from app.jobs.writing import csv_header
 from app.settings import Settings
 from app.signature import Signature
 from app.storage.manifest import Manifest
@@ -93,11 +98,18 @@ class ScoringJob:
 
         Raises:
             ModelNotFound, VersionNotFound: There is no such model or version.
-            ScoringRefused: The input, the output or the model cannot be used; or the run cannot be resumed.
+            ScoringRefused: The input, the output or the model cannot be used; or the run cannot be resumed; or the disk
+                is full.
             TooManyRejects: More than `max_rejects` rows were rejected.
             ScoringCancelled: `is_cancelled` returned True. The finished parts are kept.
         """
-        return _Run(self, on_progress, is_cancelled).run()
+        try:
+            return _Run(self, on_progress, is_cancelled).run()
+        except OSError as error:
+            folder = _work_folder(self)
+            goes_on = self.work_dir is None and (folder / JOURNAL).exists()
+            kept = "; the finished parts are kept, and the same command with --resume goes on" if goes_on else ""
+            raise ScoringRefused(f"{error.filename or folder}: {error.strerror or error}{kept}") from error
 
 
 class _Run:
@@ -112,25 +124,33 @@ class _Run:
         self._began_s = time.monotonic()
         self._version, manifest = choose(job.settings, job.model, job.version)
         self._signature: Signature = manifest.signature
+        require_free_names(job.keep, manifest)
         self._sources = sources_of(job.input)
         # One part is scored before processes have started.
         workers = 1 if sum(source.size_bytes for source in self._sources) <= TEXT_BYTES else job.processes
         in_threads = self._version.graphs and manifest.graph is not None and _is_columnar(self._sources, manifest)
         self._engine: Engine = engine_of(job.engine, job.cluster, workers, in_threads=in_threads)
+        require_place(job.output, job.input, self._sources)
         self._is_folder = job.output.endswith("/")
         self._format = _format_of_parts(self._sources) if self._is_folder else format_of(job.output)
         self._form = OutputForm(tuple(dict.fromkeys(job.keep)), self._format, self._is_folder)
         self._folder = RunFolder(_work_folder(job), self._format.suffix if self._is_folder else "")
+        self._assembly: Assembly | None = None
+        """The file of a table, which is written while parts are scored. A resumed run writes it anew."""
 
     def run(self) -> Scored:
         job = self._job
-        self._require_place()
         done = self._folder.open(self._identity(), resume=job.resume)
         try:
+            if not self._format.is_text and not self._is_folder:
+                self._assembly = Assembly(self._assembled, self._format.name)
+                self._assembly.add_all(self._folder.output)
             done = self._score(done, first=done)
             self._folder.sync()
             rejects = self._publish(done)
         except BaseException:
+            if self._assembly is not None:
+                self._assembly.close()
             if self._folder.last == NOTHING_DONE:
                 self._folder.remove()
             else:
@@ -143,28 +163,27 @@ class _Run:
             self._version.model, self._version.version, done.rows, done.rejected, job.output, rejects, elapsed_s
         )
 
-    def _require_place(self) -> None:
-        """Refuse an output that cannot be written before anything is scored."""
-        output = self._job.output
-        if is_url(output):
-            return
-        path = Path(output)
-        if self._is_folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ScoringRefused(f"{output} is there already: a folder of output must be new or empty")
-        if not self._is_folder and path.is_dir():
-            raise ScoringRefused(f"{output} is a folder; with a slash at its end, it gets a file for each part")
-        if not path.absolute().parent.is_dir():
-            raise ScoringRefused(f"{path.parent}: there is no such folder")
-        if any(not is_url(source.name) and Path(source.name).resolve() == path.resolve() for source in self._sources):
-            raise ScoringRefused(f"{output} is the input")
+    @property
+    def _assembled(self) -> Path:
+        return self._folder.folder / "assembled"
 
     def _identity(self) -> dict[str, object]:
         """Return what must not change between the runs of which one resumes the other."""
+        version, form = self._version, self._format
         return {
-            "input": [(source.name, source.size_bytes, source.stamp) for source in self._sources],
-            "model": (self._version.model, self._version.version, self._version.digest),
-            "options": (self._form.keep, self._format.name, self._format.coding, self._is_folder, self._job.output),
-            "settings": (self._version.graphs, self._version.out_of_range, self._version.pixel_limit),
+            "input": {source.name: [source.size_bytes, source.stamp] for source in self._sources},
+            "model": {"name": version.model, "version": version.version, "content": version.digest},
+            "options": {
+                "--keep": ",".join(self._form.keep),
+                "format": form.suffix,
+                "output": self._job.output,
+            },
+            "release of Retort": {"release": __version__, "pyarrow": has_pyarrow()},
+            "settings": {
+                "graphs": version.graphs,
+                "out_of_range": version.out_of_range,
+                "pixel_limit": version.pixel_limit,
+            },
         }
 
     def _score(self, done: Done, first: Done) -> Done:
@@ -185,11 +204,12 @@ class _Run:
     def _score_once(self, done: Done, first: Done) -> Done:
         job = self._job
         self._report(done, first)
-        travelling = self._engine.travels
-        parts = parts_of(self._sources, self._signature, self._form.keep, done.part + 1, travelling=travelling)
+        parts = InputParts(self._sources, self._signature, self._form.keep, done.part + 1)
         with closing(self._engine.scored(self._version, self._form, parts)) as scored_parts:  # type: ignore[type-var]
             for scored in scored_parts:
                 self._folder.add(scored, self._header(scored))
+                if self._assembly is not None:
+                    self._assembly.add(scored.output)
                 done = self._folder.last
                 self._report(done, first)
                 if job.max_rejects is not None and done.rejected > job.max_rejects:
@@ -200,7 +220,7 @@ class _Run:
 
     def _header(self, scored: ScoredPart) -> bytes:
         """Return the header of CSV before the first rows of the file; else nothing."""
-        is_first = self._folder.last.output_bytes == 0 and bool(scored.output)
+        is_first = self._folder.last == NOTHING_DONE
         if not is_first or self._is_folder or self._format.name != "csv":
             return b""
         return compressed(csv_header(scored.names), self._format.coding)
@@ -217,10 +237,9 @@ class _Run:
         """Move the output and the rejects into their places, and return the place of the rejects, if there are any."""
         output, rejects = self._job.output, rejects_of(self._job.output)
         made = self._folder.output
-        if not self._format.is_text and not self._is_folder:
-            made = self._folder.folder / "assembled"
-            if self._folder.output.exists():
-                assemble(self._folder.output, made, self._format.name)
+        if self._assembly is not None:
+            self._assembly.finish()
+            made = self._assembled
         if not done.rejected:
             remove(rejects)
         elif is_url(rejects):

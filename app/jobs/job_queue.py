@@ -25,7 +25,7 @@ FILE_NAME = ".queue.db"
 TASK = "score"
 CONNECT_TIMEOUT_S = 2.0
 SILENT_TIMEOUT_S = 5.0
-"""How long Redis may say nothing. A worker waits for a message for a second."""
+"""Longest silence of Redis. A worker waits for a message for a second."""
 
 
 class JsonSerializer(Serializer):  # type: ignore[misc]  # huey ships no types
@@ -56,7 +56,7 @@ class JobQueue:
         self.waits = bool(redis_url) and find_spec("redis") is not None
         """Whether `work` waits up to a second for a message."""
         if redis_url and not self.waits:
-            log.warning("REDIS_URL needs a library: pip install 'retort-serving[redis]'; the queue of jobs is a file")
+            log.warning("REDIS_URL needs a library: pip install redis; the queue of jobs is a file")
         if self.waits:
             from redis import ConnectionPool
 

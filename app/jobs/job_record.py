@@ -38,6 +38,7 @@ class JobRecord:
         beat: A number that the worker raises while it lives.
         takes: How many workers took it since a part was last finished.
         error: Why it failed, in one sentence.
+        charged_rows: The rows that count towards the limits of its owner already.
     """
 
     id: str
@@ -67,6 +68,7 @@ class JobRecord:
     rows_per_s: float = 0.0
     left_s: float | None = None
     error: str | None = None
+    charged_rows: int = 0
 
     @property
     def is_open(self) -> bool:

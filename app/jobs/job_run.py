@@ -195,7 +195,9 @@ class JobRun:
             self._remove_if_ended()
 
     def _told(self, detail: str) -> str:
-        """Return an error without the folders of this machine."""
+        """Return an error without the folders of this machine, with the client's name of the uploaded file."""
+        if not is_url(self.job.input):
+            detail = detail.replace(str(self._folder / self.job.input), self.job.input_name)
         for folder in (self._folder, self._settings.models_dir.resolve()):
             detail = detail.replace(f"{folder}/", "").replace(str(folder), folder.name)
         return detail

@@ -68,6 +68,7 @@ JOBS = Table(
     Column("rows_per_s", Double, nullable=False),
     Column("left_s", Double),
     Column("error", Text),
+    Column("charged_rows", BigInteger, nullable=False),
     UniqueConstraint("owner", "idempotency_key", name="retort_jobs_idempotency"),
     Index("retort_jobs_by_state", "state"),
 )
@@ -210,6 +211,23 @@ class JobStore:
         """Note that a job has no files any more."""
         self._change(JOBS.c.id == job_id, {"stored_bytes": 0})
 
+    def charge(self, owner: str, job_id: str | None = None) -> int:
+        """Return how many rows of an owner's jobs were scored and not charged yet, and note that they are charged.
+
+        Args:
+            owner: The owner.
+            job_id: The job alone; None for all of the owner's.
+        """
+        query = select(JOBS).where(JOBS.c.owner == owner, JOBS.c.rows > JOBS.c.charged_rows)
+        found = self._found(query if job_id is None else query.where(JOBS.c.id == job_id))
+        return sum(
+            job.rows - job.charged_rows
+            for job in found
+            if self._change(
+                and_(JOBS.c.id == job.id, JOBS.c.charged_rows == job.charged_rows), {"charged_rows": job.rows}
+            )
+        )
+
     def remove(self, job_id: str) -> None:
         """Remove an ended job."""
         with self._connected() as connection:
@@ -233,7 +251,9 @@ class JobStore:
         """Return whether the table is there. Looking for a job makes neither a database nor a table."""
         if not self._is_ready and (self._file is None or self._file.exists()):
             with told(self._url), self._engine.connect() as connection:
-                self._is_ready = inspect(connection).has_table(JOBS.name)
+                is_there = inspect(connection).has_table(JOBS.name)
+            if is_there:  # perhaps as an earlier release has made it
+                self.prepare()
         return self._is_ready
 
     @contextmanager

@@ -1,14 +1,17 @@
-"""Where files are: paths, globs, folders, and URLs of object storage (s3://, gs://, az://)."""
+"""Find and open files: paths, globs, folders, and URLs of object storage (s3://, gs://, az://)."""
 
 from __future__ import annotations
 
 import fnmatch
 import glob
 import io
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
@@ -16,10 +19,24 @@ from urllib.parse import unquote
 from app.errors import ScoringRefused
 from app.jobs.formats import Format, format_of
 
+log = logging.getLogger(__name__)
+
 URL = re.compile(r"(s3|gs|az)://([^/]+)/?(.*)", re.DOTALL)
 GLOB = re.compile(r"[*?\[]")
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-BUFFER_BYTES = 4 * 2**20
+ASKED_S = 5.0
+QUICKLY: Mapping[str, Any] = {"retry_config": {"max_retries": 1, "retry_timeout": timedelta(seconds=ASKED_S)}}
+KEYS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_SERVICE_ACCOUNT",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""The variables with the keys of each provider."""
+METADATA = re.compile(r"169\.254\.169\.254|metadata\.google\.internal")
+"""The server of a virtual machine in a cloud that has keys for it. It is asked if there are no others."""
+BUFFER_BYTES = 2**20
+"""The least that is read of an object. pyarrow reads as much of a column at once."""
+CHANGED = "changed while it was read: score it again from the beginning"
 
 
 def is_url(location: str) -> bool:
@@ -41,12 +58,33 @@ class Source:
     format: Format
     partition: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """The name, size and stamp, by which the content of the file is known."""
+        return self.name, self.size_bytes, self.stamp
+
     def open(self) -> BinaryIO:
         """Open the file for reading and seeking. The caller closes it."""
         if is_url(self.name):
             store, path = store_of(self.name)
-            return cast(BinaryIO, io.BufferedReader(_ObjectReader(store, path, self.size_bytes), BUFFER_BYTES))
+            reader = _ObjectReader(store, path, self.size_bytes, self.stamp)
+            return cast(BinaryIO, io.BufferedReader(reader, BUFFER_BYTES))
         return Path(self.name).open("rb")
+
+    def require_unchanged(self) -> None:
+        """Check after reading that the rows are those of one file. Objects are checked whenever they are read.
+
+        Raises:
+            ScoringRefused: The file has changed since the run began.
+        """
+        if is_url(self.name):
+            return
+        try:
+            found = _status(self.name)
+        except FileNotFoundError:
+            found = None
+        if found != (self.size_bytes, self.stamp):
+            raise ScoringRefused(f"{self.name} {CHANGED}")
 
 
 def sources_of(location: str) -> list[Source]:
@@ -57,22 +95,13 @@ def sources_of(location: str) -> list[Source]:
     """
     found = list(_objects(location) if is_url(location) else _files(location))
     if not found:
-        raise ScoringRefused(f"{location}: there is no such file")
-    root = _root_of(location)
-    return [
-        Source(name, size, stamp, format_of(name), _partition(name.removeprefix(root)))
-        for name, size, stamp in sorted(found)
-    ]
+        is_folder = bool(location) and not is_url(location) and Path(location).is_dir()
+        raise ScoringRefused(f"{location}: there is no {'file in this folder' if is_folder else 'such file'}")
+    return [Source(name, size, stamp, format_of(name), _partition(name)) for name, size, stamp in sorted(found)]
 
 
-def _root_of(location: str) -> str:
-    """Return the folder below which folders name columns: the location, or its part before the first wildcard."""
-    fixed = GLOB.split(location, maxsplit=1)[0]
-    return fixed if fixed == location else fixed[: fixed.replace(os.sep, "/").rfind("/") + 1]
-
-
-def _partition(below: str) -> dict[str, str]:
-    folders = below.replace(os.sep, "/").split("/")[:-1]
+def _partition(name: str) -> dict[str, str]:
+    folders = name.replace(os.sep, "/").split("/")[:-1]
     pairs = [folder.partition("=") for folder in folders if "=" in folder]
     return {unquote(name): "" if value == NO_PARTITION else unquote(value) for name, _, value in pairs}
 
@@ -84,23 +113,74 @@ def _is_hidden(below: str) -> bool:
 
 def _files(location: str) -> Iterator[tuple[str, int, str]]:
     path = Path(location)
-    if path.is_dir():
-        names = [
-            str(each) for each in path.rglob("*") if each.is_file() and not _is_hidden(str(each.relative_to(path)))
-        ]
+    if not location:
+        names = []
+    elif path.is_dir():
+        names = _below(path)
     elif path.exists():
+        if not path.is_file():
+            raise ScoringRefused(f"{location} is neither a file nor a folder: it cannot be read twice")
         names = [location]
     else:
-        names = [name for name in glob.glob(location, recursive=True) if Path(name).is_file()]  # noqa: PTH207 - it may be absolute
+        found = glob.glob(location, recursive=True)  # noqa: PTH207 - it may be absolute
+        names = [name for name in found if Path(name).is_file()]
+        names = names or [name for folder in found for name in _below(Path(folder))]
     for name in names:
-        status = Path(name).stat()
-        yield name, status.st_size, str(status.st_mtime_ns)
+        yield name, *_status(name)
+
+
+def _below(folder: Path) -> list[str]:
+    """Return the files of a folder. A folder in it that may not be read is an error: its rows would be missing."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found = [os.path.join(parent, each) for parent, _, names in os.walk(folder, onerror=fail) for each in names]  # noqa: PTH118 - as the folder was written
+    return [each for each in found if not _is_hidden(str(Path(each).relative_to(folder))) and Path(each).is_file()]
+
+
+def status_of(name: str) -> tuple[int, str]:
+    """Return the size and the stamp of a file or an object. Storage that does not answer is not asked for long.
+
+    Raises:
+        OSError, ScoringRefused: There is none, or it may not be read.
+    """
+    if not is_url(name):
+        return _status(name)
+    store, path = store_of(name, **QUICKLY)
+    with _storage_errors(name):
+        return _head(store, path)
+
+
+def require_answer(location: str) -> None:
+    """Refuse storage that does not answer, or for which there are no keys. Whether they may write is not asked.
+
+    Raises:
+        ScoringRefused: Storage does not answer.
+    """
+    store, path = store_of(location, **QUICKLY)
+    from obstore.exceptions import PermissionDeniedError
+
+    with _storage_errors(location), suppress(FileNotFoundError, PermissionDeniedError):
+        _head(store, path)
+
+
+def _status(name: str) -> tuple[int, str]:
+    status = Path(name).stat()
+    return status.st_size, str(status.st_mtime_ns)
+
+
+def _head(store: Any, path: str) -> tuple[int, str]:
+    import obstore
+
+    head = obstore.head(store, path)
+    return head["size"], str(head["e_tag"] or head["last_modified"])
 
 
 def _objects(location: str) -> Iterator[tuple[str, int, str]]:
+    store, path = store_of(location)  # says what to install
     import obstore
 
-    store, path = store_of(location)
     base = location[: len(location) - len(path)] if path else location.rstrip("/") + "/"
     fixed = GLOB.split(path, maxsplit=1)[0]
     is_glob = fixed != path
@@ -113,14 +193,11 @@ def _objects(location: str) -> Iterator[tuple[str, int, str]]:
                 if fnmatch.fnmatchcase(name, path) if is_glob else not _is_hidden(below):
                     yield base + name, each["size"], str(each["e_tag"] or each["last_modified"])
         if not is_glob and path and not path.endswith("/"):
-            try:
-                head = obstore.head(store, path)
-            except FileNotFoundError:
-                return
-            yield location, head["size"], str(head["e_tag"] or head["last_modified"])
+            with suppress(FileNotFoundError):
+                yield location, *_head(store, path)
 
 
-def store_of(location: str) -> tuple[Any, str]:
+def store_of(location: str, **options: Any) -> tuple[Any, str]:
     """Return the store of a URL, and the path in it. Keys and endpoints come from the provider's own variables.
 
     Raises:
@@ -132,12 +209,9 @@ def store_of(location: str) -> tuple[Any, str]:
     try:
         from obstore.store import from_url
     except ModuleNotFoundError:
-        raise ScoringRefused(
-            f"{location}: object storage needs obstore: pip install 'retort-serving[objects]'"
-        ) from None
+        raise ScoringRefused(f"{location}: object storage needs obstore: pip install obstore") from None
     scheme, bucket, path = match.groups()
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    options: dict[str, Any] = {}
     if scheme == "s3" and endpoint:
         options["endpoint"] = endpoint
         if endpoint.startswith("http://"):  # named by its operator, so that it is meant
@@ -158,18 +232,24 @@ class _storage_errors:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         import obstore.exceptions
 
+        if isinstance(error, obstore.exceptions.PreconditionError):
+            raise ScoringRefused(f"{self._location} {CHANGED}") from None
         if isinstance(error, obstore.exceptions.BaseError):
-            reason = " ".join(str(error).split())[:300]
+            if METADATA.search(str(error)):
+                keys = KEYS.get(self._location.partition(":")[0], "those of the provider")
+                raise ScoringRefused(f"{self._location}: there are no keys for it: set {keys}") from None
+            reason = " ".join(str(error).partition("Debug source:")[0].split())[:300]
             raise ScoringRefused(f"{self._location}: {reason}") from None
 
 
 class _ObjectReader(io.RawIOBase):
-    """Reads an object by ranges."""
+    """Reads an object by ranges. `stamp` is its tag, which must stay the same, or a time, which is not checked."""
 
-    def __init__(self, store: Any, path: str, size_bytes: int) -> None:
+    def __init__(self, store: Any, path: str, size_bytes: int, stamp: str) -> None:
         self._store = store
         self._path = path
         self._size_bytes = size_bytes
+        self._same = {"if_match": stamp} if stamp.startswith('"') else {}
         self._at = 0
 
     def readable(self) -> bool:
@@ -191,8 +271,9 @@ class _ObjectReader(io.RawIOBase):
         length = min(len(buffer), self._size_bytes - self._at)
         if length <= 0:
             return 0
+        options: Any = {"range": (self._at, self._at + length), **self._same}
         with _storage_errors(self._path):
-            content = obstore.get_range(self._store, self._path, start=self._at, length=length)
+            content = obstore.get(self._store, self._path, options=options).bytes()
         buffer[:length] = memoryview(content)
         self._at += length
         return length
@@ -200,9 +281,9 @@ class _ObjectReader(io.RawIOBase):
 
 def put(location: str, path: Path) -> None:
     """Store a file under a URL. The object appears whole or not at all."""
+    store, name = store_of(location)
     import obstore
 
-    store, name = store_of(location)
     with _storage_errors(location), path.open("rb") as stream:
         obstore.put(store, name, stream)
 
@@ -210,13 +291,16 @@ def put(location: str, path: Path) -> None:
 def remove(location: str) -> None:
     """Remove a file or an object, if it is there."""
     if is_url(location):
-        import obstore
-
         store, name = store_of(location)
+        import obstore
+        import obstore.exceptions
+
         with _storage_errors(location):
             try:
                 obstore.delete(store, name)
             except FileNotFoundError:
                 return
+            except obstore.exceptions.PermissionDeniedError:
+                log.warning("%s may not be removed here; if it is there, it belongs to an earlier run", location)
     else:
         Path(location).unlink(missing_ok=True)

@@ -37,7 +37,7 @@ def score(
         source: a file, a folder, a glob, or a URL (s3://, gs://, az://).
         output: a file or a URL; with a slash at its end, a folder that gets a file for each part.
         version: a number or an alias; by default the version that answers.
-        keep: the columns of the source that are written too.
+        keep: the columns of the source that are written too; a single one may be a string.
         max_rejects: the most rows that may be rejected; by default any number.
         resume: whether to go on with an unfinished run of this output.
         engine: "local" for processes of this machine, or "dask".
@@ -62,7 +62,7 @@ def score(
         wanted,
         os.fspath(source),
         os.fspath(output),
-        keep=keep,
+        keep=[keep] if isinstance(keep, str) else keep,
         max_rejects=max_rejects,
         resume=resume,
         engine=engine,

@@ -1,7 +1,6 @@
-"""Cut the files of the input into parts: always the same ones, in order, one at a time in memory.
+"""Parts of the input: rows that are scored together. Files of text are cut into parts here, tables in `table_parts`.
 
-A part of text is whole lines, about `TEXT_BYTES` of them. A part of a table has at most `MOST_ROWS` rows, and fewer if
-they are wide, so that it takes about `TABLE_BYTES`.
+A file always has the same parts. A part of text is whole lines, about `TEXT_BYTES` of them and at most `MOST_LINES`.
 """
 
 from __future__ import annotations
@@ -9,26 +8,27 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from app.errors import ScoringRefused
-from app.jobs.formats import damages, decompressed
+import numpy as np
+
+from app.errors import ColumnsMissing, ScoringRefused
+from app.jobs.formats import damages, decompressed, require_content
 from app.jobs.locations import Source
-from app.signature import Layout, Signature
+from app.signature import Signature
 from app.signature.field_errors import some
 from app.signature.json_values import BOM
 
 TEXT_BYTES = 4 * 2**20
-TABLE_BYTES = 8 * 2**20
-MOST_ROWS = 65_536
+MOST_LINES = 131_072
 MOST_RECORD_BYTES = 2**26
 """The longest line, or row of CSV, that is read."""
-FIXED_WIDTH_BYTES, OTHER_WIDTH_BYTES = 8, 64
+NEWLINE = ord("\n")
 QUOTED = re.compile(rb'(?:^|(?<=[,\n\r]))"(?:[^"]++|"")*+(?:"|\Z)')
 """A cell in quotes, or the beginning of one at the end."""
-ARROW_MAGIC = b"ARROW1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Part:
         first: The line of its first row, or the number of that row in a table, from 1.
         file: The name of its file, if there are several.
         end: The share of the whole input that lies before its end.
+        begins: The position of its text in the decompressed file.
     """
 
     number: int
@@ -56,95 +57,126 @@ class Part:
     file: str = ""
     end: float = 1.0
     table: Any = None
-
-
-def parts_of(
-    sources: Sequence[Source],
-    signature: Signature,
-    keep: Sequence[str],
-    done: int = 0,
-    *,
-    travelling: bool = True,
-) -> Iterator[Part]:
-    """Yield the parts of the files, without the first `done` ones. Those that go to other processes are `travelling`.
-
-    Raises:
-        ScoringRefused: A file lacks a column, or cannot be read.
-    """
-    total_bytes = sum(source.size_bytes for source in sources) or 1
-    before_bytes, number = 0, 0
-    for source in sources:
-        file = source.name if len(sources) > 1 else ""
-        for part in _parts_of_file(source, signature, keep, max(0, done - number)):
-            if number >= done:
-                end = (before_bytes + part.end * source.size_bytes) / total_bytes
-                content, table = part.content, part.table
-                if travelling and table is not None:
-                    content, table = _bytes_of(table), None
-                yield Part(number, part.form, content, part.names, source.partition, part.first, file, end, table)
-            number += 1
-        before_bytes += source.size_bytes
-
-
-def _parts_of_file(source: Source, signature: Signature, keep: Sequence[str], done: int) -> Iterator[Part]:
-    """Yield the parts of one file, numbered 0. Those that are done may be empty."""
-    with source.open() as stream:
-        if source.format.is_text:
-            yield from _text_parts(source, stream, signature, keep)
-        else:
-            yield from _table_parts(source, stream, signature, keep, done)
+    begins: int = 0
 
 
 def require_columns(source: Source, names: Collection[str], signature: Signature, keep: Sequence[str]) -> None:
     """Refuse a file that lacks columns: no row of it could be scored.
 
     Raises:
-        ScoringRefused: It lacks some; the message names them and those that it has.
+        ColumnsMissing: It lacks some; the message names them and those that it has.
     """
     there = {*names, *source.partition}
-    for wanted, what in ((signature.names, "the model's features"), (keep, "columns to keep")):
-        missing = [name for name in wanted if name not in there]
-        if missing:
-            raise ScoringRefused(f"{source.name} lacks {what} {some(missing)}; its columns are: {some(sorted(there))}")
+    features, kept = ([name for name in wanted if name not in there] for wanted in (signature.names, keep))
+    lacks = [
+        f"{what} {some(missing)}"
+        for what, missing in (("the model's features", features), ("the kept columns", kept))
+        if missing
+    ]
+    if lacks:
+        # In quotes if a name has spaces around it.
+        has = some([name if name == name.strip() else repr(name) for name in sorted(there)]) or "none"
+        other = next((mark for mark in (";", "\t", "|") if len(names) == 1 and mark in next(iter(names))), "")
+        has += f"; columns are separated by commas, and these are by {other!r}" if other else ""
+        by = ", by its first row," if source.format.name == "csv" and len(features) == len(signature.names) else ""
+        detail = f"{source.name} lacks {', and '.join(lacks)}; its columns{by} are: {has}"
+        raise ColumnsMissing(detail, features, kept, has)
 
 
-# --- text
+def require_once(source: Source, names: Sequence[str], wanted: Collection[str]) -> None:
+    """Refuse a file that has a wanted column twice.
+
+    Raises:
+        ScoringRefused: It has.
+    """
+    twice = sorted(name for name, times in Counter(names).items() if times > 1 and name in wanted)
+    if twice:
+        raise ScoringRefused(f"{source.name} has more than one column named {some(twice)}")
 
 
-def _text_parts(source: Source, raw: BinaryIO, signature: Signature, keep: Sequence[str]) -> Iterator[Part]:
+def text_parts(source: Source, raw: BinaryIO, signature: Signature, keep: Sequence[str]) -> Iterator[Part]:
+    """Yield the parts of a file of text."""
     with decompressed(raw, source.format.coding) as stream:
         is_csv = source.format.name == "csv"
         names: tuple[str, ...] = ()
-        line, begun = 1, False
+        line, begun, position = 1, False, 0
         try:
-            for block in _blocks(source, stream, is_csv):
+            for block, lines in _blocks(source, stream, is_csv):
+                if not position:
+                    require_content(source.name, block, source.format)
                 content = block.removeprefix(BOM) if line == 1 else block
-                lines = content.count(b"\n")
-                if is_csv and not begun and content.strip():
-                    names, content, header_lines = _header(source, content, signature, keep)
-                    line, lines, begun = line + header_lines, lines - header_lines, True
+                rows_begin = line
+                if not begun and content.strip():
+                    begun = True
+                    if is_csv:
+                        names, content, header_lines = _header(source, content, signature, keep)
+                        rows_begin += header_lines
+                if raw.tell() > source.size_bytes:  # it may grow as quickly as it is read
+                    source.require_unchanged()
                 end = min(1.0, raw.tell() / source.size_bytes) if source.size_bytes else 1.0
-                yield Part(0, source.format.name, content, names, first=line, end=end)
+                position += len(block)
+                if begun:
+                    begins = position - len(content)
+                    yield Part(0, source.format.name, content, names, first=rows_begin, end=end, begins=begins)
                 line += lines
+            if not begun:
+                yield Part(0, source.format.name, b"", tuple(dict.fromkeys([*signature.names, *keep])))
         except damages() as error:
             raise ScoringRefused(f"{source.name} is not whole, or no {source.format.coding} ({error})") from None
 
 
-def _blocks(source: Source, stream: BinaryIO, is_csv: bool) -> Iterator[bytes]:
-    """Yield blocks that end with a line; in CSV, with the line of a whole row."""
-    pending = b""
+def _blocks(source: Source, stream: BinaryIO, is_csv: bool) -> Iterator[tuple[bytes, int]]:
+    """Yield blocks that end with a line, in CSV with the line of a whole row, and the number of their lines."""
+    pending, lines = b"", 0
     while read := stream.read(TEXT_BYTES):
         pending += read
         end = _end_of_rows(pending) if is_csv else pending.rfind(b"\n") + 1
         if end:
-            yield pending[:end]
+            for piece in _pieces(pending[:end], is_csv):
+                yield piece
+                lines += piece[1]
             pending = pending[end:]
         elif len(pending) > MOST_RECORD_BYTES:
             what = "a row is longer than" if is_csv else "a line is longer than"
             quote = ", or a quote is opened and never closed" * is_csv
             raise ScoringRefused(f"{source.name}: {what} {MOST_RECORD_BYTES} bytes, the most that is read{quote}")
+    if is_csv and (begins := _open_quote(pending)) is not None:
+        line = 1 + lines + pending.count(b"\n", 0, begins)
+        raise ScoringRefused(f"{source.name}: the quote on line {line} is never closed; rows after it would be lost")
     if pending:
-        yield pending
+        yield from _pieces(pending, is_csv)
+
+
+def _pieces(block: bytes, is_csv: bool) -> Iterator[tuple[bytes, int]]:
+    """Cut a block of very short rows, which take much more memory than their text, into pieces of `MOST_LINES`.
+
+    Yield each piece with the number of its lines.
+    """
+    while (lines := _count(block)) > MOST_LINES:
+        end = size = len(block)
+        while block.count(b"\n", 0, size) > MOST_LINES:
+            size //= 2
+            end = (_end_of_rows(block[:size]) if is_csv else block.rfind(b"\n", 0, size) + 1) or end
+        yield block[:end], _count(block[:end])
+        block = block[end:]
+    if block:
+        yield block, lines
+
+
+def _count(block: bytes) -> int:
+    """Return how many lines end in a block. The method `count` of bytes takes several times as long."""
+    return int(np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE))
+
+
+def _open_quote(content: bytes) -> int | None:
+    """Return where a cell begins whose quote is not closed; None if there is none."""
+    last = None
+    for last in QUOTED.finditer(content) if b'"' in content else ():  # noqa: B007 - the last one is used
+        pass
+    if last is None or last.end() < len(content):
+        return None
+    inside = last.group()[1:].replace(b'""', b"")
+    return None if inside.endswith(b'"') or last.group() == b'""' else last.start()
 
 
 def _end_of_rows(content: bytes) -> int:
@@ -165,157 +197,50 @@ def _header(
 ) -> tuple[tuple[str, ...], bytes, int]:
     """Return the names of the columns, the rows, and the lines of the header. Without one, the model's names stand.
 
-    The first row is a header if it names most of the model's features.
+    The first row is a header if it names most of the model's features, or has another word for each number.
     """
     end = _end_of_first_row(content)
     try:
         text = content[:end].decode("utf-8")
     except UnicodeDecodeError:
         raise ScoringRefused(f"{source.name}: its first row is not UTF-8") from None
-    first = next((row for row in csv.reader(io.StringIO(text, newline="")) if row), [])
+    try:
+        first = next((row for row in csv.reader(io.StringIO(text, newline="")) if row), [])
+    except csv.Error as error:
+        raise ScoringRefused(f"{source.name}: its first row cannot be read: {error}") from None
     features = signature.names
-    if 2 * len({*features} & {*first}) > len(features) or len(first) != len(features):
-        twice = sorted({name for name in first if first.count(name) > 1})
-        if twice:
-            raise ScoringRefused(f"{source.name} has more than one column named {some(twice)}")
+    if b"\n" not in content and b"\r" in content.strip():
+        raise ScoringRefused(f"{source.name}: its lines end with CR alone; lines end with LF, or with CR and LF")
+    names_most = 2 * len({*features} & {*first}) > len(features)
+    if names_most or len(first) != len(features) or _has_words_for_numbers(first, signature):
+        require_once(source, first, {*features, *keep})
         require_columns(source, first, signature, keep)
         return tuple(first), content[end:], content.count(b"\n", 0, end)
     require_columns(source, features, signature, keep)
     return features, content, 0
 
 
+def _has_words_for_numbers(row: Sequence[str], signature: Signature) -> bool:
+    """Return whether a row has words, each another one, where the model takes numbers: names that it does not know."""
+    words = [cell for cell, spec in zip(row, signature.inputs, strict=True) if spec.kind in ("number", "integer")]
+    return bool(words) and len({*row}) == len(row) and not any(_is_number(word) for word in words)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return not cell.strip()
+    return True
+
+
 def _end_of_first_row(content: bytes) -> int:
     at = len(content) - len(content.lstrip(b"\r\n"))
-    while True:
-        end = content.find(b"\n", at) + 1 or len(content)
-        if end == len(content) or _end_of_rows(content[:end]) == end:
-            return end
-        at = end
-
-
-# --- tables
-
-
-def _table_parts(
-    source: Source, stream: BinaryIO, signature: Signature, keep: Sequence[str], done: int
-) -> Iterator[Part]:
-    import pyarrow as pa
-
-    try:
-        if source.format.name == "parquet":
-            yield from _parquet_parts(source, stream, signature, keep, done)
-        else:
-            yield from _arrow_parts(source, stream, signature, keep)
-    except (pa.ArrowException, NotImplementedError) as error:
-        raise ScoringRefused(f"{source.name} cannot be read: {' '.join(str(error).split())[:300]}") from None
-
-
-def _parquet_parts(
-    source: Source, stream: BinaryIO, signature: Signature, keep: Sequence[str], done: int
-) -> Iterator[Part]:
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=2**20)
-    schema = file.schema_arrow
-    columns = _used(source, schema.names, signature, keep)
-    metadata = file.metadata
-    rows_at_once = rows_of_a_part([schema.field(name).type for name in columns])
-    first, total = 1, metadata.num_rows or 1
-    for groups in _runs([metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)], rows_at_once):
-        rows = sum(metadata.row_group(at).num_rows for at in groups)
-        parts = -(-rows // rows_at_once)
-        if done >= parts:  # nothing of them is decoded
-            yield from (Part(0, "arrow", b"") for _ in range(parts))
-            done, first = done - parts, first + rows
-            continue
-        done = 0
-        read = file.iter_batches(rows_at_once, row_groups=groups, columns=columns, use_threads=False)
-        for table in _slices(read, rows_at_once, schema.names):
-            yield _part_of(table, first, (first + table.num_rows - 1) / total)
-            first += table.num_rows
-
-
-def _runs(sizes: Sequence[int], rows: int) -> Iterator[list[int]]:
-    """Yield the row groups that are read together: small ones until there are enough rows."""
-    run: list[int] = []
-    count = 0
-    for at, size in enumerate(sizes):
-        run.append(at)
-        count += size
-        if count >= rows:
-            yield run
-            run, count = [], 0
-    if count:
-        yield run
-
-
-def _arrow_parts(source: Source, stream: BinaryIO, signature: Signature, keep: Sequence[str]) -> Iterator[Part]:
-    import pyarrow as pa
-
-    is_file = stream.read(len(ARROW_MAGIC)) == ARROW_MAGIC
-    stream.seek(0)
-    reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
-    columns = _used(source, reader.schema.names, signature, keep)
-    rows_at_once = rows_of_a_part([reader.schema.field(name).type for name in columns])
-    batches = (reader.get_batch(at) for at in range(reader.num_record_batches)) if is_file else iter(reader)
-    selected = (batch.select(columns) for batch in batches)
-    first = 1
-    for table in _slices(selected, rows_at_once, columns):
-        yield _part_of(table, first, min(1.0, stream.tell() / source.size_bytes))
-        first += table.num_rows
-
-
-def _used(source: Source, names: Sequence[str], signature: Signature, keep: Sequence[str]) -> list[str]:
-    """Return the columns that are read: the features and those that are kept."""
-    if signature.layout is Layout.RECORDS:
-        raise ScoringRefused(f"{source.name}: this model takes records of any names, which only NDJSON holds")
-    require_columns(source, names, signature, keep)
-    wanted = {*signature.names, *keep}
-    twice = sorted({name for name in names if name in wanted and names.count(name) > 1})
-    if twice:
-        raise ScoringRefused(f"{source.name} has more than one column named {some(twice)}")
-    return [name for name in names if name in wanted]
-
-
-def rows_of_a_part(types: Sequence[Any]) -> int:
-    """Return the most rows of a part whose columns have these types of Arrow."""
-    width = 0
-    for of in types:
-        try:
-            width += max(1, of.bit_width // 8)
-        except ValueError:  # it has no fixed width
-            width += OTHER_WIDTH_BYTES
-    return max(1, min(MOST_ROWS, TABLE_BYTES // max(1, width)))
-
-
-def _slices(batches: Iterator[Any], rows: int, names: Sequence[str]) -> Iterator[Any]:
-    """Yield tables of so many rows, and one of the rest."""
-    import pyarrow as pa
-
-    pending: list[Any] = []
-    count = 0
-    for batch in batches:
-        if batch.num_rows:
-            pending.append(batch)
-            count += batch.num_rows
-        while count >= rows:
-            table = pa.Table.from_batches(pending)
-            yield table.slice(0, rows)
-            pending = table.slice(rows).to_batches()
-            count -= rows
-    if count:
-        yield pa.Table.from_batches(pending)
-
-
-def _part_of(table: Any, first: int, end: float) -> Part:
-    table.validate(full=True)
-    return Part(0, "arrow", b"", first=first, end=end, table=table)
-
-
-def _bytes_of(table: Any) -> bytes:
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return bytes(sink.getvalue())
+    if (end := content.find(b"\n", at)) >= 0 and b'"' not in content[:end]:
+        return end + 1
+    for cell in QUOTED.finditer(content):
+        end = content.find(b"\n", at, cell.start())
+        if end >= 0:
+            return end + 1
+        at = max(at, cell.end())
+    return content.find(b"\n", at) + 1 or len(content)

@@ -65,6 +65,9 @@ def read_table(part: Part, signature: Signature, keep: Sequence[str]) -> TableRo
         return _read_arrow(part, signature, keep)
     import pyarrow as pa
 
+    if not part.content.strip():
+        nothing = {name: pa.nulls(0, pa.string()) for name in part.names}
+        return _with_partition(part, nothing, signature, keep, frozenset(part.names), 0, ())
     if b"\0" in part.content:
         raise ScoringRefused(f"{_where(part)} is not CSV: it has a NUL byte")
     try:
@@ -191,7 +194,6 @@ def read_instances(part: Part, signature: Signature, keep: Sequence[str]) -> Ins
 def _read_lines(part: Part, signature: Signature, keep: Sequence[str]) -> InstanceRows:
     wrong: list[tuple[int, str]] = []
     found = InstanceRows(kept={name: [] for name in keep}, wrong=wrong)
-    features = frozenset(signature.names)
     lines = (line for line in part.content.split(b"\n") if line.strip())
     for position, line in enumerate(lines):
         try:
@@ -207,8 +209,8 @@ def _read_lines(part: Part, signature: Signature, keep: Sequence[str]) -> Instan
             value = {**_read_partition(part, signature), **value}
             if signature.layout is Layout.RECORDS:
                 value = {name: each for name, each in value.items() if name not in keep}
-            elif features <= value.keys():  # others are columns of the file, and no mistake
-                value = {name: value[name] for name in signature.names}
+            else:  # others are columns of the file, and no mistake
+                value = {name: value[name] for name in signature.names if name in value}
         found.instances.append(value)
     return found
 

@@ -12,6 +12,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,11 +20,13 @@ import msgspec
 
 from app.errors import NotResumable, ScoringRefused
 from app.jobs.scoring import ScoredPart
+from app.signature.field_errors import some
 from app.storage.writing import sync_folder
 
 JOURNAL, OUTPUT, REJECTS, PARTS = "journal.ndjson", "output", "rejects", "parts"
 SYNC_EVERY_S = 1.0
 READ_BYTES = 2**20
+MOST_CHARS = 60
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -90,14 +93,19 @@ class RunFolder:
         except OSError:
             raise ScoringRefused(f"another run is writing this output: it holds {self.folder}") from None
         journal.seek(0)
-        first, *lines = [line for line in journal.read().split(b"\n") if line] or [b""]
+        written, _, _ = journal.read().rpartition(b"\n")  # without a line that was cut off
+        first, *lines = [line for line in written.split(b"\n") if line] or [b""]
         if resume and first:
             self._require_same(first, identity)
             self.last = self._last_whole(lines)
             return self._cut()
         journal.truncate(0)
         self.output.unlink() if self.output.is_file() else shutil.rmtree(self.output, ignore_errors=True)
-        self._append(JOURNAL, msgspec.json.encode(identity) + b"\n")
+        try:
+            self._append(JOURNAL, msgspec.json.encode(identity) + b"\n")
+        except OSError:  # the disk is full: nothing is begun
+            self.remove()
+            raise
         return self._cut()
 
     def _require_same(self, first: bytes, identity: Mapping[str, object]) -> None:
@@ -106,12 +114,11 @@ class RunFolder:
         except msgspec.DecodeError:
             before = {}
         now = msgspec.json.decode(msgspec.json.encode(identity), type=dict[str, object])
-        changed = [name for name in now if now[name] != before.get(name)]
+        changed = [_changes(name, before.get(name), now[name]) for name in now if now[name] != before.get(name)]
         if changed:
             self.close()
             raise NotResumable(
-                f"the run cannot be resumed: since it began, the {', the '.join(changed)} changed; "
-                "without --resume it begins anew"
+                f"the run cannot be resumed: since it began, {' and '.join(changed)}; without --resume it begins anew"
             )
 
     def _last_whole(self, lines: list[bytes]) -> Done:
@@ -188,13 +195,26 @@ class RunFolder:
     def close(self) -> None:
         """Close the files. The folder stays."""
         for stream in self._streams.values():
-            stream.close()
+            with suppress(OSError):  # what a full disk did not take is no finished part
+                stream.close()
         self._streams.clear()
 
     def remove(self) -> None:
         """Remove the folder after its output was moved away."""
         self.close()
         shutil.rmtree(self.folder)
+
+
+def _changes(name: str, before: object, now: object) -> str:
+    """Return what changed as a clause: the facts that differ, with their values if these are short."""
+    facts = []
+    if isinstance(before, dict) and isinstance(now, dict):
+        for fact in dict.fromkeys([*before, *now]):
+            values = [each.get(fact) for each in (before, now)]
+            is_short = all(isinstance(value, str | int) and len(str(value)) <= MOST_CHARS for value in values)
+            if values[0] != values[1]:
+                facts.append(f"{fact} was {values[0]!r}, is {values[1]!r}" if is_short else fact)
+    return f"the {name} changed" + (f" ({some(facts)})" if facts else "")
 
 
 def _crc(stream: BinaryIO, size_bytes: int) -> int:

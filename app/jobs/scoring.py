@@ -19,23 +19,23 @@ from app.jobs.columns import CheckedColumn, Mask, check
 from app.jobs.formats import Format, has_pyarrow
 from app.jobs.parts import Part
 from app.jobs.reading import InstanceRows, TableRows, places_of, read_instances, read_table
-from app.jobs.writing import encode
+from app.jobs.writing import encode, whole
 from app.runtime.entry import Lease
 from app.signature import Input
-from app.signature.batch import Batch
+from app.signature.batch import Batch, Coded, CodedOutputs
 from app.signature.field_errors import some
 from app.signature.watch import NO_WARNINGS
 
 MOST_INSTANCES = 4096
 """Rows that are scored together as plain values."""
 
-Columns = dict[str, NDArray[Any]]
+Columns = dict[str, NDArray[Any] | Coded]
 encode_lines = msgspec.json.Encoder().encode_lines
 
 
 @dataclass(frozen=True, slots=True)
 class OutputForm:
-    """What is written of each part: the columns to keep, the format, and whether a part is a file of its own."""
+    """The form of each written part: the columns to keep, the format, and whether a part is a file of its own."""
 
     keep: tuple[str, ...]
     format: Format
@@ -61,7 +61,7 @@ class PartScorer:
     def __init__(self, lease: Lease, form: OutputForm) -> None:
         self._lease = lease
         self._form = form
-        self._signature = lease.validator.signature
+        self.signature = lease.validator.signature
         self._stream = PredictionStream(lease)
 
     def score(self, part: Part) -> ScoredPart:
@@ -72,36 +72,43 @@ class PartScorer:
         """
         keep = self._form.keep
         if part.form == "ndjson" or not has_pyarrow():
-            read = read_instances(part, self._signature, keep)
+            read = read_instances(part, self.signature, keep)
             scored = self._score_instances(read)
             kept: dict[str, Any] = {
                 name: [values[at] for at in scored.positions.tolist()] for name, values in read.kept.items()
             }
             rows, wrong = len(read.instances), read.wrong
         else:
-            table = read_table(part, self._signature, keep)
+            table = read_table(part, self.signature, keep)
             scored = self._score_table(table)
             kept = dict(table.kept)
             if len(scored.positions) < table.rows:
                 kept = {name: column.take(_indices(scored.positions)) for name, column in kept.items()}
             rows, wrong = table.rows, table.wrong
-        if taken := [name for name in keep if name in scored.columns]:
+        columns = scored.columns or self._no_rows()
+        if taken := [name for name in keep if name in columns]:
             raise ScoringRefused(f"the column {some(taken)} cannot be kept: an output of the model has that name")
-        output = encode(kept, scored.columns, self._form.format, is_file=self._form.is_file) if scored.columns else b""
+        output = encode(kept, columns, self._form.format, is_file=self._form.is_file)
         rejects = _rejects(part, rows, wrong, scored.refused)
         rejected = len(wrong) + len(scored.refused)
-        names = (*kept, *scored.columns)
+        names = (*kept, *columns)
         return ScoredPart(part.number, rows + len(wrong), rejected, output, rejects, names, part.end)
+
+    def _no_rows(self) -> Columns:
+        """Return the columns of an answer without rows. They have the types of the answer for an example."""
+        examples = [example.instance for example in self._lease.manifest.examples[:1]]
+        answered = columns_of(self._stream.predict(examples).answer)
+        return {name: column[:0] for name, column in answered.items()}
 
     def _score_table(self, table: TableRows) -> _Scored:
         """Score the good rows of a table as columns, and ask the validator about the others."""
         if not table.rows:
             return _Scored.none()
-        checked = {spec.name: self._checked(table, spec) for spec in self._signature.inputs}
+        checked = {spec.name: self._checked(table, spec) for spec in self.signature.inputs}
         masks = [each.good for each in checked.values() if each.good is not None]
         good: Mask | None = np.logical_and.reduce(masks) if masks else None
         rows = table.rows if good is None else int(np.count_nonzero(good))
-        columns = self._run(Batch({name: each.chosen(good) for name, each in checked.items()}, rows)) if rows else {}
+        columns = self._run(_batch_of(checked, good, rows)) if rows else {}
         if columns is None:
             good, columns = np.zeros(table.rows, np.bool_), {}
         if good is None:
@@ -109,7 +116,7 @@ class PartScorer:
         bad = np.flatnonzero(~good)
         if table.as_texts is not None:  # cells as they were written
             table = table.as_texts()
-        rest = self._score_instances(InstanceRows([table.instance(row, self._signature) for row in bad.tolist()]))
+        rest = self._score_instances(InstanceRows([table.instance(row, self.signature) for row in bad.tolist()]))
         return _joined(
             np.flatnonzero(good),
             columns,
@@ -133,12 +140,15 @@ class PartScorer:
         """Return the columns of the answer; None if rows have to be tried one by one."""
         manifest, watch = self._lease.manifest, self._lease.validator.watch
         try:
-            if watch is not None and self._signature.out_of_range == "reject":
+            if watch is not None and self.signature.out_of_range == "reject":
                 watch.check(batch, lambda row: ("#", False))
             outputs = run(self._lease, batch, manifest.signature.defaults)
         except (InvalidInstances, ModelFailed):
             return None
-        return columns_of(Answer.of(manifest, outputs, NO_WARNINGS))
+        if not isinstance(outputs, CodedOutputs):
+            return {**columns_of(Answer.of(manifest, outputs, NO_WARNINGS))}
+        distinct = columns_of(Answer.of(manifest, outputs.distinct, NO_WARNINGS))
+        return {name: Coded(column, outputs.places) for name, column in distinct.items()}
 
     def _score_instances(self, read: InstanceRows) -> _Scored:
         """Score plain values, as a stream over HTTP does."""
@@ -148,7 +158,7 @@ class PartScorer:
             block = read.instances[begin : begin + most]
             partial = self._stream.predict(block)
             positions = np.array([at for at in range(len(block)) if at not in partial.refused], dtype=np.intp)
-            columns = columns_of(partial.answer) if len(positions) else {}
+            columns: Columns = {**columns_of(partial.answer)} if len(positions) else {}
             refused = {begin + at: error for at, error in partial.refused.items()}
             scored = _joined(
                 scored.positions, scored.columns, positions + begin, columns, {**scored.refused, **refused}
@@ -169,6 +179,13 @@ class _Scored:
         return cls(np.empty(0, dtype=np.intp), {}, {})
 
 
+def _batch_of(checked: Mapping[str, CheckedColumn], good: Mask | None, rows: int) -> Batch:
+    chosen = {name: each.chosen(good) for name, each in checked.items()}
+    coded = {name: column for name, column in chosen.items() if isinstance(column, Coded)}
+    columns = {name: column.column() if isinstance(column, Coded) else column for name, column in chosen.items()}
+    return Batch(columns, rows, coded)
+
+
 def _joined(
     first: NDArray[np.intp],
     first_columns: Columns,
@@ -181,7 +198,10 @@ def _joined(
         return _Scored(first, first_columns, refused) if len(first) else _Scored(second, second_columns, refused)
     positions = np.concatenate([first, second])
     order = np.argsort(positions)
-    columns = {name: np.concatenate([column, second_columns[name]])[order] for name, column in first_columns.items()}
+    columns: Columns = {
+        name: np.concatenate([whole(column), whole(second_columns[name])])[order]
+        for name, column in first_columns.items()
+    }
     return _Scored(positions[order], columns, refused)
 
 

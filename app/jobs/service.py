@@ -72,7 +72,7 @@ def database_name(settings: Settings) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a client asks for.
+    """A client's request for a job.
 
     Attributes:
         model: The name of the model; empty for the default one.
@@ -83,6 +83,7 @@ class Order:
         output: The name of the result, or a URL.
         keep: The columns of the input that are written too.
         max_rejects: The most rows that may be rejected; None for any number.
+        rows: The rows that are charged at once, those of an uploaded text; 0 if they are not known yet.
     """
 
     model: str
@@ -93,6 +94,7 @@ class Order:
     output: str
     keep: Sequence[str] = ()
     max_rejects: int | None = None
+    rows: int = 0
 
     @property
     def digest(self) -> str:
@@ -141,7 +143,8 @@ class Jobs:
         Raises:
             ModelNotFound, VersionNotFound: There is no such model or version.
             ModelNotPermitted: The caller may not use the model.
-            ScoringRefused: The model cannot be used in bulk.
+            InvalidInstances: The file lacks columns.
+            ScoringRefused: The model cannot be used in bulk, or the file cannot be read.
             IdempotencyKeyReused, TooManyJobs, JobsFull, JobsUnavailable: The job is not taken.
         """
         job_id = new_id()
@@ -166,11 +169,14 @@ class Jobs:
     def _add(
         self, job_id: str, order: Order, owner: str, idempotency_key: str | None, permitted: frozenset[str] | None
     ) -> JobRecord:
+        from app.jobs.order_check import check_columns  # with what reads files
         from app.jobs.versions import choose  # with what loads models
 
-        files, _ = choose(self.settings, order.model, order.version)
+        files, manifest = choose(self.settings, order.model, order.version)
         if permitted is not None and files.model not in permitted:
             raise ModelNotPermitted(files.model, permitted)
+        stored = None if is_url(order.input) else self.folders.of(job_id) / order.input
+        check_columns(stored, order.input_name, order.keep, manifest)
         job = JobRecord(
             job_id,
             owner,
@@ -186,6 +192,7 @@ class Jobs:
             int(time.time()),
             idempotency_key,
             self.folders.size_bytes(job_id),
+            charged_rows=order.rows,
         )
         limits = self.settings.jobs_open, self.settings.jobs_bytes
         return self._looked_up(lambda store: store.add(job, *limits))
@@ -197,6 +204,13 @@ class Jobs:
             JobNotFound: The caller has none with this id.
         """
         return self._looked_up(lambda store: store.job(job_id, owner))
+
+    def charge(self, job: JobRecord) -> int:
+        """Return the rows to charge to the caller: those that workers have scored since the last time.
+
+        They are those of all jobs of a key. Without keys a job belongs to everybody, and the caller pays for it alone.
+        """
+        return self._looked_up(lambda store: store.charge(job.owner, None if job.owner else job.id))
 
     def of_owner(self, owner: str, most: int) -> list[JobRecord]:
         """Return the newest jobs of a caller."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.errors import ScoringRefused, VersionNotFound
+from app.errors import ModelNotFound, ScoringRefused, VersionNotFound
 from app.runtime.entry import Lease
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State, default_model, named_version
 from app.runtime.version_loader import VersionLoader
 from app.settings import Settings
-from app.signature.schema import validators
+from app.signature.validator import validators
 from app.storage.manifest import MANIFEST as MANIFEST_FILE
 from app.storage.manifest import MANIFEST_SHA256, Manifest
 from app.storage.repository import Repository
@@ -22,13 +24,13 @@ from app.storage.repository import Repository
 MOST_LOADED = 4
 NO_LIMIT = 2**31
 
-_loaded: OrderedDict[VersionFiles, Lease] = OrderedDict()
+_loaded: OrderedDict[VersionFiles, _Loaded] = OrderedDict()
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class VersionFiles:
-    """Where a worker process finds a version, and how it validates.
+    """The files of a version and the settings of its validation, for a worker process.
 
     Two are equal if their `digest`, the hash of the version, and their settings are. `folder` is the repository;
     `files` are the contents of the version's folder, for workers that do not see the repository.
@@ -73,29 +75,42 @@ class VersionFiles:
                 while len(_loaded) > MOST_LOADED:
                     _loaded.popitem(last=False)
             _loaded.move_to_end(self)
-            return found
+            return found.lease
 
-    def _load(self) -> Lease:
+    def _load(self) -> _Loaded:
         if not self.files:
-            return self._load_from(Path(self.folder))
-        with tempfile.TemporaryDirectory(prefix="retort-") as folder:
-            place = Path(folder) / self.model / str(self.version)
+            return _Loaded(self._load_from(Path(self.folder)))
+        folder = Path(tempfile.mkdtemp(prefix="retort-"))
+        try:
+            place = folder / self.model / str(self.version)
             place.mkdir(parents=True)
             for name, content in self.files:
                 (place / name).write_bytes(content)
-            return self._load_from(Path(folder))
+            return _Loaded(self._load_from(folder), folder)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
 
     def _load_from(self, folder: Path) -> Lease:
         repository = Repository(folder)
         if repository.digest(self.model, self.version) != self.digest:
             raise ScoringRefused(f"{self.model} version {self.version} was replaced while it was used")
-        validator_for = validators(NO_LIMIT, self.out_of_range, self.pixel_limit, NO_LIMIT)
+        validator_for = validators(NO_LIMIT, self.out_of_range, self.pixel_limit, NO_LIMIT, NO_LIMIT)
         entry = VersionLoader(repository, LOADERS, validator_for, self.graphs).tried(self.model, self.version)
         if entry.state is not State.AVAILABLE:
             raise ScoringRefused(f"{self.model} version {self.version} cannot be used: {entry.reason}")
         lease = entry.required_lease()
         lease.acquire()
         return lease
+
+
+class _Loaded:
+    """A loaded version. The folder into which its files were written is removed after it: graphs are read again."""
+
+    def __init__(self, lease: Lease, folder: Path | None = None) -> None:
+        self.lease = lease
+        if folder is not None:
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
 
 def choose(settings: Settings, model: str, version: str | None) -> tuple[VersionFiles, Manifest]:
@@ -108,6 +123,8 @@ def choose(settings: Settings, model: str, version: str | None) -> tuple[Version
     repository = Repository(settings.models_dir)
     pointers, models = repository.pointers(), repository.models()
     model = model or default_model(settings.default_model, pointers.default, models) or ""
+    if not model:
+        raise ModelNotFound(model, models)
     versions = repository.versions(model)
     aliases = pointers.aliases.get(model, {})
     if version is None:

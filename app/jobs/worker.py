@@ -19,7 +19,7 @@ from app.settings import Settings
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 2.0
-"""How often the database is asked for jobs that no message has named."""
+"""Interval in which the database is asked for jobs that no message has named."""
 CLEAN_EVERY_S = 60.0
 POLL_EVERY_S = 0.25
 

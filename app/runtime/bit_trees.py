@@ -10,19 +10,19 @@ are equal to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS = 8192
-"""Rows of a block, whose bits stay in the cache. A multiple of 64."""
+ROWS, LEAST_ROWS = 8192, 512
+"""Rows of a block, whose bits stay in the cache; fewer for ensembles of many nodes. Multiples of 64."""
+SCRATCH_BYTES = 2**25
 MOST_NODES = 200_000
 MOST_PLANES = 8
-MOST_VOTES = 255
-Words = NDArray[np.uint64]
+UNKNOWN = -1
 Columns = Sequence[NDArray[Any]]
 
 
@@ -49,11 +49,23 @@ class Ensemble:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """The nodes at one depth of all trees: their conditions, and for each plane where their children's bits are."""
+    """The nodes at one depth of all trees: their conditions, and the places of their children's bits."""
 
     condition: NDArray[np.intp]
-    true: list[NDArray[np.intp]]
-    false: list[NDArray[np.intp]]
+    true: NDArray[np.intp]
+    false: NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    """The nodes that decide about one bit of the numbers. Others, below which it is always the same, are left out.
+
+    `trees` have numbers with this bit, and `places` are where the bits of these trees are.
+    """
+
+    levels: list[_Level]
+    trees: NDArray[np.intp]
+    places: NDArray[np.intp]
 
 
 class BitTrees:
@@ -68,8 +80,6 @@ class BitTrees:
     def __init__(self, ensemble: Ensemble, number: NDArray[np.int64], planes: int) -> None:
         if len(ensemble.feature) > MOST_NODES:
             raise NotEvaluable
-        self._planes = planes
-        self._trees = len(ensemble.roots)
         keys = list(zip(ensemble.feature, ensemble.missing_is_true, ensemble.split, strict=True))
         order = sorted({*keys})
         place = {key: at for at, key in enumerate(order)}
@@ -79,38 +89,79 @@ class BitTrees:
         place_of_split = dict(zip(ensemble.split.tolist(), narrow.tolist(), strict=True))
         self._compared = _by_feature([(*key[:2], place_of_split[float(key[2])]) for key in order], dtype)
         self._dtype = dtype
-        self._levels = _levels(ensemble, condition, number, planes)
+        self._planes = [_plane(ensemble, condition, number >> plane & 1) for plane in range(planes)]
+        self.used = [plane.trees for plane in self._planes]
+        """For each plane, the trees that have a number with this bit."""
+        self._most_splits = max((len(splits) for *_, splits, _ in self._compared), default=0)
+        self._most_nodes = max((len(level.condition) for plane in self._planes for level in plane.levels), default=0)
+        words = SCRATCH_BYTES // (8 * (self._conditions + 4 * self._most_nodes))
+        self._rows = max(LEAST_ROWS, min(ROWS, 64 * words))
 
-    def numbers(self, columns: Columns, rows: slice) -> list[NDArray[np.uint8]]:
-        """Return for each plane a bit, 0 or 1, for each tree and row: shape (trees, rows), for up to `ROWS` rows."""
-        count = rows.stop - rows.start
-        words = -(-count // 64)
-        bits = self._compare(columns, rows, words)
-        values: list[Words] = [np.zeros((2, words), np.uint64) for _ in range(self._planes)]
-        for each in values:
-            each[1] = ~np.uint64(0)
-        for level in reversed(self._levels):
-            condition = bits[level.condition]
-            values = [
-                _chosen(value, level.true[plane], level.false[plane], condition) for plane, value in enumerate(values)
-            ]
-        return [np.unpackbits(value[2:].view(np.uint8), axis=1, count=count, bitorder="little") for value in values]
+    def numbers(self, columns: Columns) -> Iterator[tuple[slice, list[NDArray[np.uint8]]]]:
+        """Yield blocks of rows: for each plane a bit, 0 or 1, for each tree of `used` and row, shape (trees, rows).
 
-    def _compare(self, columns: Columns, rows: slice, words: int) -> Words:
-        """Return whether each condition holds: bits of shape (conditions, words)."""
-        count = rows.stop - rows.start
-        bits = np.zeros((self._conditions, words * 8), np.uint8)
-        buffer = np.empty((max(len(splits) for *_, splits, _ in self._compared), count), np.bool_)
+        The columns have the shape (rows,).
+        """
+        rows = len(columns[0])
+        blocks = -(-rows // self._rows)
+        rows_of_block = 64 * -(-rows // (64 * blocks))
+        scratch = _Scratch(rows_of_block, self._conditions, self._most_splits, self._most_nodes)
+        for begin in range(0, rows, rows_of_block):
+            block = slice(begin, min(begin + rows_of_block, rows))
+            count = block.stop - begin
+            self._compare(columns, block, scratch)
+            values = self._chosen(scratch)
+            yield block, [np.unpackbits(each, axis=1, count=count, bitorder="little") for each in values]
+
+    def _compare(self, columns: Columns, block: slice, scratch: _Scratch) -> None:
+        """Set the bits of each condition for the rows of a block."""
+        column, converted = np.empty(0, self._dtype), -1
         for feature, missing_is_true, splits, begin in self._compared:
-            holds = buffer[: len(splits)]
-            with np.errstate(over="ignore"):
-                column = np.ascontiguousarray(columns[feature][rows], dtype=self._dtype)
-            if missing_is_true:
-                np.logical_not(np.greater(column, splits, out=holds), out=holds)
-            else:
-                np.less_equal(column, splits, out=holds)
-            bits[begin : begin + len(splits), : -(-count // 8)] = np.packbits(holds, axis=1, bitorder="little")
-        return bits.view(np.uint64)
+            if feature != converted:
+                with np.errstate(over="ignore"):
+                    column = np.ascontiguousarray(columns[feature][block], dtype=self._dtype)
+                converted = feature
+            compare = np.greater if missing_is_true else np.less_equal
+            holds = scratch.holds[: len(splits), : len(column)]
+            packed = np.packbits(compare(column, splits, out=holds), axis=1, bitorder="little")
+            bits = scratch.bits[begin : begin + len(splits), : packed.shape[1]]
+            (np.invert if missing_is_true else np.positive)(packed, out=bits)
+
+    def _chosen(self, scratch: _Scratch) -> list[NDArray[np.uint8]]:
+        """Return the bits of the trees of each plane."""
+        bits = scratch.bits.view(np.uint64)
+        found = []
+        for plane in self._planes:
+            below = 0
+            for level in reversed(plane.levels):
+                nodes = len(level.condition)
+                chosen, other = scratch.values[1 - below, 2 : nodes + 2], scratch.other[:nodes]
+                condition = np.take(bits, level.condition, axis=0, out=scratch.condition[:nodes], mode="clip")
+                np.take(scratch.values[below], level.true, axis=0, out=chosen, mode="clip")
+                np.take(scratch.values[below], level.false, axis=0, out=other, mode="clip")
+                chosen ^= other
+                chosen &= condition
+                chosen ^= other
+                below = 1 - below
+            found.append(scratch.values[below][plane.places].view(np.uint8))
+        return found
+
+
+class _Scratch:
+    """Memory for the blocks of one call. To allocate it for each block would take the time of a few trees.
+
+    The bits of rows beyond a block's last one mean nothing.
+    """
+
+    def __init__(self, rows: int, conditions: int, most_splits: int, most_nodes: int) -> None:
+        words = rows // 64
+        self.bits = np.empty((conditions, words * 8), np.uint8)
+        self.holds = np.empty((most_splits, rows), np.bool_)
+        self.condition = np.empty((most_nodes, words), np.uint64)
+        self.other = np.empty((most_nodes, words), np.uint64)
+        self.values = np.empty((2, most_nodes + 2, words), np.uint64)
+        """The bits of the nodes of a level and of the level below it. The first two rows are constant, for leaves."""
+        self.values[:, 0], self.values[:, 1] = 0, ~np.uint64(0)
 
 
 def _in_float32(splits: NDArray[Any]) -> tuple[NDArray[Any], np.dtype[Any]]:
@@ -124,18 +175,6 @@ def _in_float32(splits: NDArray[Any]) -> tuple[NDArray[Any], np.dtype[Any]]:
     if splits.dtype == np.float64 and (narrow < following).all():
         return narrow, narrow.dtype
     return splits, splits.dtype
-
-
-def _chosen(value: Words, true: NDArray[np.intp], false: NDArray[np.intp], condition: Words) -> Words:
-    """Return two constant rows, then for each node the bits of the child that its condition chooses."""
-    chosen = np.empty((len(true) + 2, value.shape[1]), np.uint64)
-    chosen[:2] = value[:2]
-    result, other = chosen[2:], value[false]
-    np.take(value, true, axis=0, out=result, mode="clip")
-    result ^= other
-    result &= condition
-    result ^= other
-    return chosen
 
 
 def _by_feature(order: list[tuple[Any, Any, Any]], dtype: np.dtype[Any]) -> list[tuple[int, bool, NDArray[Any], int]]:
@@ -153,110 +192,47 @@ def _by_feature(order: list[tuple[Any, Any, Any]], dtype: np.dtype[Any]) -> list
     return found
 
 
-def _levels(ensemble: Ensemble, condition: NDArray[np.intp], number: NDArray[np.int64], planes: int) -> list[_Level]:
-    """Return the levels of the trees from the root on. Rows 0 and 1 of a level's bits are constant, for leaves."""
+def _plane(ensemble: Ensemble, condition: NDArray[np.intp], bit: NDArray[np.int64]) -> _Plane:
+    """Return the levels from the root on that find one bit, which each leaf has. Places 0 and 1 are constant."""
+    constant = _constants(ensemble, bit)
+
+    def placed(
+        ids: NDArray[np.int64], is_leaf: NDArray[np.bool_], before: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Return the places of nodes or leaves, and those that are nodes of the next level."""
+        known = np.where(is_leaf, bit[np.where(is_leaf, ids, 0)], constant[np.where(is_leaf, 0, ids)])
+        is_inner = known == UNKNOWN
+        return np.where(is_inner, np.cumsum(is_inner) + before + 1, known), ids[is_inner]
+
+    places, nodes = placed(ensemble.roots, np.zeros(len(ensemble.roots), np.bool_), 0)
     levels: list[_Level] = []
-    nodes = ensemble.roots
     while len(nodes):
-        children, places = [], []
-        count = 0
-        for ids, is_leaf in (
-            (ensemble.true_id[nodes], ensemble.true_is_leaf[nodes]),
-            (ensemble.false_id[nodes], ensemble.false_is_leaf[nodes]),
-        ):
-            inner = np.cumsum(~is_leaf) - 1 + count + 2
-            count += int((~is_leaf).sum())
-            leaves = np.where(is_leaf, ids, 0)
-            places.append([np.where(is_leaf, number[leaves] >> plane & 1, inner) for plane in range(planes)])
-            children.append(ids[~is_leaf])
-        levels.append(_Level(condition[nodes], *places))
-        nodes = np.concatenate(children)
-    return levels
+        true, below = placed(ensemble.true_id[nodes], ensemble.true_is_leaf[nodes], 0)
+        false, others = placed(ensemble.false_id[nodes], ensemble.false_is_leaf[nodes], len(below))
+        levels.append(_Level(condition[nodes], true, false))
+        nodes = np.concatenate([below, others])
+    trees = np.flatnonzero(places)
+    return _Plane(levels, trees, places[trees])
 
 
-def evaluator_of(ensemble: Ensemble, table: NDArray[Any] | None) -> Callable[[Columns], NDArray[Any]]:
-    """Return a function from columns, each of shape (rows,), to the sums of the trees, shape (rows, targets).
-
-    Args:
-        ensemble: The trees.
-        table: If given, the number at a leaf is a row of this table, and the rows of all trees are added.
-
-    Raises:
-        NotEvaluable: The ensemble is of another kind.
-    """
-    if table is None and (ensemble.leaf_weight == 1).all() and ensemble.targets > 1:
-        return _votes(ensemble)
-    return _sums(ensemble, table)
-
-
-def _votes(ensemble: Ensemble) -> Callable[[Columns], NDArray[Any]]:
-    """Count the trees whose leaf votes for each target. The last target gets the rest."""
-    targets, trees = ensemble.targets, len(ensemble.roots)
-    if targets - 1 > MOST_PLANES or trees > MOST_VOTES:
-        raise NotEvaluable
-    last = targets - 1
-    number = np.where(ensemble.leaf_target == last, 0, 1 << np.minimum(ensemble.leaf_target, last))
-    bits = BitTrees(ensemble, number, last)
-
-    def evaluate(columns: Columns) -> NDArray[Any]:
-        sums = np.empty((len(columns[0]), targets), ensemble.leaf_weight.dtype)
-        for part in _blocks(len(columns[0])):
-            counts = [np.add.reduce(plane, axis=0, dtype=np.uint8) for plane in bits.numbers(columns, part)]
-            rest = np.full(len(counts[0]), trees, np.uint8)
-            for target, count in enumerate(counts):
-                sums[part, target] = count
-                rest -= count
-            sums[part, last] = rest
-        return sums
-
-    return evaluate
+def _constants(ensemble: Ensemble, bit: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each node the bit that all leaves below it have; UNKNOWN if they differ."""
+    depths, nodes = [], ensemble.roots
+    children = [(ensemble.true_id, ensemble.true_is_leaf), (ensemble.false_id, ensemble.false_is_leaf)]
+    while len(nodes):
+        depths.append(nodes)
+        nodes = np.concatenate([ids[nodes][~is_leaf[nodes]] for ids, is_leaf in children])
+    constant = np.full(len(ensemble.feature), UNKNOWN)
+    for nodes in reversed(depths):
+        true, false = (
+            np.where(is_leaf[nodes], bit[np.where(is_leaf, ids, 0)[nodes]], constant[np.where(is_leaf, 0, ids)[nodes]])
+            for ids, is_leaf in children
+        )
+        constant[nodes] = np.where(true == false, true, UNKNOWN)
+    return constant
 
 
-def _sums(ensemble: Ensemble, table: NDArray[Any] | None) -> Callable[[Columns], NDArray[Any]]:
-    """Add the number that each tree gives to its target, or the row of the table that it names, tree by tree."""
-    tree_of_leaf = _trees_of_leaves(ensemble)
-    number = np.zeros(len(ensemble.leaf_weight), np.int64)
-    values: list[NDArray[Any]] = []
-    target_of_tree: list[int] = []
-    for tree in range(len(ensemble.roots)):
-        leaves = np.flatnonzero(tree_of_leaf == tree)
-        distinct, number[leaves] = np.unique(ensemble.leaf_weight[leaves], return_inverse=True)
-        values.append(distinct if table is None else np.ascontiguousarray(table[distinct.astype(np.int64)]))
-        targets = np.unique(ensemble.leaf_target[leaves])
-        if len(targets) != 1:
-            raise NotEvaluable
-        target_of_tree.append(int(targets[0]))
-    planes = max(1, int(number.max()).bit_length())
-    if planes > MOST_PLANES:
-        raise NotEvaluable
-    bits = BitTrees(ensemble, number, planes)
-    width = ensemble.targets if table is None else table.shape[1]
-    dtype = ensemble.leaf_weight.dtype if table is None else table.dtype
-
-    def evaluate(columns: Columns) -> NDArray[Any]:
-        sums = np.zeros((len(columns[0]), width), dtype)
-        for part in _blocks(len(columns[0])):
-            named = bits.numbers(columns, part)
-            number = named[0]
-            for plane, more in enumerate(named[1:], start=1):
-                number |= more << np.uint8(plane)
-            taken = np.empty((part.stop - part.start, *values[0].shape[1:]), dtype)
-            for tree, numbers in enumerate(number):
-                np.take(values[tree], numbers, axis=0, out=taken, mode="clip")
-                if table is None:
-                    sums[part, target_of_tree[tree]] += taken
-                else:
-                    sums[part] += taken
-        return sums
-
-    return evaluate
-
-
-def _blocks(rows: int) -> list[slice]:
-    return [slice(begin, min(begin + ROWS, rows)) for begin in range(0, rows, ROWS)]
-
-
-def _trees_of_leaves(ensemble: Ensemble) -> NDArray[np.intp]:
+def trees_of_leaves(ensemble: Ensemble) -> NDArray[np.intp]:
     """Return the tree of each leaf; -1 for one that no tree has."""
     trees = np.full(len(ensemble.leaf_weight), -1, dtype=np.intp)
     nodes, owners = ensemble.roots, np.arange(len(ensemble.roots))

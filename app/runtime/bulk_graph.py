@@ -1,27 +1,32 @@
-"""The graph of a model of trees, for batches of thousands of rows: `app.runtime.bit_trees` evaluates the trees."""
+"""The graph of a model of trees, for batches of thousands of rows: `app.runtime.tree_sums` evaluates the trees."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.runtime.bit_trees import Ensemble, NotEvaluable, evaluator_of
-from app.runtime.graph import GraphServable, session_of
+from app.runtime.bit_trees import Columns, Ensemble, NotEvaluable
+from app.runtime.graph import GraphServable, element_type, session_of
 from app.runtime.onnx_messages import Node, OnnxGraph
 from app.runtime.servable import Servable
+from app.runtime.tree_sums import evaluator_of
 from app.signature import Signature
-from app.signature.batch import Batch, Outputs
+from app.signature.batch import Batch, Coded, CodedOutputs, Outputs
 
 log = logging.getLogger(__name__)
 
 LESS_OR_EQUAL, SUM = 0, 1
 COMPARED_ROWS = 2048
 SEED = 0
+ROWS_OF_A_TEXT = 4
+"""The nodes that read texts are run once for each combination of texts if each stands for so many rows on average."""
+DTYPE_OF_TYPE = {"tensor(double)": "float64", "tensor(float)": "float32", "tensor(int64)": "int64"}
+NO_TENSORS: Mapping[str, NDArray[Any]] = {}
 
 
 class BulkGraph:
@@ -45,15 +50,22 @@ class BulkGraph:
         self._names = {output.name for output in self._after.get_outputs()}
         self._before: _Before | None = None
         if matrix not in graph.inputs or any(spec.shape is not None for spec in signature.inputs):
-            self._before = _Before(session_of(graph.until(matrix, dtype)), matrix, signature)
+            self._before = _Before(graph, matrix, dtype, signature)
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the requested outputs, equal to those of the graph."""
         if not self._names.issuperset(outputs):
             return self._whole.run(batch, outputs)
         columns = [*batch.columns.values()] if self._before is None else [*self._before.run(batch).T]
-        values = self._after.run(list(outputs), {self._sums: self._evaluate(columns)})
-        return dict(zip(outputs, values, strict=True))
+        return self._evaluated(columns, outputs)
+
+    def _evaluated(self, columns: Columns, outputs: Sequence[str]) -> Outputs:
+        """Return outputs for the columns that the trees take. Sums that many rows have are turned into outputs once."""
+        sums = self._evaluate(columns)
+        if not isinstance(sums, Coded):
+            return dict(zip(outputs, self._after.run(list(outputs), {self._sums: sums}), strict=True))
+        values = self._after.run(list(outputs), {self._sums: sums.values})
+        return CodedOutputs(dict(zip(outputs, values, strict=True)), sums.places)
 
     def equals(self, model: bytes) -> bool:
         """Return whether the graph of these bytes gives the same for rows of numbers on both sides of each split."""
@@ -65,8 +77,7 @@ class BulkGraph:
         names = sorted(self._names)
         whole = session_of(graph.since(matrix, splits.dtype.name))
         wanted = whole.run(names, {matrix: rows})
-        found = self._after.run(names, {self._sums: self._evaluate([*rows.T])})
-        return all(map(_same, found, wanted))
+        return all(map(_same, self._evaluated([*rows.T], names).values(), wanted))
 
 
 def _trees_of(graph: OnnxGraph) -> Node:
@@ -90,17 +101,53 @@ def _same(found: NDArray[Any], wanted: NDArray[Any]) -> bool:
 
 
 class _Before:
-    """The nodes before the trees."""
+    """The nodes before the trees. Those that read texts alone are run once for each distinct row of texts."""
 
-    def __init__(self, session: ort.InferenceSession, matrix: str, signature: Signature) -> None:
-        self._graph = GraphServable(session, signature)
-        self._session = session
-        self._matrix = matrix
+    def __init__(self, graph: OnnxGraph, matrix: str, dtype: str, signature: Signature) -> None:
+        self._whole = _Nodes(graph, {}, {matrix: dtype}, signature)
+        self._texts = [spec.name for spec in signature.inputs if element_type(spec) == "string"]
+        tensors = graph.made_of(self._texts, matrix)
+        self._of_texts: _Nodes | None = None
+        if tensors and {*tensors}.isdisjoint(self._texts):
+            of_texts = _Nodes(graph, {}, dict.fromkeys(tensors, ""), signature)
+            if all(dtypes := of_texts.dtypes()):
+                self._of_texts = of_texts
+                self._others = _Nodes(graph, dict(zip(tensors, dtypes, strict=True)), {matrix: dtype}, signature)
 
     def run(self, batch: Batch) -> NDArray[Any]:
         """Return the matrix that the trees take."""
-        found: NDArray[Any] = self._session.run([self._matrix], self._graph.feed(batch))[0]
+        coded = [batch.coded[name] for name in self._texts if name in batch.coded]
+        shape = tuple(len(each.values) for each in coded)
+        distinct = math.prod(shape)
+        if self._of_texts is None or len(coded) < len(self._texts) or ROWS_OF_A_TEXT * distinct > batch.rows:
+            [found] = self._whole.run(batch)
+            return found
+        rows = np.unravel_index(np.arange(distinct), shape)
+        texts = {name: each.values[at] for name, each, at in zip(self._texts, coded, rows, strict=True)}
+        places = np.ravel_multi_index(tuple(each.places for each in coded), shape)
+        tensors = [tensor[places] for tensor in self._of_texts.run(Batch(texts, distinct))]
+        [found] = self._others.run(batch, dict(zip(self._of_texts.wanted, tensors, strict=True)))
         return found
+
+
+class _Nodes:
+    """A part of a graph that computes tensors by their names."""
+
+    def __init__(
+        self, graph: OnnxGraph, given: Mapping[str, str], wanted: Mapping[str, str], signature: Signature
+    ) -> None:
+        self._session = session_of(graph.between(given, wanted))
+        self._graph = GraphServable(self._session, signature)
+        self.wanted = [*wanted]
+
+    def run(self, batch: Batch, given: Mapping[str, NDArray[Any]] = NO_TENSORS) -> list[NDArray[Any]]:
+        """Return the tensors, whose axis 0 is the row."""
+        found: list[NDArray[Any]] = self._session.run(self.wanted, {**self._graph.feed(batch), **given})
+        return found
+
+    def dtypes(self) -> list[str]:
+        """Return the dtype of each tensor; an empty one for texts and rare types."""
+        return [DTYPE_OF_TYPE.get(output.type, "") for output in self._session.get_outputs()]
 
 
 def bulk_graph(model: bytes, whole: Servable, signature: Signature) -> BulkGraph | None:

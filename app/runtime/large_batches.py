@@ -54,8 +54,11 @@ class LargeBatches:
         return (self._bulk if batch.rows >= self._least_rows else self._graph).run(batch, outputs)
 
     def _decide(self, batch: Batch, outputs: Sequence[str]) -> None:
-        """Make the BulkGraph and find from how many rows on it is faster, unless another thread is doing so."""
-        if not self._deciding.acquire(blocking=False):
+        """Make the BulkGraph and find from how many rows on it is faster.
+
+        While another thread does so, only a batch that the graph runs longer than that takes waits for it.
+        """
+        if not self._deciding.acquire(blocking=batch.rows >= MANY_ROWS):
             return
         try:
             if not self._is_decided:

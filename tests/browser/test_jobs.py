@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from app import create_app
 from app.jobs.job_record import JobRecord
@@ -19,9 +19,6 @@ from tests.jobs.stage import penguins, settings, work
 from tests.web.stage import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
-
-AXE = Path(__file__).with_name("axe") / "axe.min.js"
-WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +45,6 @@ def root(at: Settings, worker: JobWorker) -> Iterator[str]:
         yield address
 
 
-def complaints(page: Page) -> list[str]:
-    """Return what axe finds."""
-    page.evaluate(AXE.read_text("utf-8"))
-    found = page.evaluate("tags => axe.run({runOnly: tags})", WCAG)
-    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found["violations"]]
-
-
 def test_a_file_is_sent_its_bar_moves_and_the_result_is_downloaded(
     chromium: Browser, root: str, at: Settings, worker: JobWorker, tmp_path: Path
 ) -> None:
@@ -63,13 +53,13 @@ def test_a_file_is_sent_its_bar_moves_and_the_result_is_downloaded(
     for visit in visiting(chromium, root, accept_downloads=True):
         page = visit.page
         page.goto(f"{root}/jobs")
-        assert complaints(page) == []
+        assert visit.violations() == []
         page.get_by_label("File").set_input_files(rows)
         page.get_by_label("Columns to keep").fill("id")
         page.get_by_role("button", name="Score").click()
         expect(page.get_by_role("heading", name="rows.csv")).to_be_visible()
         expect(page.get_by_role("status")).to_have_text("queued")
-        assert complaints(page) == []
+        assert visit.violations() == []
 
         (job,) = worker._store.open_jobs()
         half = report(worker, job)
@@ -84,7 +74,7 @@ def test_a_file_is_sent_its_bar_moves_and_the_result_is_downloaded(
         thread.start()
         expect(page.get_by_role("status")).to_have_text("done")
         thread.join()
-        assert complaints(page) == []
+        assert visit.violations() == []
         with page.expect_download() as told:
             page.get_by_role("link", name="Result (csv)").click()
         assert told.value.suggested_filename == "rows-predictions.csv"
@@ -116,10 +106,10 @@ def test_a_waiting_job_can_be_cancelled_on_a_small_screen(
         page.get_by_role("button", name="Cancel the job").click()
         expect(page.get_by_role("status")).to_have_text("cancelled")
         assert not visit.overflows
-        assert complaints(page) == []
+        assert visit.violations() == []
         page.goto(f"{root}/jobs")
         assert not visit.overflows
-        assert complaints(page) == []
+        assert visit.violations() == []
         page.goto(f"{root}/jobs")
         page.get_by_role("link", name=rows.name).first.click()
         page.get_by_role("button", name="Delete the job").click()

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -103,6 +104,23 @@ def server(folder: Path) -> Iterator[Server]:
     limits = {"RETORT_BODY_LIMIT_BYTES": 1_000_000}
     with serving(folder, **settings(folder), **limits) as started:
         yield started
+
+
+@pytest.mark.parametrize(
+    ("env", "line"),
+    [
+        ("development", r"\d\d:\d\d:\d\d INFO    the worker of jobs is ready; .*\n"),
+        ("production", r'\{"time": ".*", "level": "INFO", "logger": "app.jobs.worker", "message": "the worker .*\}\n'),
+    ],
+)
+def test_a_worker_logs_like_the_server(tmp_path: Path, env: str, line: str) -> None:
+    worker = Worker(tmp_path, RETORT_ENV=env)
+    try:
+        until(lambda: worker.said.read_text("utf-8"), worker)
+    finally:
+        worker.process.terminate()
+        worker.process.wait()
+    assert re.fullmatch(line, worker.said.read_text("utf-8"))
 
 
 def test_a_killed_worker_s_job_goes_on_in_another_one(server: Server, folder: Path) -> None:

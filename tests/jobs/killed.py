@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from app.jobs import job as jobs
 from app.jobs import parts
 from app.jobs.job import ScoringJob, rejects_of
 from tests.end_to_end.process import ROOT, environment
@@ -25,7 +27,7 @@ ENDS_WITHIN_S = 60.0
 
 def run(source: str, output: str, processes: int) -> None:
     """Score in small parts, resuming what is there."""
-    parts.TEXT_BYTES = SMALL_BYTES  # type: ignore[misc]
+    parts.TEXT_BYTES = jobs.TEXT_BYTES = SMALL_BYTES  # type: ignore[misc]  # else one process scores it alone
     job = ScoringJob("penguins", None, source, output, ["id"], resume=True, processes=processes, settings=SETTINGS)
     job.run()
 
@@ -60,6 +62,20 @@ def _killed_after(source: Path, output: Path, processes: int, journal: Path, lin
     time.sleep(wait_s)
     process.send_signal(signal.SIGKILL)
     return process.wait() == -signal.SIGKILL
+
+
+def children_of(pid: int) -> list[Path]:
+    """Return where /proc shows the processes that a process has started, in any thread."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [Path(f"/proc/{child}") for each in lists for child in each.read_text("ascii").split()]
+
+
+def ended(processes: Iterable[Path], within_s: float = ENDS_WITHIN_S) -> bool:
+    """Wait until some processes are not there any more."""
+    deadline_s = time.monotonic() + within_s
+    while any(each.exists() for each in processes) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    return not any(each.exists() for each in processes)
 
 
 def table_with_bad_rows(path: Path) -> Path:

@@ -14,8 +14,9 @@ from app.errors import InvalidInstances
 from app.jobs.columns import check
 from app.signature import Input, Layout, Signature
 from app.signature.arrow_values import plain_values
+from app.signature.batch import Coded
 from app.signature.cells import reader_of
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 
 SPECS = [
     Input("x", "number", "float64"),
@@ -77,6 +78,8 @@ def compare(spec: Input, array: pa.Array, values: list[Any], is_text: bool) -> N
     assert found == good
     if any(good):
         chosen = checked.chosen(None if all(good) else np.array(good))
+        if isinstance(chosen, Coded):
+            chosen = chosen.column()
         assert chosen.dtype == column.dtype
         assert repr(chosen.tolist()) == repr(column.tolist())
 

@@ -8,26 +8,27 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from app import create_app, score
+from app import score
 from app.cli import progress as shown
 from app.cli.progress import ScoringProgress
 from app.errors import ScoringRefused
 from app.jobs.progress import Progress
+from tests.command_runner import runner
 from tests.end_to_end.process import EXAMPLE_MODELS
 from tests.jobs.files import SETTINGS, penguins, read, write
 
 
 def run(*arguments: object) -> Result:
-    return create_app(SETTINGS).test_cli_runner().invoke(args=["score", *map(str, arguments)])
+    return runner(SETTINGS).invoke(args=["score", *map(str, arguments)])
 
 
 @pytest.mark.parametrize("model", ["penguins", "penguins:1", ""])
 def test_the_command_scores_a_file(model: str, tmp_path: Path) -> None:
     source, output = write(penguins(30), tmp_path / "in.csv"), tmp_path / "out.csv"
-    result = run(model, source, output, "--keep", "id, sex", "--processes", 1)
+    result = run(model, source, output, "--keep", "id, sex", "--keep", "year", "--processes", 1)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"30 rows scored with penguins version 1: {output}\n"
-    assert list(read(output).columns)[:3] == ["id", "sex", "prediction"]
+    assert list(read(output).columns)[:4] == ["id", "sex", "year", "prediction"]
 
 
 def test_rejects_are_told(tmp_path: Path) -> None:
@@ -52,6 +53,32 @@ def test_a_refusal_is_one_sentence(arguments: tuple[str, ...], reason: str) -> N
     assert result.exit_code == 1
     assert result.stderr.startswith(reason)
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a.csv", "b.csv", "out.csv"), "INPUT is one file, folder or glob: put a glob in quotes, else the shell"),
+        (("", "out.csv"), "INPUT is empty"),
+        (("a.csv", ""), "OUTPUT is empty"),
+    ],
+)
+def test_a_wrong_number_of_places_is_told(arguments: tuple[str, ...], said: str) -> None:
+    result = run("penguins", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {said}")
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ScoringProgress, "show", interrupt)
+    result = run("penguins", write(penguins(30), tmp_path / "in.csv"), tmp_path / "out.csv")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: the run was stopped; its finished parts are kept, and the same command with --resume goes on\n"
+    )
 
 
 def test_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from app.errors import ScoringRefused
+from app.jobs import table_parts
 from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, environment
-from tests.jobs.files import estimator, penguins, read, same_as, write
+from tests.jobs.files import estimator, penguins, read, same_as, score, write
 
 pytestmark = pytest.mark.slow
 STARTS_WITHIN_S = 60.0
@@ -23,13 +25,14 @@ STARTS_WITHIN_S = 60.0
 class Cluster:
     """A scheduler and its workers, which do not start again when they are killed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, workers: int = 3, root: Path = ROOT) -> None:
+        self.folder, self.root = folder, root
         self.processes = [self._started("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")]
         self.address = self._said("dask_scheduler-0", r"Scheduler at:\s+(tcp://\S+)")
-        for at in range(1, 4):
-            options = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
+        options = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
+        for _ in range(workers):
             self.processes.append(self._started("dask_worker", self.address, "--host", "127.0.0.1", *options))
+        for at in range(1, workers + 1):
             self._said(f"dask_worker-{at}", r"(Registered to)")
 
     def _started(self, program: str, *options: str) -> subprocess.Popen[bytes]:
@@ -37,8 +40,8 @@ class Cluster:
         with (self.folder / f"{program}-{at}").open("wb") as said:
             return subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.{program}", *options],
-                cwd=ROOT,
-                env=environment(PYTHONPATH=ROOT, PYTHONWARNINGS="ignore"),
+                cwd=self.root,
+                env=environment(PYTHONPATH=self.root, PYTHONWARNINGS="ignore"),
                 stdout=said,
                 stderr=subprocess.STDOUT,
             )
@@ -67,12 +70,25 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def scoring(cluster: Cluster, source: Path, output: Path) -> subprocess.Popen[str]:
     """Score on the cluster in a process of its own, in small parts."""
     script = (
-        "import sys; from app.jobs import parts; parts.MOST_ROWS = 200; from app.jobs.job import ScoringJob; "
-        "from tests.jobs.files import SETTINGS; ScoringJob('penguins', None, *sys.argv[1:3], ['id'], "
-        "engine='dask', cluster=sys.argv[3], settings=SETTINGS).run()"
+        "import sys; from app.jobs import table_parts; table_parts.MOST_ROWS = 200; "
+        "from app.jobs.job import ScoringJob; from tests.jobs.files import SETTINGS; "
+        "ScoringJob('penguins', None, *sys.argv[1:3], ['id'], engine='dask', cluster=sys.argv[3], "
+        "settings=SETTINGS).run()"
     )
     command = [sys.executable, "-c", script, str(source), str(output), cluster.address]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, stderr=subprocess.PIPE)
+    quickly = environment(DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT="2s")
+    return subprocess.Popen(command, cwd=ROOT, env=quickly, text=True, stderr=subprocess.PIPE)
+
+
+def wait_for_parts(run: subprocess.Popen[str], output: Path, parts: int) -> None:
+    """Wait until a run has finished so many parts."""
+    journal = output.with_name(f".{output.name}.scoring") / "journal.ndjson"
+    deadline_s = time.monotonic() + STARTS_WITHIN_S
+    while run.poll() is None and time.monotonic() < deadline_s:
+        if journal.exists() and journal.read_bytes().count(b"\n") > parts:
+            break
+        time.sleep(0.01)
+    assert run.poll() is None
 
 
 def compare(table: pd.DataFrame, output: Path) -> None:
@@ -81,23 +97,42 @@ def compare(table: pd.DataFrame, output: Path) -> None:
     same_as(estimator("penguins"), table.drop(columns="id"), found)
 
 
+def in_small_row_groups(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table so that each worker gets many stretches of it."""
+    table.to_parquet(path, index=False, row_group_size=400)
+    return path
+
+
 @pytest.mark.fault("S01")
 def test_a_worker_that_is_killed_loses_and_doubles_no_row(cluster: Cluster, tmp_path: Path) -> None:
     table = penguins(40_000)
-    source, output = write(table, tmp_path / "in.parquet"), tmp_path / "out.parquet"
+    source, output = in_small_row_groups(table, tmp_path / "in.parquet"), tmp_path / "out.parquet"
     run = scoring(cluster, source, output)
-    journal = tmp_path / ".out.parquet.scoring" / "journal.ndjson"
-    deadline_s = time.monotonic() + STARTS_WITHIN_S
-    while run.poll() is None and time.monotonic() < deadline_s:
-        if journal.exists() and journal.read_bytes().count(b"\n") > 20:
-            break
-        time.sleep(0.01)
-    assert run.poll() is None
+    wait_for_parts(run, output, 20)
     killed = cluster.processes.pop()
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     _, errors = run.communicate(timeout=STARTS_WITHIN_S)
     assert run.returncode == 0, errors
+    assert "travel" not in errors  # the workers read the file themselves
+    compare(table, output)
+
+
+def test_a_run_whose_scheduler_ends_says_so_and_is_resumed_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_parts, "MOST_ROWS", 200)  # as in `scoring`
+    table = penguins(40_000)
+    source, output = in_small_row_groups(table, tmp_path / "in.parquet"), tmp_path / "out.parquet"
+    cluster = Cluster(tmp_path)
+    run = scoring(cluster, source, output)
+    try:
+        wait_for_parts(run, output, 10)
+    finally:
+        cluster.stop()
+    _, errors = run.communicate(timeout=STARTS_WITHIN_S)
+    assert errors.splitlines()[-1].endswith(f"no scheduler of Dask answers at {cluster.address}")
+    assert score("penguins", source, output, keep=["id"], resume=True).rows == 40_000
     compare(table, output)
 
 
@@ -118,6 +153,26 @@ def test_the_command_scores_on_a_cluster_that_does_not_see_the_models(cluster: C
     compare(table, output)
 
 
+@pytest.mark.parametrize("name", ["in.parquet", "in.csv"])
+def test_rows_travel_to_workers_that_do_not_see_the_input(cluster: Cluster, name: str, tmp_path: Path) -> None:
+    table = penguins(500)
+    write(table, tmp_path / name)
+    seen_by_the_command = f"/proc/self/cwd/{name}"
+    command = ["flask", "score", "penguins", seen_by_the_command, "out.csv", "--keep", "id", "--engine", "dask"]
+    ran = subprocess.run(
+        [sys.executable, "-m", *command, "--cluster", cluster.address],
+        cwd=tmp_path,
+        env=environment(RETORT_MODELS_DIR=EXAMPLE_MODELS, PYTHONPATH=ROOT, FLASK_APP=ROOT / "wsgi.py"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert f"does not see the input: {seen_by_the_command}: No such file" in ran.stderr
+    assert "its rows travel to the workers" in ran.stderr
+    compare(table, tmp_path / "out.csv")
+
+
 def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path) -> None:
     source = write(penguins(5), tmp_path / "in.csv")
     command = ["flask", "score", "penguins", str(source), str(tmp_path / "out.csv"), "--engine", "dask"]
@@ -131,3 +186,20 @@ def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path) -> None:
     )
     assert ran.returncode == 1
     assert ran.stderr.splitlines()[-1] == "Error: no scheduler of Dask answers at tcp://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(("workers", "which"), [(0, r"tcp://\S+ \(the scheduler\)"), (1, r"tcp://\S+")])
+def test_a_process_of_dask_that_cannot_import_retort_is_told(workers: int, which: str, tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, workers=workers, root=tmp_path)
+    source = write(penguins(5), tmp_path / "in.csv")
+    try:
+        with pytest.raises(ScoringRefused, match=rf"of Dask at {which} cannot import Retort: .* on PYTHONPATH"):
+            score("penguins", source, tmp_path / "out.csv", engine="dask", cluster=cluster.address)
+    finally:
+        cluster.stop()
+
+
+def test_dask_needs_a_cluster(tmp_path: Path) -> None:
+    source = write(penguins(5), tmp_path / "in.csv")
+    with pytest.raises(ScoringRefused, match="--engine dask needs --cluster"):
+        score("penguins", source, tmp_path / "out.csv", engine="dask")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from collections.abc import Iterable, Iterator
+import tempfile
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.errors import ScoringRefused
 from app.jobs import engines, parts
 from app.jobs import job as jobs
 from app.jobs.engines import InlineEngine, LokyEngine, ThreadEngine, WorkerLost, engine_of
+from app.jobs.input_parts import InputParts
 from app.jobs.job import ScoringJob
 from app.jobs.parts import Part
 from app.jobs.scoring import OutputForm, ScoredPart
 from app.jobs.versions import VersionFiles, choose
+from app.signature.batch import Batch
+from tests.jobs import killed
 from tests.jobs.files import SETTINGS, estimator, penguins, read, same_as, write
 
 
@@ -41,7 +48,7 @@ def test_there_is_an_engine_for_each_wish(monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(engine_of("local", workers=2, in_threads=True), ThreadEngine)
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     assert isinstance(engine_of("local", workers=2), InlineEngine)
-    with pytest.raises(ScoringRefused, match=r"--engine dask needs distributed: pip install 'retort-serving\[dask\]'"):
+    with pytest.raises(ScoringRefused, match=r"--engine dask needs distributed: pip install distributed"):
         engine_of("dask")
 
 
@@ -62,12 +69,10 @@ def test_processes_score_an_artifact(job: ScoringJob) -> None:
 class Deadly:
     """Scores in processes, one of which is killed by the first part of each round."""
 
-    travels = True
-
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
 
-    def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
+    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         for at, scored in enumerate(InlineEngine().scored(version, form, parts)):
             if at == 2 and self.rounds:
                 self.rounds -= 1
@@ -83,7 +88,7 @@ def test_parts_of_a_lost_worker_are_scored_again(job: ScoringJob, monkeypatch: p
 
 def test_a_part_that_ends_every_worker_ends_the_run(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
     class Never(Deadly):
-        def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
+        def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
             raise WorkerLost("a worker process ended")
 
     monkeypatch.setattr(jobs, "engine_of", lambda *_, **__: Never(0))
@@ -91,7 +96,7 @@ def test_a_part_that_ends_every_worker_ends_the_run(job: ScoringJob, monkeypatch
         job.run()
 
 
-def kills(version: VersionFiles, form: OutputForm, part: Part) -> ScoredPart:
+def kills(version: VersionFiles, form: OutputForm, part: Part) -> list[ScoredPart]:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
@@ -100,11 +105,27 @@ def kills(version: VersionFiles, form: OutputForm, part: Part) -> ScoredPart:
 @pytest.mark.filterwarnings("ignore")
 def test_a_killed_process_of_joblib_is_told(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "score_part", kills)
-    version, _ = choose(SETTINGS, "penguins", None)
+    version, manifest = choose(SETTINGS, "penguins", None)
     form = OutputForm((), jobs.format_of("out.csv"), False)
-    read = parts.parts_of(jobs.sources_of(job.input), jobs.choose(SETTINGS, "penguins", None)[1].signature, ())
+    read = InputParts(jobs.sources_of(job.input), manifest.signature, ())
     with pytest.raises(WorkerLost, match="a worker process ended"):
         list(LokyEngine(2).scored(version, form, read))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts_done", [0, 4])
+@pytest.mark.fault("S01")
+def test_the_processes_of_a_killed_run_end(parts_done: int, tmp_path: Path) -> None:
+    source, output = write(penguins(8000), tmp_path / "in.ndjson"), tmp_path / "out.csv"
+    process = killed._started(source, output, 2)
+    journal, children = tmp_path / ".out.csv.scoring" / "journal.ndjson", list[Path]()
+    while process.poll() is None and not (len(children) >= 3 and journal.read_bytes().count(b"\n") > parts_done):
+        children = killed.children_of(process.pid)
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert len(children) >= 3
+    assert killed.ended(children)
 
 
 def test_a_version_that_was_replaced_is_refused(job: ScoringJob) -> None:
@@ -118,4 +139,20 @@ def test_the_files_of_a_version_travel(job: ScoringJob) -> None:
     travelling = version.with_files()
     assert (travelling.folder, travelling == version, hash(travelling) == hash(version)) == ("", True, True)
     assert {name for name, _ in travelling.files} >= {"manifest.json", *manifest.files}
-    assert travelling._load().manifest == version.lease().manifest
+    assert travelling._load().lease.manifest == version.lease().manifest
+
+
+def test_a_version_that_travelled_scores_large_batches_as_quickly_as_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    version, manifest = choose(SETTINGS, "iris-two", None)
+    loaded = version.with_files()._load()
+    rows = 10_000
+    batch = Batch({spec.name: np.linspace(0.0, 9.0, rows) for spec in manifest.signature.inputs}, rows)
+    loaded.lease.servable.run(batch, manifest.signature.outputs)  # reads the graph again
+    assert not caplog.records
+    assert list(tmp_path.iterdir())
+    del loaded
+    gc.collect()
+    assert not list(tmp_path.iterdir())

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import sys
 import tracemalloc
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
 
 from app import create_app
 from app.errors import ModelNotFound, ScoringCancelled, ScoringRefused, TooManyRejects, VersionNotFound
-from app.jobs import formats, parts
+from app.jobs import formats, parts, table_parts
+from app.jobs import job as jobs
 from app.jobs.job import ScoringJob
 from app.jobs.progress import Progress
+from app.jobs.run_folder import RunFolder
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.settings import Settings
@@ -34,7 +45,7 @@ OUTPUTS = ("csv", "csv.gz", "parquet", "arrow", "arrows", "ndjson", "ndjson.zst"
 def many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are as small as they would be many in a large file."""
     monkeypatch.setattr(parts, "TEXT_BYTES", 4000)
-    monkeypatch.setattr(parts, "MOST_ROWS", 90)
+    monkeypatch.setattr(table_parts, "MOST_ROWS", 90)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +140,90 @@ def test_a_model_of_several_targets_has_a_column_for_each(tmp_path: Path) -> Non
     np.testing.assert_allclose(found, fitted.predict(features), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_classifier_of_several_targets_has_a_column_for_each_class_of_each(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    features = pd.DataFrame(random.normal(size=(60, 2)), columns=["a", "b"])
+    targets = np.column_stack(
+        [np.array(["low", "mid", "high"])[np.arange(60) % 3], np.array(["no", "mid"])[np.arange(60) % 2]]
+    )
+    fitted = MultiOutputClassifier(LogisticRegression()).fit(features, targets)
+    pack(PackRequest(str(saved(fitted, tmp_path / "two.joblib")), "two", str(tmp_path / "models")))
+    source, at = write(features, tmp_path / "in.csv"), Settings(models_dir=tmp_path / "models")
+    names = [f"probability_{name}" for name in ("0_high", "0_low", "0_mid", "1_mid", "1_no")]
+    for output in (tmp_path / "out.csv", tmp_path / "out.parquet", tmp_path / "out.ndjson"):
+        score("two", source, output, settings=at)
+        found = read(output)
+        assert list(found.columns) == ["prediction_0", "prediction_1", *names]
+        assert (found.iloc[:, :2].to_numpy() == fitted.predict(features)).all()
+        np.testing.assert_allclose(found[names], np.hstack(fitted.predict_proba(features)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("of", "value", "text", "refusing"),
+    [
+        (pa.string_view(), "a,b", "a,b", ()),
+        (pa.dictionary(pa.int8(), pa.large_string()), "a", "a", ()),
+        (pa.float16(), 0.5, "0.5", ()),
+        (pa.decimal128(30, 2), Decimal("1.50"), "1.50", ()),
+        (pa.date32(), date(2026, 1, 2), "2026-01-02", ()),
+        (pa.time32("s"), time(1, 2, 3), "01:02:03", ()),
+        (pa.duration("s"), timedelta(seconds=5), "5", ()),
+        (pa.large_binary(), b"a", '"YQ=="', ()),
+        (pa.list_(pa.int8()), [1, 2], "[1,2]", ()),
+        (pa.map_(pa.string(), pa.int8()), [("a", 1)], "", ("csv", "ndjson")),
+        (pa.month_day_nano_interval(), (1, 2, 3), "", ("csv", "ndjson", "parquet")),
+    ],
+)
+def test_kept_columns_of_every_type_are_written_or_refused(
+    of: pa.DataType, value: object, text: str, refusing: Sequence[str], table: pd.DataFrame, tmp_path: Path
+) -> None:
+    rows = pa.Table.from_pandas(table.head(2), preserve_index=False)
+    kept = pa.array([value, None], of) if not pa.types.is_dictionary(of) else pa.array(["a", None]).cast(of)
+    rows = rows.append_column("kept", kept)
+    with pa.ipc.new_stream(tmp_path / "in.arrows", rows.schema) as writer:
+        writer.write_table(rows)
+    for suffix in ("csv", "ndjson", "parquet", "arrow"):
+        output = tmp_path / f"out.{suffix}"
+        if suffix in refusing:
+            with pytest.raises(ScoringRefused, match=f"has a type that {suffix} does not hold"):
+                score("penguins", tmp_path / "in.arrows", output, keep=["kept"])
+        else:
+            assert score("penguins", tmp_path / "in.arrows", output, keep=["kept"]).rows == 2
+    if not refusing:
+        assert pd.read_csv(tmp_path / "out.csv", dtype=str)["kept"].fillna("").tolist() == [text, ""]
+
+
+@pytest.mark.parametrize("suffix", INPUTS)
+@pytest.mark.parametrize("rows", [0, 3])
+def test_an_output_without_rows_has_the_columns_all_the_same(
+    rows: int, suffix: str, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    source = write(table.head(rows).assign(island="Mars"), tmp_path / f"in.{suffix}")
+    names = ["id", "prediction", *(f"probability_{label}" for label in estimator("penguins").classes_)]
+    for output in ("out.csv", "out.parquet", "out.arrow", "out/"):
+        scored = score("penguins", source, f"{tmp_path}/{output}", keep=["id"])
+        assert (scored.rows, scored.rejected) == (rows, rows)
+        if output != "out/":
+            assert list(read(tmp_path / output).columns) == names
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert found["prediction"].dtype == "str"
+    assert found["probability_Adelie"].dtype == float
+    if suffix in ("parquet", "arrow", "arrows"):
+        assert found["id"].dtype == int
+
+
+def test_a_header_is_written_once_if_the_first_parts_have_no_good_row(
+    table: pd.DataFrame, many_parts: None, tmp_path: Path
+) -> None:
+    wrong = table.copy()
+    wrong.loc[:200, "island"] = "Mars"
+    source = write(wrong, tmp_path / "in.csv")
+    for output in ("out.csv", "out.parquet"):
+        score("penguins", source, tmp_path / output, keep=["id"])
+        assert read(tmp_path / output)["id"].astype(int).tolist() == list(range(201, ROWS))
+
+
 # --- rejects
 
 BAD = [
@@ -198,6 +293,17 @@ def test_lines_that_are_no_rows_are_rejected(tmp_path: Path) -> None:
     assert read(tmp_path / "out.csv")["note"].tolist() == ["a", "two\nlines", "e"]
 
 
+def test_columns_that_the_model_does_not_know_are_no_errors_of_a_row(tmp_path: Path) -> None:
+    others = {f"x{at}": at for at in range(300)}
+    lines = [{"feature1": 1, **others}, {"feature1": 1, "feature2": 2, **others}]
+    (tmp_path / "in.ndjson").write_text("\n".join(map(json.dumps, lines)))
+    scored = score("iris-two", tmp_path / "in.ndjson", tmp_path / "out.csv")
+    [reject] = [json.loads(line) for line in Path(scored.rejects).read_text().splitlines()]
+    assert [(each["pointer"], each["detail"].partition(":")[0]) for each in reject["errors"]] == [
+        ("#/feature2", "is missing")
+    ]
+
+
 def test_too_many_rejects_end_the_run_and_a_higher_limit_goes_on(
     table: pd.DataFrame, many_parts: None, tmp_path: Path
 ) -> None:
@@ -224,17 +330,20 @@ def test_files_that_cannot_be_scored_are_refused_before_anything_is_written(
     (tmp_path / "latin.csv").write_bytes("feature1,feature2,é\n1,2,3\n".encode("latin-1"))
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more PAR1")
     (tmp_path / "cut.csv.gz").write_bytes(b"\x1f\x8b\x08\x00 and no more")
+    cut = write(table, tmp_path / "cut.arrows")
+    cut.write_bytes(cut.read_bytes()[:-300])
     for model, location, output, options, reason in [
         ("penguins", source, "out.csv", {}, "lacks the model's features sex, year"),
-        ("penguins", whole, "out.csv", {"keep": ["name"]}, "lacks columns to keep name"),
+        ("penguins", whole, "out.csv", {"keep": ["name"]}, "lacks the kept columns name; its columns"),
         ("penguins", whole, "out.txt", {}, "must end in one of"),
         ("penguins", whole, "whole.csv", {}, "is the input"),
-        ("penguins", whole, "no/out.csv", {}, "no such folder"),
+        ("penguins", whole, "no/out.csv", {}, f"out.csv cannot be written: there is no folder {tmp_path}/no$"),
         ("penguins", whole, "folder.csv", {}, "is a folder"),
         ("penguins", tmp_path / "none.csv", "out.csv", {}, "there is no such file"),
         ("iris-two", tmp_path / "latin.csv", "out.csv", {}, "is not UTF-8"),
         ("iris-two", tmp_path / "cut.parquet", "out.csv", {}, "cannot be read"),
         ("iris-two", tmp_path / "cut.csv.gz", "out.csv", {}, "not whole"),
+        ("penguins", cut, "out.csv", {}, "cannot be read"),
         ("penguins", whole, "out.csv", {"engine": "spark"}, "there is no engine"),
         ("penguins", whole, "out.csv", {"cluster": "tcp://127.0.0.1:1"}, "needs --engine dask"),
     ]:
@@ -245,7 +354,140 @@ def test_files_that_cannot_be_scored_are_refused_before_anything_is_written(
     with pytest.raises(VersionNotFound, match="there are: 1"):
         ScoringJob("penguins", "2", str(whole), str(tmp_path / "out.csv"), settings=SETTINGS).run()
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"in.csv", "whole.csv", "latin.csv", "cut.parquet", "cut.csv.gz", "folder.csv"}
+    assert left == {"in.csv", "whole.csv", "latin.csv", "cut.parquet", "cut.csv.gz", "cut.arrows", "folder.csv"}
+
+
+@pytest.mark.parametrize("location", ["year=2007", "year=2007/", "year=2007/*/*.csv", "year=2007/island=D*"])
+def test_folders_in_the_location_itself_name_columns_too(table: pd.DataFrame, tmp_path: Path, location: str) -> None:
+    folder = tmp_path / "year=2007" / "island=Dream"
+    folder.mkdir(parents=True)
+    rows = table.drop(columns=["year", "island"])
+    write(rows, folder / "rows.csv")
+    score("penguins", tmp_path / location, tmp_path / "out.csv", keep=["island", "year"])
+    found = read(tmp_path / "out.csv")
+    assert (found["island"] == "Dream").all()
+    assert (found["year"] == 2007).all()
+    same_as(estimator("penguins"), rows.assign(island="Dream", year=2007)[table.columns].drop(columns="id"), found)
+
+
+def test_places_that_are_no_files_are_refused(table: pd.DataFrame, tmp_path: Path) -> None:
+    source = write(table, tmp_path / "in.csv")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    for location, output, reason in [
+        (tmp_path / "pipe.csv", tmp_path / "out.csv", "is neither a file nor a folder"),
+        ("", tmp_path / "out.csv", "there is no such file"),
+        (source, "", "must end in one of"),
+        (source, "/", "is there already"),
+        (source, tmp_path, "is a folder; with a slash at its end"),
+        (source, tmp_path / "csv", "must end in one of"),
+        (folder, tmp_path / "out.csv", "there is no file in this folder"),
+        (folder, folder / "out.csv", "there is no file in this folder"),
+        (source, "file:///tmp/out.csv", "URLs begin with s3://"),
+    ]:
+        with pytest.raises(ScoringRefused, match=reason):
+            score("penguins", location, output)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "pipe.csv", "folder"}
+
+
+@pytest.mark.parametrize("output", ["out.csv", "new/", "../in/out.csv"])
+def test_an_output_in_the_folder_of_the_input_is_refused(table: pd.DataFrame, tmp_path: Path, output: str) -> None:
+    (tmp_path / "in").mkdir()
+    write(table, tmp_path / "in" / "rows.csv")
+    with pytest.raises(ScoringRefused, match=r"lies in the input, .*: the next run would read it"):
+        score("penguins", tmp_path / "in", f"{tmp_path}/in/{output}")
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.parametrize(
+    ("written", "named", "said"),
+    [
+        ("in.csv.gz", "in.csv", ".csv, but the content is gzip"),
+        ("in.csv.zst", "in.ndjson", ".ndjson, but the content is zstd"),
+        ("in.parquet", "in.csv", ".csv, but the content is Parquet"),
+        ("in.arrow", "in.csv.gz", ""),
+        ("in.arrow", "in.jsonl", ".ndjson, but the content is Arrow"),
+        ("in.arrow", "in.parquet", ".parquet, but the content is Arrow"),
+        ("in.parquet", "in.arrow", ".arrow, but the content is Parquet"),
+        ("in.csv.gz", "in.arrows", ".arrows, but the content is gzip"),
+        ("in.csv", "in.parquet", ".parquet, but the content is something else"),
+        ("in.csv", "in.feather", ".arrow, but the content is something else"),
+    ],
+)
+def test_content_of_another_format_than_the_name_tells(
+    table: pd.DataFrame, tmp_path: Path, written: str, named: str, said: str
+) -> None:
+    write(table, tmp_path / written).rename(tmp_path / named)
+    with pytest.raises(ScoringRefused, match=f"{named}: the name says {said}$" if said else "no gzip"):
+        score("penguins", tmp_path / named, tmp_path / "out.csv")
+
+
+def test_text_in_utf_16_is_told(table: pd.DataFrame, tmp_path: Path) -> None:
+    table.to_csv(tmp_path / "in.csv", index=False, encoding="utf-16")
+    with pytest.raises(ScoringRefused, match=r"but the content is text in UTF-16, not in UTF-8$"):
+        score("penguins", tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("id,feature1,feature2 ", "lacks the model's features feature2; its columns are: feature1, 'feature2 ', id"),
+        (
+            "length,width",
+            "lacks the model's features feature1, feature2; its columns, by its first row, are: length, width",
+        ),
+        ("1,5.1,3.5", "lacks the model's features feature1, feature2; its columns, by its first row, are: 1, 3.5, 5.1"),
+    ],
+)
+def test_columns_that_look_right_are_told_apart(tmp_path: Path, header: str, said: str) -> None:
+    (tmp_path / "in.csv").write_text(f"{header}\n1,5.1,3.5\n")
+    with pytest.raises(ScoringRefused, match=re.escape(said)):
+        score("iris-two", tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_file_with_another_separator_is_told(table: pd.DataFrame, tmp_path: Path, mark: str) -> None:
+    table.to_csv(tmp_path / "in.csv", sep=mark, index=False)
+    with pytest.raises(ScoringRefused, match=rf"separated by commas, and these are by {re.escape(repr(mark))}$"):
+        score("penguins", tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_a_folder_that_may_not_be_read_is_not_left_out(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("open", "locked"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        write(table.head(10), tmp_path / "in" / name / "rows.csv")
+    scan = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ScoringRefused, match="in/locked: Permission denied"):
+        score("penguins", tmp_path / "in", tmp_path / "out.csv")
+
+
+def test_a_full_disk_ends_the_run_which_goes_on_when_there_is_room(
+    table: pd.DataFrame, many_parts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, append, written = write(table, tmp_path / "in.csv"), RunFolder._append, []
+
+    def fill(folder: RunFolder, name: str, content: bytes) -> None:
+        written.append(name)
+        if len(written) > 9:
+            raise OSError(28, "No space left on device")
+        append(folder, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "_append", fill)
+        with pytest.raises(ScoringRefused, match=r"No space left on device; .* with --resume goes on$"):
+            score("penguins", source, tmp_path / "out.csv")
+    score("penguins", source, tmp_path / "out.csv", resume=True)
+    assert len(read(tmp_path / "out.csv")) == ROWS
 
 
 def test_progress_counts_and_a_cancelled_run_can_be_resumed(
@@ -276,14 +518,70 @@ def test_a_resumed_run_must_be_the_same(table: pd.DataFrame, many_parts: None, t
     with pytest.raises(ScoringCancelled):
         job.run(is_cancelled=lambda: True)
     job.resume, job.keep = True, ["id"]
-    with pytest.raises(ScoringRefused, match="since it began, the options changed; without --resume it begins anew"):
+    said = "since it began, the options changed (--keep was '', is 'id'); without --resume it begins anew"
+    with pytest.raises(ScoringRefused, match=re.escape(said)):
         job.run()
     job.keep = []
+    job.settings = replace(SETTINGS, out_of_range="reject")
     write(table.head(400), source)
-    with pytest.raises(ScoringRefused, match="since it began, the input changed"):
+    said = f"the input changed ({source}) and the settings changed (out_of_range was 'ignore', is 'reject');"
+    with pytest.raises(ScoringRefused, match=re.escape(said)):
         job.run()
+    job.settings = SETTINGS
     job.resume = False
     assert job.run().rows == 400
+
+
+def test_a_run_is_not_resumed_with_another_version(table: pd.DataFrame, many_parts: None, tmp_path: Path) -> None:
+    shutil.copytree(SETTINGS.models_dir / "penguins", tmp_path / "models" / "penguins")
+    at, source = Settings(models_dir=tmp_path / "models"), write(table, tmp_path / "in.csv")
+    job = ScoringJob("penguins", None, str(source), str(tmp_path / "out.csv"), settings=at, processes=1)
+    with pytest.raises(ScoringCancelled):
+        job.run(is_cancelled=lambda: True)
+    artifact = tmp_path / "models" / "penguins" / "1" / "model.joblib"
+    pack(PackRequest(str(artifact), "penguins", str(tmp_path / "models")))
+    job.resume = True
+    said = "since it began, the model changed (version was 1, is 2, content); without --resume it begins anew"
+    with pytest.raises(ScoringRefused, match=re.escape(said)):
+        job.run()
+    job.version = "1"
+    assert job.run().rows == ROWS
+
+
+def test_another_release_does_not_go_on_with_a_run(
+    table: pd.DataFrame, many_parts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ScoringJob("penguins", None, str(write(table, tmp_path / "in.csv")), f"{tmp_path}/out.csv", settings=SETTINGS)
+    with pytest.raises(ScoringCancelled):
+        job.run(is_cancelled=lambda: True)
+    job.resume = True
+    monkeypatch.setattr(jobs, "__version__", "0.0.9")  # it may cut the input into other parts
+    with pytest.raises(ScoringRefused, match="since it began, the release of Retort changed"):
+        job.run()
+
+
+@pytest.mark.parametrize("change", ["appended", "replaced", "removed"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_file_that_changes_while_it_is_read_ends_the_run(
+    change: str, suffix: str, table: pd.DataFrame, many_parts: None, tmp_path: Path
+) -> None:
+    source = write(table, tmp_path / f"in.{suffix}")
+
+    def alter(progress: Progress) -> None:
+        if not progress.rows:
+            return
+        if change == "appended":
+            with source.open("ab") as stream:
+                stream.write(b"\n")
+        elif change == "replaced":
+            write(table.head(40), tmp_path / f"other.{suffix}").replace(source)
+        else:
+            source.unlink(missing_ok=True)
+
+    job = ScoringJob("penguins", None, str(source), f"{tmp_path}/out.csv", settings=SETTINGS, processes=1)
+    with pytest.raises(ScoringRefused, match="changed while it was read"):
+        job.run(alter)
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_without_pyarrow_text_is_scored_all_the_same(
@@ -293,12 +591,14 @@ def test_without_pyarrow_text_is_scored_all_the_same(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert not formats.has_pyarrow()
     score("penguins", source, tmp_path / "out.csv", keep=["id"])
-    with pytest.raises(ScoringRefused, match=r"pip install 'retort-serving\[parquet\]'"):
+    score("penguins", source, tmp_path / "all.csv")
+    with pytest.raises(ScoringRefused, match=r"pip install pyarrow"):
         score("penguins", source, tmp_path / "out.parquet")
     monkeypatch.undo()
     found = read(tmp_path / "out.csv")
     wanted(found)
     assert found["id"].tolist() == table["id"].tolist()
+    wanted(read(tmp_path / "all.csv"))
 
 
 @pytest.mark.slow

@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 
 from app.errors import IdempotencyKeyReused, JobNotFound, JobsFull, TooManyJobs
 from app.jobs.job_record import CANCELLED, DONE, QUEUED, RUNNING, JobRecord, new_id
 from app.jobs.job_store import JobStore
 from app.jobs.progress import Progress
 from app.storage.database import blocking_url
+from app.storage.migrating import MIGRATIONS, VERSION_TABLE
 from tests.storage.postgresql import postgresql
 
 LIMITS = 3, 1000
@@ -75,6 +78,14 @@ def check_all(store: JobStore) -> None:
     assert told.beat > taken.beat
     assert told.left_s == pytest.approx(6.0)
 
+    # Its rows are charged once, alone or with the owner's other jobs.
+    assert (store.charge("you"), store.charge("me", second.id)) == (0, 0)
+    assert [store.charge("me") for _ in range(2)] == [1000, 0]
+    assert store.report(first.id, "lease", replace(progress, rows=1500), 500)
+    assert [store.charge("me", first.id) for _ in range(2)] == [500, 0]
+    assert store.job(first.id).charged_rows == 1500
+    told = store.job(first.id)
+
     # Another one takes it over, as it was seen last; the first has lost it.
     assert store.take(told, "new") is not None
     assert not store.report(first.id, "lease", progress, 500)
@@ -117,6 +128,19 @@ def test_of_two_same_requests_at_once_one_makes_a_job(store: JobStore, monkeypat
 def test_looking_makes_no_file(store: JobStore, tmp_path: Path) -> None:
     assert store.of_owner("me", 10) == []
     assert not list(tmp_path.iterdir())
+
+
+def test_a_table_of_an_earlier_release_is_brought_up_to_date_by_looking(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/retort.db"
+    with opened(url) as store:
+        made = store.add(job(), *LIMITS)
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        with store._engine.begin() as connection:
+            config.attributes.update(connection=connection, version_table=VERSION_TABLE)
+            command.downgrade(config, "0002")
+    with opened(url) as store:
+        assert store.job(made.id) == made
 
 
 def test_an_open_job_is_not_removed(store: JobStore) -> None:

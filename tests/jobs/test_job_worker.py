@@ -227,6 +227,14 @@ def test_a_job_that_ends_its_workers_fails_at_last(jobs: Jobs, worker: JobWorker
     assert told.error == f"its worker ended {MOST_TAKES} times at its beginning: perhaps it lacks memory"
 
 
+def test_an_error_names_the_file_as_the_client_does(jobs: Jobs, worker: JobWorker) -> None:
+    job = add(jobs, penguins(10) + b'"11,Dream\n')
+    assert worker.look()
+    told = now(jobs, job)
+    assert told.state == FAILED
+    assert (told.error or "").startswith("rows.csv: the quote on line 12 is never closed")
+
+
 def test_a_mistake_of_ours_fails_the_job_and_is_not_told(
     jobs: Jobs, worker: JobWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -342,4 +350,4 @@ def test_the_command_says_what_to_install(at: Settings, monkeypatch: pytest.Monk
     monkeypatch.setattr(service, "find_spec", lambda name: None)
     ran = create_app(at).test_cli_runner().invoke(args=["jobs", "work"])
     assert ran.exit_code == 1
-    assert "pip install 'retort-serving[database,jobs]'" in ran.output
+    assert "pip install huey sqlalchemy alembic" in ran.output

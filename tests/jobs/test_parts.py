@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.errors import ScoringRefused
-from app.jobs import parts
+from app.jobs import parts, table_parts
+from app.jobs.input_parts import parts_of
 from app.jobs.locations import sources_of
-from app.jobs.parts import Part, parts_of, rows_of_a_part
+from app.jobs.parts import Part
 from app.jobs.reading import read_table, rows_of_csv
+from app.jobs.table_parts import rows_of_a_part
 from app.signature import Input, Layout, Signature
 from tests.jobs.files import write
 
@@ -54,7 +57,7 @@ def test_csv_is_cut_between_rows(
 @pytest.mark.parametrize("name", ["in.parquet", "in.arrow", "in.arrows", "in.csv", "in.ndjson"])
 def test_parts_that_are_done_are_left_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "TEXT_BYTES", 300)
-    monkeypatch.setattr(parts, "MOST_ROWS", 30)
+    monkeypatch.setattr(table_parts, "MOST_ROWS", 30)
     table = pd.DataFrame({"t": ["ab"] * 200, "n": np.arange(200.0)})
     path = write(table, tmp_path / name)
     if name == "in.parquet":
@@ -88,14 +91,91 @@ def test_an_endless_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         all_parts(path)
 
 
-def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
-    (tmp_path / "in.csv").touch()
-    assert all_parts(tmp_path / "in.csv") == []
-    write(pd.DataFrame({"t": pd.Series([], dtype=str), "n": pd.Series([], dtype=float)}), tmp_path / "in.parquet")
-    assert all_parts(tmp_path / "in.parquet") == []
+def test_a_file_without_rows_has_one_part_that_tells_its_columns(tmp_path: Path) -> None:
+    for content, first in [("", 1), ("n,t\n", 2), ("n,t", 1), ("\n\nn,t\n\n", 4)]:
+        (tmp_path / "in.csv").write_text(content)
+        [part] = all_parts(tmp_path / "in.csv")
+        assert (sorted(part.names), part.content.strip(), part.first) == (["n", "t"], b"", first)
+    nothing = pd.DataFrame({"t": pd.Series([], dtype=str), "n": pd.Series([], dtype=float)})
+    for name in ("in.parquet", "in.arrow", "in.arrows"):
+        [part] = all_parts(write(nothing, tmp_path / name))
+        assert pa.ipc.open_stream(part.content).read_all().column("n").type == pa.float64()
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"), [('"a,1\nb,2\n', 2), ('b,2\n"two\nlines",3\n"""a"" ""\nb,2\n', 5), ('b,"2', 2), ('b,2\n"', 3)]
+)
+def test_a_quote_that_is_never_closed_is_refused(rows: str, line: int, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(f"t,n\n{rows}")
+    with pytest.raises(ScoringRefused, match=f"the quote on line {line} is never closed"):
+        all_parts(tmp_path / "in.csv")
+    (tmp_path / "in.csv").write_text(f't,n\n{rows}"')
+    all_parts(tmp_path / "in.csv")
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.ndjson"])
+def test_very_short_rows_make_more_parts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "MOST_LINES", 50)
+    rows = [f'"{"x" * (at % 7)}\n",{at}' if at % 5 == 0 else f"a,{at}" for at in range(400)]
+    (tmp_path / name).write_text("n,t\n" + "\n".join(rows) + "\n")
+    found = all_parts(tmp_path / name)
+    assert b"".join(part.content for part in found).decode().removeprefix("n,t\n") == "\n".join(rows) + "\n"
+    assert max(part.content.count(b"\n") for part in found) <= 50
+    assert len(found) < 30
+    if name == "in.csv":
+        read = [row for part in found for row in csv.reader(io.StringIO(part.content.decode()))]
+        assert [int(row[1]) for row in read] == list(range(400))
+
+
+def test_a_header_with_very_many_lines_in_quotes_takes_time_like_its_length() -> None:
+    def took_s(lines: int) -> float:
+        content = b'a,"' + b"\n" * lines + b'"\n1,2\n'
+        began_s = time.process_time()
+        assert parts._end_of_first_row(content) == len(content) - 4
+        return time.process_time() - began_s
+
+    assert took_s(160_000) < 40 * max(took_s(10_000), 0.001)  # 256 times if it is quadratic
+
+
+def test_lines_that_end_with_cr_alone_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(b"t,n\ra,1\r")
+    with pytest.raises(ScoringRefused, match="its lines end with CR alone"):
+        all_parts(tmp_path / "in.csv")
+
+
+def test_only_columns_that_are_used_must_have_different_names(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("t,n,,,x,x\na,1,2,3,4,5\n")
+    assert len(all_parts(tmp_path / "in.csv")) == 1
+    (tmp_path / "in.csv").write_text("t,n,t\na,1,2\n")
+    with pytest.raises(ScoringRefused, match="more than one column named t"):
+        all_parts(tmp_path / "in.csv")
 
 
 def test_wide_rows_make_smaller_parts() -> None:
-    assert rows_of_a_part([pa.float64()] * 2) == parts.MOST_ROWS
-    assert rows_of_a_part([pa.float64()] * 30) == parts.TABLE_BYTES // 240
+    assert rows_of_a_part([pa.float64()] * 2) == table_parts.MOST_ROWS
+    assert rows_of_a_part([pa.float64()] * 30) == table_parts.TABLE_BYTES // 240
     assert rows_of_a_part([pa.string()] * 200_000) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "first"),
+    [
+        (b't,n\n"a",1\n', b"t,n\n"),
+        (b'\n\r\n"t",n\r\nb,1\n', b'\n\r\n"t",n\r\n'),
+        (b'"t\n""\n",n\na,1\n', b'"t\n""\n",n\n'),
+        (b'"t\n","\n"\na,1\n', b'"t\n","\n"\n'),
+        (b'"t\n\n', b'"t\n\n'),
+        (b't"\n"\n",n\n', b't"\n'),
+        (b"t,n", b"t,n"),
+    ],
+)
+def test_the_first_row_ends_at_the_first_line_end_outside_of_quotes(content: bytes, first: bytes) -> None:
+    assert content[: parts._end_of_first_row(content)] == first
+
+
+def test_a_header_of_very_many_lines_and_names_is_read_once(tmp_path: Path) -> None:
+    for number, header in enumerate((b'"' + b"\n" * 2**20 + b'",n,x\n', b",".join([b"t,n"] * 200_000) + b"\n")):
+        path = tmp_path / f"in-{number}.csv"
+        path.write_bytes(header + b"a,1\n")
+        with pytest.raises(ScoringRefused):
+            all_parts(path)

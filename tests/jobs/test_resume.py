@@ -23,6 +23,7 @@ def test_a_run_that_is_killed_at_random_moments_gives_the_same_files(
     suffix: str, moments: int, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "TEXT_BYTES", parts.TEXT_BYTES)  # which a run in this process changes
+    monkeypatch.setattr(jobs, "TEXT_BYTES", jobs.TEXT_BYTES)
     source, output = killed.table_with_bad_rows(tmp_path / "in.csv"), tmp_path / f"out.{suffix}"
     assert killed.killed_at(source, output, moments, processes) == moments
     killed.same_as_undisturbed(source, output, tmp_path)
@@ -100,6 +101,51 @@ def test_only_whole_parts_count(damage: str, job: ScoringJob, undisturbed: tuple
     job.resume = True
     assert job.run().rows == 400
     assert files_of(job) == undisturbed
+
+
+def test_a_run_that_could_not_even_begin_leaves_nothing(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "_append", full)
+        with pytest.raises(ScoringRefused, match=r"\.out\.csv\.scoring: No space left on device$"):
+            job.run()
+    assert [path.name for path in Path(job.output).parent.iterdir()] == ["in.csv"]
+
+
+def test_a_run_of_which_half_a_line_is_there_begins_anew(job: ScoringJob, undisturbed: tuple[bytes, bytes]) -> None:
+    with pytest.raises(ScoringCancelled):
+        job.run(is_cancelled=lambda: True)
+    journal = Path(job.output).with_name(".out.csv.scoring") / "journal.ndjson"
+    journal.write_bytes(journal.read_bytes()[:30])
+    job.resume = True
+    assert job.run().rows == 400
+    assert files_of(job) == undisturbed
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nothing_is_said_of_parts_that_a_stopped_run_does_not_need(
+    job: ScoringJob, processes: int, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "TEXT_BYTES", 4000)  # else one process is enough
+    job.processes = processes
+    with pytest.raises(ScoringCancelled):
+        job.run(is_cancelled=lambda: True)
+    assert [str(each.message) for each in recwarn] == []
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_table_that_was_half_written_is_written_whole(suffix: str, job: ScoringJob) -> None:
+    job.output = str(Path(job.output).with_suffix(f".{suffix}"))
+    job.run()
+    undisturbed = Path(job.output).read_bytes()
+    seen: list[object] = []
+    with pytest.raises(ScoringCancelled):
+        job.run(seen.append, lambda: len(seen) == 4)
+    job.resume = True
+    assert job.run().rows == 400
+    assert Path(job.output).read_bytes() == undisturbed
 
 
 @pytest.mark.fault("S08")

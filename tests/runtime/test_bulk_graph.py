@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
     ExtraTreesRegressor,
     GradientBoostingClassifier,
@@ -18,18 +22,20 @@ from sklearn.ensemble import (
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from app.errors import InvalidRepository
 from app.packing.graph import compile_graph
 from app.packing.infer import infer
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
+from app.runtime import bit_trees, tree_sums
 from app.runtime.bulk_graph import BulkGraph, bulk_graph
 from app.runtime.graph import GraphServable, session_of
 from app.runtime.large_batches import LargeBatches
 from app.runtime.onnx_messages import array_of, fields_of, message_of
-from app.signature.batch import Batch
-from app.signature.schema import validators
+from app.signature.batch import Batch, Coded
+from app.signature.validator import validators
 from app.storage.repository import Repository
 from tests.packing.artifacts import saved
 
@@ -45,6 +51,9 @@ MODELS: dict[str, tuple[Any, Any, Any]] = {
     "votes for two classes": (RandomForestClassifier(20, random_state=0), MATRIX, CLASSES > 0),
     "votes for three classes": (RandomForestClassifier(20, random_state=0), MATRIX, CLASSES),
     "shares of three classes": (RandomForestClassifier(20, min_samples_leaf=3, random_state=0), MATRIX, CLASSES),
+    "more inputs than have names in the graph": (
+        RandomForestClassifier(9, random_state=0), np.tile(MATRIX, 5)[:, :20], CLASSES,
+    ),
     "means": (ExtraTreesRegressor(20, max_depth=7, random_state=0), MATRIX, NUMBERS),
     "sums for three classes": (GradientBoostingClassifier(n_estimators=8, random_state=0), MATRIX, CLASSES),
     "missing values in the trees": (HistGradientBoostingRegressor(max_iter=15, random_state=0), HOLES, NUMBERS),
@@ -57,7 +66,9 @@ MODELS: dict[str, tuple[Any, Any, Any]] = {
 def served(model: Any, features: Any, targets: Any, folder: Path) -> tuple[bytes, GraphServable, Any]:
     """The graph of a model, its servable, and its signature."""
     artifact = saved(model.fit(features, targets), folder / "model.joblib")
-    sample = pd.DataFrame(features, columns=[f"feature{at + 1}" for at in range(COLUMNS)])
+    sample = pd.DataFrame(
+        features, columns=getattr(features, "columns", [f"feature{at + 1}" for at in range(features.shape[1])])
+    )
     sample.to_csv(folder / "sample.csv", index=False)
     pack(PackRequest(str(artifact), "trees", str(folder / "models"), sample=str(folder / "sample.csv")))
     repository = Repository(folder / "models")
@@ -85,12 +96,64 @@ def test_large_batches_have_the_answers_of_the_graph(name: str, tmp_path: Path) 
     content, graph, signature = served(model, features, targets, tmp_path)
     quick = bulk_graph(content, graph, signature)
     assert isinstance(quick, BulkGraph)
-    for rows in (near_splits(model, features), features[:7]):
+    for rows in (near_splits(model, features), features[:7], np.tile(features, (30, 1))):
         batch = Batch.of_matrix(rows, signature.names)
         found, wanted = quick.run(batch, signature.defaults), graph.run(batch, signature.defaults)
         for output in signature.defaults:
             np.testing.assert_array_equal(found[output], wanted[output])
             assert found[output].dtype == wanted[output].dtype
+
+
+def test_rows_that_fall_into_the_same_leaves_are_added_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, features, targets = MODELS["shares of three classes"]
+    content, graph, signature = served(model, features, targets, tmp_path)
+    quick = bulk_graph(content, graph, signature)
+    assert quick is not None
+    added: list[int] = []
+    add = tree_sums.added
+    monkeypatch.setattr(tree_sums, "added", lambda *given: added.append(given[-1].shape[1]) or add(*given))
+    rows = np.tile(features, (30, 1))[RANDOM.permutation(30 * ROWS)]
+    found = quick.run(Batch.of_matrix(rows, signature.names), signature.defaults)
+    assert sum(added) <= ROWS
+    wanted = graph.run(Batch.of_matrix(rows, signature.names), signature.defaults)
+    assert all(np.array_equal(found[name], wanted[name]) for name in signature.defaults)
+    added.clear()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "pyarrow")
+    without = quick.run(Batch.of_matrix(rows, signature.names), signature.defaults)
+    assert sum(added) == len(rows)
+    assert all(np.array_equal(found[name], without[name]) for name in signature.defaults)
+
+
+def with_words(words: Any) -> Any:
+    """The matrix, with two columns of words."""
+    table = pd.DataFrame(MATRIX, columns=[f"feature{at + 1}" for at in range(COLUMNS)])
+    return table.assign(word=words, other=np.where(MATRIX[:, 2] > 0, "yes", "no"))
+
+
+def test_nodes_that_read_words_alone_are_run_once_for_each_row_of_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = with_words(RANDOM.choice(np.array(["a", "b", "c", None], object), ROWS))
+    encoded = [("words", make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["word", "other"])]
+    before = make_pipeline(ColumnTransformer(encoded, remainder="passthrough"), StandardScaler())
+    content, graph, signature = served(make_pipeline(before, RandomForestClassifier(9)), table, CLASSES, tmp_path)
+    bulk = bulk_graph(content, graph, signature)
+    assert bulk is not None
+    fed: list[int] = []
+    feed = GraphServable.feed
+    monkeypatch.setattr(GraphServable, "feed", lambda self, batch: fed.append(batch.rows) or feed(self, batch))
+    many = [*map(str, range(ROWS)), "a"]
+    for words, of_texts in ((["a", None, "c"], [6]), (["c"], [2]), (many, [])):
+        word, other = (
+            Coded(np.array(texts, object), RANDOM.integers(len(texts), size=ROWS)) for texts in (words, ["no", "yes"])
+        )
+        columns = {name: table[name].to_numpy() for name in table} | {"word": word.column(), "other": other.column()}
+        found = bulk.run(Batch(columns, ROWS, {"word": word, "other": other}), signature.outputs)
+        assert fed == [*of_texts, ROWS]
+        wanted = graph.run(Batch(columns, ROWS), signature.outputs)
+        assert all(np.array_equal(found[name], wanted[name]) for name in signature.outputs)
+        fed.clear()
 
 
 def test_other_graphs_stay_as_they_are(tmp_path: Path) -> None:
@@ -127,6 +190,32 @@ def test_the_first_large_batch_decides_who_runs_large_batches(tmp_path: Path) ->
     assert len(reads) == 1
 
 
+def test_while_a_batch_decides_only_very_large_ones_wait_for_it(tmp_path: Path) -> None:
+    model, features, targets = MODELS["votes for three classes"]
+    content, graph, signature = served(model, features, targets, tmp_path)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def read() -> bytes:
+        begun.set()
+        assert may_end.wait(10)
+        return content
+
+    servable = LargeBatches(graph, read, signature)
+    rows = near_splits(model, features)
+    large, very_large = (Batch.of_matrix(rows[:size], signature.names) for size in (600, 9400))
+    with ThreadPoolExecutor(2) as threads:
+        deciding = threads.submit(servable.run, large, signature.defaults)
+        assert begun.wait(10)
+        servable.run(large, signature.defaults)
+        waiting = threads.submit(servable.run, very_large, signature.defaults)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.2)
+        may_end.set()
+        deciding.result(10)
+        found, wanted = waiting.result(10), graph.run(very_large, signature.defaults)
+    np.testing.assert_array_equal(found["prediction"], wanted["prediction"])
+
+
 def test_a_graph_that_is_gone_runs_its_large_batches_itself(tmp_path: Path) -> None:
     _, graph, signature = served(*MODELS["means"], tmp_path)
 
@@ -138,6 +227,17 @@ def test_a_graph_that_is_gone_runs_its_large_batches_itself(tmp_path: Path) -> N
     np.testing.assert_array_equal(
         servable.run(batch, ["prediction"])["prediction"], graph.run(batch, ["prediction"])["prediction"]
     )
+
+
+def test_ensembles_of_many_nodes_have_shorter_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, features, targets = MODELS["shares of three classes"]
+    content, graph, signature = served(model, features, targets, tmp_path)
+    monkeypatch.setattr(bit_trees, "SCRATCH_BYTES", 1)
+    bulk = bulk_graph(content, graph, signature)
+    assert bulk is not None
+    batch = Batch.of_matrix(near_splits(model, features)[: 3 * bit_trees.LEAST_ROWS + 5], signature.names)
+    found, wanted = (each.run(batch, ["probabilities"])["probabilities"] for each in (bulk, graph))
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_other_numbers_are_noticed(tmp_path: Path) -> None:
@@ -162,7 +262,7 @@ def test_columns_of_any_type_are_compared_as_in_the_graph() -> None:
     bulk = bulk_graph(content, graph, signature)
     assert bulk is not None
     records = [{name: None if pd.isna(row[name]) else row[name] for name in row} for row in frame.to_dict("records")]
-    batch = validators(10**4, "accept", 10**6, 10**6)(signature).validate(records)
+    batch = validators(10**4, "accept", 10**6, 10**6, 10**6)(signature).validate(records)
     found, wanted = bulk.run(batch, signature.defaults), graph.run(batch, signature.defaults)
     for output in signature.defaults:
         np.testing.assert_array_equal(found[output], wanted[output])

@@ -119,6 +119,8 @@ def test_a_job_is_taken_done_and_downloaded(client: Client, at: Settings) -> Non
     assert [path.name for path in JobFolders(at.jobs_folder).of(job["id"]).iterdir()] == ["result.csv"]
 
 
+@pytest.mark.fault("S09")
+@pytest.mark.slow
 def test_ranges_and_etags_of_a_result(client: Client, at: Settings) -> None:
     here = upload(client).headers["Location"]
     work(at)
@@ -129,10 +131,14 @@ def test_ranges_and_etags_of_a_result(client: Client, at: Settings) -> None:
     assert part.headers["Content-Range"] == f"bytes 10-19/{len(content)}"
     assert client.get(f"{here}/result", headers={"If-None-Match": etag}).status_code == 304
     assert client.get(f"{here}/result", headers={"Range": "bytes=999999-"}).status_code == 416
+    for several in ("bytes=0-1,5-6", "rows=0-1", "bytes=5", "nonsense"):
+        answer = client.get(f"{here}/result", headers={"Range": several})
+        assert (answer.status_code, answer.get_data()) == (200, content)
     head = client.head(f"{here}/result")
     assert (head.status_code, head.content_length, head.get_data()) == (200, len(content), b"")
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_be_scored_are_told(client: Client, at: Settings) -> None:
     here = upload(client, penguins(3, "x,Mars,1,2,3,4,male,2007")).headers["Location"]
     work(at)
@@ -158,12 +164,69 @@ def test_a_job_with_too_many_rejects_fails_and_keeps_them(client: Client, at: Se
 def test_a_job_that_fails_says_why_without_the_paths_of_the_server(
     client: Client, at: Settings, tmp_path: Path
 ) -> None:
-    here = upload(client, b"a,b\n1,2\n").headers["Location"]
+    here = upload(client, penguins(2) + b"x,\xff,1,2,3,4,male,2007\n").headers["Location"]
     work(at)
     job = client.get(here).get_json()
     assert job["state"] == "failed"
-    assert "island" in job["error"]
+    assert "UTF-8" in job["error"]
     assert str(tmp_path) not in job["error"]
+
+
+def errors_of(answer: TestResponse) -> list[tuple[str, str, Any]]:
+    """The bad places of a request that is refused with 422, in the words of a prediction."""
+    refused(answer, 422, "invalid-instances", "not acceptable")
+    return [(each["pointer"], each["detail"], each.get("value")) for each in answer.get_json()["errors"]]
+
+
+def _two_columns() -> pa.Table:
+    return pa.table({"id": [1], "island": ["Dream"]})
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet", "arrow"])
+def test_columns_that_a_file_lacks_are_refused_when_a_job_is_made(client: Client, at: Settings, form: str) -> None:
+    buffer = io.BytesIO()
+    if form == "parquet":
+        pq.write_table(_two_columns(), buffer)
+    elif form == "arrow":
+        with pa.ipc.new_file(buffer, _two_columns().schema) as writer:
+            writer.write_table(_two_columns())
+    else:
+        buffer.write(gzip.compress(b"id,island\n") if form.endswith("gz") else b"id,island\n")
+    *features, kept = errors_of(upload(client, buffer.getvalue(), f"rows.{form}", keep="id,ident"))
+    assert [pointer for pointer, _, _ in features] == [f"#/file/{name}" for name in NAMES if name != "island"]
+    missing = "is missing: every feature of the model is needed, null if not known; the file has: id, island"
+    assert {detail for _, detail, _ in features} == {missing}
+    assert kept == ("#/keep/1", "must be a column of the file, which has: id, island", "ident")
+    assert client.get("/jobs").get_json() == {"jobs": []}
+    assert JobFolders(at.jobs_folder).ids() == []
+
+
+def test_a_kept_column_may_not_have_the_name_of_an_output(tmp_path: Path) -> None:
+    outputs = "prediction, probability_Adelie, probability_Chinstrap, probability_Gentoo"
+    expected = [("#/keep/0", f"must not be one of the columns of the answer: {outputs}", "prediction")]
+    at = settings(tmp_path, jobs_urls=("s3://bucket/",))
+    with JobFolders(at.jobs_folder).working():
+        client = service_of(at)
+        assert errors_of(upload(client, keep="prediction,id")) == expected
+        document = {"input": "s3://bucket/a.csv", "keep": ["prediction"], "model": "penguins"}
+        assert errors_of(client.post("/jobs", json=document)) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "word"),
+    [
+        (b"nothing", "rows.csv.gz", "rows.csv.gz is not whole, or no gzip"),
+        (b"PAR1 nothing PAR1", "rows.parquet", "rows.parquet cannot be read"),
+        (b'"id,island\n', "rows.csv", "rows.csv: the quote on line 1 is never closed"),
+        (b"id," + penguins(1).replace(b"\n", b"\n0,").removesuffix(b"0,"), "rows.csv", "more than one column named id"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_when_a_job_is_made(
+    client: Client, content: bytes, name: str, word: str, tmp_path: Path
+) -> None:
+    answer = upload(client, content, name, keep="id")
+    refused(answer, 422, "scoring-refused", word)
+    assert str(tmp_path) not in answer.get_data(as_text=True)
 
 
 def _table() -> pa.Table:
@@ -183,6 +246,7 @@ def _arrow() -> bytes:
     return sink.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("media_type", "content", "query", "answered"),
     [
@@ -213,6 +277,7 @@ def test_a_body_of_each_type(
     assert result.content_length > 50
 
 
+@pytest.mark.slow
 def test_compressed_bodies_and_files(client: Client, at: Settings) -> None:
     packed = gzip.compress(GOOD)
     first = send(client, packed, "text/csv", **{"Content-Encoding": "gzip"})
@@ -222,6 +287,8 @@ def test_compressed_bodies_and_files(client: Client, at: Settings) -> None:
     assert {client.get(each.headers["Location"]).get_json()["rows"] for each in (first, second)} == {50}
 
 
+@pytest.mark.fault("S07")
+@pytest.mark.slow
 def test_the_same_request_with_the_same_key_makes_one_job(client: Client) -> None:
     once = {"Idempotency-Key": "7f3a"}
     first = upload(client, headers=once)
@@ -247,6 +314,7 @@ def test_a_waiting_job_is_cancelled_and_an_ended_one_removed(client: Client, at:
     refused(client.delete(here), 404, "job-not-found")
 
 
+@pytest.mark.slow
 def test_jobs_belong_to_the_key_that_made_them(keyed: Client, at: Settings) -> None:
     here = upload(keyed, headers=by("one")).headers["Location"]
     work(at)
@@ -262,10 +330,12 @@ def test_jobs_belong_to_the_key_that_made_them(keyed: Client, at: Settings) -> N
     assert mine != theirs
 
 
+@pytest.mark.slow
 def test_a_key_that_is_limited_to_models_scores_with_these_alone(keyed: Client) -> None:
     refused(upload(keyed, headers=by("iris")), 403, "model-not-permitted", "iris-two")
     refused(upload(keyed, model="penguins", headers=by("iris")), 403, "model-not-permitted")
-    assert upload(keyed, model="iris-two", headers=by("iris")).status_code == 202
+    rows = b"feature1,feature2\n5.1,3.5\n"
+    assert upload(keyed, rows, model="iris-two", headers=by("iris")).status_code == 202
 
 
 def test_what_is_refused_says_what_is_allowed(client: Client, at: Settings) -> None:
@@ -304,6 +374,8 @@ def test_urls_are_refused_unless_they_are_allowed(tmp_path: Path) -> None:
         assert (taken.status_code, taken.get_json()["input"]) == (202, "s3://bucket/in/rows.csv")
 
 
+@pytest.mark.slow
+@pytest.mark.fault("S10")
 def test_limits_of_jobs(tmp_path: Path) -> None:
     at = settings(tmp_path, jobs_open=1, jobs_bytes=len(GOOD) * 2, jobs_upload_bytes=len(GOOD))
     with JobFolders(at.jobs_folder).working():
@@ -328,6 +400,43 @@ def test_rows_of_a_job_are_charged(at: Settings) -> None:
         refused(send(client, GOOD, "text/csv"), 429, "rate-limited", "60 rows per minute")
 
 
+def test_rows_that_the_worker_counts_are_charged_once(at: Settings) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(RECORDS[:1] * 40), sink)
+    at = replace(at, api_keys=tuple(stored.entry() for _, stored in KEYS.values()), limit_rows="1000/minute")
+
+    def left(answer: TestResponse) -> int:
+        return int(answer.headers["RateLimit"].partition(";r=")[2].partition(";")[0])
+
+    with JobFolders(at.jobs_folder).working():
+        client = service_of(at)
+        sent = [upload(client, sink.getvalue(), "rows.parquet", headers=by("one")) for _ in range(4)]
+        assert [left(answer) for answer in sent] == [1000] * 4
+        first, second, third, _ = (answer.headers["Location"] for answer in sent)
+        assert left(client.get(first, headers=by("one"))) == 1000
+        work(at)
+        assert left(client.get("/jobs", headers=by("two"))) == 1000
+        # One request about a job pays for all of the key.
+        assert [left(client.get(first, headers=by("one"))) for _ in range(2)] == [840, 840]
+        assert left(client.get(f"{second}/result", headers=by("one"))) == 840
+        assert client.delete(third, headers=by("one")).status_code == 204
+        # An uploaded text is charged at once; what the worker counts of it is not charged again.
+        text = upload(client, penguins(100), headers=by("one"))
+        assert left(text) == 840 - 101
+        work(at)
+        assert left(client.get(text.headers["Location"], headers=by("one"))) == 840 - 101
+
+
+def test_rows_of_jobs_without_keys_are_charged_to_the_client_that_asks(at: Settings) -> None:
+    with JobFolders(at.jobs_folder).working():
+        client = service_of(replace(at, limit_rows="100/minute"))
+        one, other = (upload(client, gzip.compress(penguins(30)), "rows.csv.gz").headers["Location"] for _ in range(2))
+        work(at)
+        assert ";r=70;" in client.get(one).headers["RateLimit"]
+        assert ";r=40;" in client.get(f"{other}/result").headers["RateLimit"]
+        assert client.delete(other).status_code == 204
+
+
 def test_without_a_worker_or_a_library_no_job_is_taken(at: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     client = service_of(at)
     answer = upload(client)
@@ -335,7 +444,7 @@ def test_without_a_worker_or_a_library_no_job_is_taken(at: Settings, monkeypatch
     assert answer.headers["Retry-After"]
     assert client.get("/jobs").get_json() == {"jobs": []}
     monkeypatch.setattr(service, "find_spec", lambda name: None)
-    refused(upload(client), 501, "jobs-not-installed", "pip install 'retort-serving[database,jobs]'")
+    refused(upload(client), 501, "jobs-not-installed", "pip install huey sqlalchemy alembic")
     assert not at.instance_dir.exists()
 
 
@@ -357,6 +466,7 @@ def test_a_database_that_does_not_answer_is_503(at: Settings) -> None:
     assert b"secret" not in answer.get_data()
 
 
+@pytest.mark.slow
 def test_old_jobs_and_what_belongs_to_none_are_removed(tmp_path: Path) -> None:
     at = settings(tmp_path)
     folders = JobFolders(at.jobs_folder)
@@ -371,6 +481,7 @@ def test_old_jobs_and_what_belongs_to_none_are_removed(tmp_path: Path) -> None:
         refused(client.get(here), 404, "job-not-found")
 
 
+@pytest.mark.slow
 def test_browsers_get_pages(client: Client, at: Settings) -> None:
     page = {"Accept": "text/html"}
     taken = upload(client, headers=page)
@@ -387,3 +498,6 @@ def test_browsers_get_pages(client: Client, at: Settings) -> None:
     assert f'href="./jobs/{here.rpartition("/")[2]}"' in listed
     assert "<option selected>penguins</option>" in listed
     assert client.get("/jobs/none", headers=page).mimetype == "text/html"
+    refusal = upload(client, headers=page, keep="ident")
+    assert (refusal.status_code, refusal.mimetype) == (422, "text/html")
+    assert "<li><code>keep/0</code> must be a column of the file, which has: " in refusal.get_data(as_text=True)

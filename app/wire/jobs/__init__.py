@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from app.wire.jobs.tables import media_type_of
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LONGEST_KEY = 255
+ONE_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)")
 MOST_LISTED = 100
 ERRORS_OF_ORDERS: Mapping[int, str] = {
     400: "the request cannot be read, or a field is not acceptable",
@@ -44,6 +46,14 @@ def blueprint(backend: Backend) -> Blueprint:
     jobs, reader = Jobs(backend.settings), OrderReader(backend.settings)
     blp = Blueprint("jobs", __name__, description="Bulk scoring of whole files, in the background.")
 
+    def charged(job_id: str) -> JobRecord:
+        """Return a job of the caller, and charge the rows that were scored since the caller last asked."""
+        context = context_of(request.environ)
+        job = jobs.job(job_id, _owner(context))
+        if job.rows > job.charged_rows:
+            context.rows += jobs.charge(job)
+        return job
+
     @blp.post("/jobs")
     @answers(blp, "the job was taken", ERRORS_OF_ORDERS, status=202, schema=JOB, body=REQUEST_BODY)
     def create_job() -> Response:
@@ -52,14 +62,16 @@ def blueprint(backend: Backend) -> Blueprint:
         jobs.require_worker()
         key = _idempotency_key()
 
-        read: dict[str, int] = {}
+        made: list[str] = []
 
         def read_order(folder: Path) -> Order:
-            order, read[folder.name] = reader.read(request, folder)
-            return order
+            made.append(folder.name)
+            return reader.read(request, folder)
 
         job = jobs.create(read_order, _owner(context), key, context.permitted_models)
-        context.rows = read.get(job.id, 0)  # none for a request that was repeated
+        if job.id in made:  # not for a request that was repeated
+            context.rows += job.charged_rows
+        context.rows += jobs.charge(job)
         status = 303 if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html" else 202
         return json_response(document(job, request.environ), status, {"Location": path_of(job, request.environ)})
 
@@ -74,7 +86,7 @@ def blueprint(backend: Backend) -> Blueprint:
     @answers(blp, "the job and how far it is", UNKNOWN_JOB, schema=JOB)
     def show_job(job: str) -> Response:
         """Show the progress of a job"""
-        found = jobs.job(job, _owner(context_of(request.environ)))
+        found = charged(job)
         return json_response(document(found, request.environ), headers={"Cache-Control": "no-store"})
 
     @blp.delete("/jobs/<string:job>")
@@ -82,21 +94,21 @@ def blueprint(backend: Backend) -> Blueprint:
     @blp.alt_response(204, description="an ended job was removed, with its result")
     def delete_job(job: str) -> Response:
         """Cancel an open job, or remove an ended one"""
-        cancelled = jobs.delete(job, _owner(context_of(request.environ)))
+        cancelled = jobs.delete(charged(job).id, _owner(context_of(request.environ)))
         return Response(status=204) if cancelled is None else json_response(document(cancelled, request.environ))
 
     @blp.get("/jobs/<string:job>/result")
     @answers(blp, "the file with the predictions; ranges may be asked for", NO_FILE)
     def job_result(job: str) -> Response:
         """Download the result of a job"""
-        found = jobs.job(job, _owner(context_of(request.environ)))
+        found = charged(job)
         return _file(jobs.result(found), found, "predictions")
 
     @blp.get("/jobs/<string:job>/rejects")
     @answers(blp, "a line of JSON for each rejected row; ranges may be asked for", NO_FILE)
     def job_rejects(job: str) -> Response:
         """Download the rejected rows of a job, each with its line and what is wrong with it"""
-        found = jobs.job(job, _owner(context_of(request.environ)))
+        found = charged(job)
         return _file(jobs.rejects(found), found, "rejects")
 
     return blp
@@ -116,6 +128,8 @@ def _idempotency_key() -> str | None:
 
 def _file(path: Path, job: JobRecord, kind: str) -> Response:
     """Return a file, or the ranges of it that are asked for."""
+    if ONE_RANGE.fullmatch(request.headers.get("Range", "")) is None:
+        request.environ.pop("HTTP_RANGE", None)  # RFC 9110 section 14.2: a server may answer with the whole file
     name = job.input_name.partition("?")[0] if is_url(job.input) else job.input_name
     stem = secure_filename(name.rpartition("/")[2].partition(".")[0]) or job.model
     sent = send_file(

@@ -108,8 +108,8 @@ class OrderReader:
 
     settings: Settings
 
-    def read(self, request: Request, folder: Path) -> tuple[Order, int]:
-        """Store the file of a request in a folder, and return the order and the number of its rows, 0 if not known.
+    def read(self, request: Request, folder: Path) -> Order:
+        """Store the file of a request in a folder, and return the order.
 
         Raises:
             UnsupportedMediaType: The body is none of a table, no form and no JSON.
@@ -119,7 +119,7 @@ class OrderReader:
         """
         media_type, options = parse_options_header(request.headers.get("Content-Type", ""))
         if media_type == JSON_TYPE:
-            return self._from_json(body.read(request.environ, LONGEST_JSON_BYTES)), 0
+            return self._from_json(body.read(request.environ, LONGEST_JSON_BYTES))
         if media_type == FORM_TYPE:
             return self._from_form(request, options.get("boundary", ""), folder)
         form = format_of_type(media_type)
@@ -138,7 +138,7 @@ class OrderReader:
         except BodyTooLarge:
             raise UploadTooLarge(limit_bytes) from None
 
-    def _from_form(self, request: Request, boundary: str, folder: Path) -> tuple[Order, int]:
+    def _from_form(self, request: Request, boundary: str, folder: Path) -> Order:
         files: list[tuple[str, StoredFile]] = []
 
         def make(
@@ -202,10 +202,9 @@ class OrderReader:
             _rejects(fields.get("max_rejects")),
         )
 
-    def _order(self, fields: Mapping[str, str], stored: StoredFile, name: str) -> tuple[Order, int]:
+    def _order(self, fields: Mapping[str, str], stored: StoredFile, name: str) -> Order:
         form = format_of(stored.path.name)
-        rows = stored.lines if form.is_text and not form.coding else 0
-        order = Order(
+        return Order(
             fields.get("model", ""),
             fields.get("version") or None,
             stored.path.name,
@@ -214,8 +213,8 @@ class OrderReader:
             self._output(fields.get("output", ""), form.name),
             tuple(word.strip() for word in fields.get("keep", "").split(",") if word.strip()),
             _rejects(fields.get("max_rejects") or None),
+            stored.lines if form.is_text and not form.coding else 0,
         )
-        return order, rows
 
     def _output(self, wanted: str, form: str) -> str:
         """Return the URL of the result, or the name of its file."""

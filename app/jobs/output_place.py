@@ -1,0 +1,39 @@
+"""Refuse an output that cannot be written, or must not be, before anything is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.errors import ScoringRefused
+from app.jobs.locations import Source, is_url, require_answer
+
+
+def require_place(output: str, location: str, sources: Sequence[Source]) -> None:
+    """Check the place of an output.
+
+    Args:
+        output: A path or a URL; with a slash at its end a folder.
+        location: That of the input, as it was given.
+        sources: The files of the input.
+
+    Raises:
+        ScoringRefused: The output cannot be written there, or would become a part of the input.
+    """
+    if is_url(output):
+        require_answer(output)
+        return
+    path, parent = Path(output), Path(output).absolute().parent
+    if output.endswith("/"):
+        if not path.absolute().name or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
+            raise ScoringRefused(f"{output} is there already: a folder of output must be new or empty")
+    elif output and path.is_dir():
+        raise ScoringRefused(f"{output} is a folder; with a slash at its end, it gets a file for each part")
+    if not parent.is_dir():
+        raise ScoringRefused(f"{output} cannot be written: there is no folder {parent}")
+    whole = path.resolve()
+    if any(not is_url(source.name) and Path(source.name).resolve() == whole for source in sources):
+        raise ScoringRefused(f"{output} is the input")
+    folder = Path(location)
+    if location and not is_url(location) and folder.is_dir() and whole.is_relative_to(folder.resolve()):
+        raise ScoringRefused(f"{output} lies in the input, {location}: the next run would read it; name another folder")

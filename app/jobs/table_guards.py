@@ -1,0 +1,203 @@
+"""Check what the files of a job declare before pyarrow reads them, as `app.wire` does for the bodies of requests.
+
+A file of a job may be large, and is read bit by bit. So each page and each batch has a limit, and all together have
+none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from app.errors import BodyTooLarge, InvalidBody, ScoringRefused, TooManyInstances
+from app.jobs.checked_pages import CheckedPages, ChunkPlaces, Window
+from app.jobs.formats import require_content
+from app.jobs.locations import Source
+from app.signature.arrow_messages import FILE_MAGIC, DeclaredLimits, FileCheck, check_stream
+from app.signature.arrow_values import viewed_bytes
+from app.signature.parquet_pages import chunks_of, footer_of
+
+PIECE_BYTES = 2**28
+"""Most bytes of one page or batch after decompression, and of the texts of a column in one batch."""
+PARTS = 20
+"""Times the parts of a request's body: 60,000 column chunks, 240,000 pages, 400,000 batches."""
+MAX_ROWS = 2**32
+LIMITS = DeclaredLimits(PIECE_BYTES, 2**62, MAX_ROWS, PARTS)
+MOST_FORMS = 4
+ARROW = (FILE_MAGIC, b"\xff\xff\xff\xff")
+BEGINS = {"parquet": (b"PAR1",), "arrow": ARROW, "arrows": ARROW}
+MAGIC_BYTES = 8
+
+_forms: dict[object, ParquetForm] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetForm:
+    """The checked footer of a file: its metadata and schema, its columns of texts, and the chunks that are read."""
+
+    metadata: Any
+    schema: Any
+    texts: Sequence[str]
+    places: ChunkPlaces
+
+
+def opened_parquet(source: Source, stream: BinaryIO, used: Collection[str]) -> tuple[Any, Any]:
+    """Return the opened file, and its schema. The file gives columns of texts as dictionaries, as it stores them.
+
+    Reading it raises InvalidBody or BodyTooLarge at a page that declares too much.
+
+    Raises:
+        ScoringRefused: It declares more than is read, or contradicts itself.
+    """
+    import pyarrow.parquet as pq
+
+    form = _remembered(source, stream, frozenset(used))
+    checked = CheckedPages(stream, form.places, source.size_bytes, LIMITS)
+    options: Any = {"read_dictionary": form.texts, "pre_buffer": False, "buffer_size": 2**20}
+    return pq.ParquetFile(checked, metadata=form.metadata, **options), form.schema
+
+
+def _parquet_form(source: Source, stream: BinaryIO, used: Collection[str]) -> ParquetForm:
+    import pyarrow.parquet as pq
+
+    try:
+        footer = footer_of(Window(stream, source.size_bytes), LIMITS)
+        opened = pq.ParquetFile(stream, pre_buffer=False)
+        metadata = opened.metadata
+        if metadata.num_rows > MAX_ROWS:
+            raise TooManyInstances(metadata.num_rows, MAX_ROWS)
+        columns = [metadata.schema.column(at) for at in range(metadata.num_columns)]
+        widths = [column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 8 for column in columns]
+        is_used = [column.path.partition(".")[0] in used for column in columns]
+        chunks = chunks_of(footer, widths, LIMITS)
+    except (InvalidBody, BodyTooLarge, TooManyInstances) as error:
+        _require_own_content(source, stream)
+        raise refused(source, error) from None
+    texts = [
+        column.path
+        for column, is_one in zip(columns, is_used, strict=True)
+        if is_one and column.physical_type == "BYTE_ARRAY" and column.logical_type.type != "DECIMAL"
+    ]
+    places = ChunkPlaces([chunk for at, chunk in enumerate(chunks) if is_used[at % len(columns)]])
+    return ParquetForm(metadata, opened.schema_arrow, texts, places)
+
+
+class ArrowGuard:
+    """Checks a file of Arrow, or one of its batches. Each method raises ScoringRefused if it declares too much."""
+
+    def __init__(self, source: Source, stream: BinaryIO) -> None:
+        self._source = source
+        self._stream = stream
+        with _refusing(source, stream):
+            self._check = FileCheck(Window(stream, source.size_bytes), LIMITS)
+
+    def rows(self) -> list[int]:
+        """Return the rows of each batch."""
+        with _refusing(self._source, self._stream):
+            return self._check.rows()
+
+    def check(self, number: int) -> None:
+        """Check a batch before it is read."""
+        with _refusing(self._source, self._stream):
+            self._check.check(number)
+
+
+def check_arrow_stream(source: Source, stream: BinaryIO) -> None:
+    """Check a stream of Arrow.
+
+    Raises:
+        ScoringRefused: It declares more than is read, or contradicts itself.
+    """
+    with _refusing(source, stream):
+        check_stream(Window(stream, source.size_bytes), LIMITS)
+
+
+@contextmanager
+def _refusing(source: Source, stream: BinaryIO) -> Iterator[None]:
+    """Turn the errors of a check into ScoringRefused, and move back to the beginning."""
+    try:
+        yield
+    except (InvalidBody, BodyTooLarge, TooManyInstances) as error:
+        _require_own_content(source, stream)
+        raise refused(source, error) from None
+    except ValueError:
+        _require_own_content(source, stream)
+        raise ScoringRefused(f"{source.name} cannot be read: it is damaged, or says of itself what is not so") from None
+    finally:
+        stream.seek(0)
+
+
+def _remembered(source: Source, stream: BinaryIO, used: frozenset[str]) -> ParquetForm:
+    """Return the form of a file, of which a worker reads many stretches."""
+    key = source.key, used
+    with _lock:
+        found = _forms.get(key)
+    if found is None:
+        found = _parquet_form(source, stream, used)
+        with _lock:
+            _forms[key] = found
+            while len(_forms) > MOST_FORMS:
+                _forms.pop(next(iter(_forms)))
+    return found
+
+
+def _require_own_content(source: Source, stream: BinaryIO) -> None:
+    """Refuse a file that could not be read with the reason that its content is of another format, if it is."""
+    stream.seek(0)
+    begin, form = stream.read(MAGIC_BYTES), source.format
+    require_content(source.name, begin, form)
+    if not begin.startswith(BEGINS[form.name]):
+        raise ScoringRefused(f"{source.name}: the name says {form.suffix}, but the content is something else")
+
+
+def refused(source: Source, error: InvalidBody | BodyTooLarge | TooManyInstances) -> ScoringRefused:
+    """Return the error of a file that declares too much."""
+    if isinstance(error, InvalidBody):
+        return ScoringRefused(f"{source.name} cannot be read: {error.reason}")
+    if isinstance(error, BodyTooLarge):
+        return ScoringRefused(f"{source.name} cannot be read: a page or batch of it is longer than {PIECE_BYTES} bytes")
+    return ScoringRefused(f"{source.name} cannot be read: it has more than {MAX_ROWS} rows")
+
+
+def bounded(batches: Iterator[Any], schema: Any, source: Source) -> Iterator[Any]:
+    """Yield batches whose columns have the types of the schema. Each takes about as much memory as it seems to.
+
+    Raises:
+        ScoringRefused: The values of a column share bytes, and would take more than `PIECE_BYTES` if each had its own.
+    """
+    import pyarrow as pa
+
+    for batch in batches:
+        batch.validate()
+        columns = []
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            _check_shared(column, name, source)
+            wanted = schema.field(name).type
+            columns.append(column if column.type == wanted else column.cast(wanted))
+        yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _check_shared(column: Any, name: str, source: Source) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    types, of = pa.types, column.type
+    if types.is_list_view(of) or types.is_large_list_view(of) or types.is_run_end_encoded(of):
+        raise ScoringRefused(f"{source.name} cannot be read: {name!r} is a column of the type {str(of)[:100]}")
+    size_bytes = viewed_bytes(column)
+    if types.is_dictionary(of):
+        values = column.dictionary
+        kinds = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+        if any(is_one(values.type) for is_one in kinds):
+            size_bytes = pc.sum(pc.binary_length(values).cast(pa.int64()).take(column.indices)).as_py() or 0
+        elif not (types.is_primitive(values.type) or types.is_decimal(values.type)):
+            size_bytes = max(values.nbytes, size_bytes) * len(column)
+    if size_bytes > PIECE_BYTES:
+        raise ScoringRefused(
+            f"{source.name} cannot be read: {len(column)} values of {name!r} are together longer than "
+            f"{PIECE_BYTES} bytes"
+        )
