@@ -24,7 +24,7 @@ _FOLDER: Final = Path(__file__).with_name("static")
 _SITE: Final = "site"
 _YEAR_S: Final = 365 * 24 * 3600
 # `mimetypes` reads the tables of the machine, and with nosniff a wrong type results in a blank page.
-_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".mjs": "text/javascript", ".svg": "image/svg+xml"}
 
 
 @lru_cache(maxsize=1)
@@ -75,7 +75,7 @@ def _response(path: Path) -> Response:
     return response
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _gzip(path: Path) -> bytes:
     """Return the compressed file, which is computed once. The documentation bundles shrink from 3 MB to 0.8 MB."""
     return gzip.compress(path.read_bytes(), 6, mtime=0)

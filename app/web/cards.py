@@ -83,7 +83,7 @@ class Card:
 
     @property
     def searched(self) -> str:
-        """What a search on the home page looks in."""
+        """The text that a search on the home page looks in."""
         words = (self.name, self.task, self.estimator, *self.current.aliases, *self.classes[:50])
         return " ".join(words).lower()
 
@@ -114,7 +114,7 @@ def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any]) -> Card:
         estimator=model["estimator"],
         census=census_of(inputs_of(model)),
         classes=labels_of(model.get("classes")),
-        example=tuple((name, shortened(label(value), 24)) for name, value in [*values.items()][:SHOWN]),
+        example=tuple((name, shortened(figure(value), 24)) for name, value in [*values.items()][:SHOWN]),
         more=max(0, len(values) - SHOWN),
         picture=_picture(model, values),
         answer=shortened(headline(model, example["prediction"]), 40) if "prediction" in example else "",
@@ -143,11 +143,25 @@ def headline(model: Mapping[str, Any], prediction: object) -> str:
     """Return a prediction in one line."""
     if model.get("task") == "outlier_detector" and prediction in (1, -1):
         return "inlier" if prediction == 1 else "outlier"
-    if isinstance(prediction, float):
-        return f"{prediction:.6g}"
-    if isinstance(prediction, list):
-        return ", ".join(f"{each:.6g}" if isinstance(each, float) else label(each) for each in prediction)
-    return label(prediction)
+    return ", ".join(map(figure, prediction)) if isinstance(prediction, list) else figure(prediction)
+
+
+def figure(value: object) -> str:
+    """Return a value as one reads it, a number with six figures at most."""
+    return f"{value:.6g}" if isinstance(value, float) else label(value)
+
+
+def says(model: Mapping[str, Any]) -> str:
+    """Return the words above a prediction."""
+    if model.get("task") == "regressor":
+        return "Predicted numbers" if numbers_of(model) > 1 else "Predicted number"
+    return {"clusterer": "Cluster", "transformer": "Transformed record"}.get(str(model.get("task")), "Prediction")
+
+
+def numbers_of(model: Mapping[str, Any]) -> int:
+    """Return how many numbers are predicted for a record, from a recorded example; 1 where there is none."""
+    prediction = next((each["prediction"] for each in model.get("examples") or () if "prediction" in each), None)
+    return len(prediction) if isinstance(prediction, list) else 1
 
 
 def curl(url: str, body: object) -> str:
@@ -202,7 +216,7 @@ def _input(described: Mapping[str, Any]) -> InputLine:
         accepts=f"{shape} of {described['dtype']}" if shape else "",
         seen=seen(described.get("minimum"), described.get("maximum")),
         choices=tuple(label(each) for each in described.get("categories") or ()),
-        example="" if described.get("example") is None else shortened(label(described["example"])),
+        example="" if described.get("example") is None else shortened(figure(described["example"])),
     )
 
 
@@ -211,13 +225,8 @@ def seen(minimum: object, maximum: object) -> str:
     if minimum is None and maximum is None:
         return ""
     if minimum is None or maximum is None:
-        return f"up to {_figure(maximum)}" if minimum is None else f"from {_figure(minimum)}"
-    return f"only {_figure(minimum)}" if minimum == maximum else f"{_figure(minimum)} to {_figure(maximum)}"
-
-
-def _figure(value: object) -> str:
-    """Return a limit with six digits. GET /models/<name> has the exact one."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return f"up to {figure(maximum)}" if minimum is None else f"from {figure(minimum)}"
+    return f"only {figure(minimum)}" if minimum == maximum else f"{figure(minimum)} to {figure(maximum)}"
 
 
 def labels_of(classes: object) -> tuple[str, ...]:

@@ -1,12 +1,7 @@
-"""The form of the playground: a field for each input of a model, and the record that a filled form stands for.
-
-`static/site/form.js` builds the same record in the browser. Both send a text that they cannot read as it was typed: the
-server says better what is wrong with it.
-"""
+"""The form of the playground: a field for each input of a model."""
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -133,7 +128,7 @@ def fields(
     made = []
     for number, described in enumerate([RECORD] if is_whole(model) else model["inputs"]):
         name = described["name"]
-        field = _field(described, f"f{number}", record if is_whole(model) else record.get(name))
+        field = field_for(described, f"f{number}", record if is_whole(model) else record.get(name))
         if form is not None and name in form:
             field = _with_text(field, str(form.get(name)))
         if name in absent:
@@ -145,62 +140,8 @@ def fields(
     return tuple(made)
 
 
-def record_of(model: Mapping[str, Any], form: FormValues, files: Mapping[str, bytes]) -> object:
-    """Return the record that a form stands for; `files` are the images that were chosen, by the name of the input."""
-    absent = set(form.getlist(missing_key(model)))
-    if is_whole(model):
-        return _json_or_text(str(form.get(RECORD["name"]) or ""))
-    record: dict[str, Any] = {}
-    for number, described in enumerate(model["inputs"]):
-        name = described["name"]
-        field = _field(described, f"f{number}", None)
-        if name in files:
-            record[name] = base64.b64encode(files[name]).decode()
-        elif name in absent:
-            record[name] = None
-        elif name in form and (value := _value(field, described, str(form.get(name)))) is not ABSENT:
-            record[name] = value
-    return record
-
-
-ABSENT: Final = object()
-"""The value of a field that is empty though the model needs one: it is left out, and the server says so."""
-
-
-def _value(field: Field, described: Mapping[str, Any], text: str) -> object:
-    text = text.replace("\r\n", "\n")
-    if field.control == "text":
-        return text
-    if text.strip() == "":
-        return None if field.nullable else ABSENT
-    if field.control == "json":
-        return _array(text, described.get("shape"))
-    if field.typed or described["kind"] in ("number", "integer", "boolean", "unused"):
-        return _json_or_text(text)
-    return text
-
-
-def _json_or_text(text: str) -> object:
-    try:
-        return json.loads(text, parse_constant=str)
-    except ValueError:
-        return text
-
-
-def _array(text: str, shape: Sequence[int] | None) -> object:
-    """Return JSON as it is; else the numbers of a table, as lists of the shape where their count is right."""
-    value = _json_or_text(text)
-    if isinstance(value, list | dict) or shape is None:
-        return value
-    cells: list[Any] = [_json_or_text(cell) for cell in re.split(r"[\s,;]+", text.strip()) if cell]
-    if len(cells) != math.prod(shape):
-        return cells
-    for width in reversed(shape[1:]):
-        cells = [cells[at : at + width] for at in range(0, len(cells), width)]
-    return cells
-
-
-def _field(described: Mapping[str, Any], identity: str, value: object) -> Field:
+def field_for(described: Mapping[str, Any], identity: str, value: object) -> Field:
+    """Return the field of one input that shows this value."""
     kind, name = described["kind"], described["name"]
     nullable = bool(described.get("nullable")) and not described.get("shape") and kind != "record"
     field = Field(name, identity, kind, "line", _text(value), nullable)
@@ -230,7 +171,7 @@ def _field(described: Mapping[str, Any], identity: str, value: object) -> Field:
 
 def heights_of(distribution: Mapping[str, Any] | None) -> tuple[float, ...]:
     """Return the bars of a distribution, the highest of height 10; a count that is not 0 can be seen."""
-    counts = (distribution or {}).get("counts") or [count for _, count in (distribution or {}).get("values", ())]
+    counts = (distribution or {}).get("counts") or ()
     most = max(counts, default=0)
     return tuple(round(max(10 * count / most, 0.4 if count else 0), 2) for count in counts) if most else ()
 

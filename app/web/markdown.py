@@ -43,7 +43,8 @@ def _blocks(lines: list[str], depth: int) -> Iterator[Markup]:
             at += 1
         elif fence := FENCE.fullmatch(line.strip()):
             end = _until(lines, at + 1, lambda each, mark=fence[1]: each.strip().startswith(mark))  # type: ignore[misc]
-            yield _tag("pre", _tag("code", escape("\n".join(lines[at + 1 : end]))))
+            # The keyboard can scroll it where it is wider than the screen.
+            yield Markup('<pre tabindex="0">{}</pre>').format(_tag("code", escape("\n".join(lines[at + 1 : end]))))
             at = end + 1
         elif heading := HEADING.fullmatch(line):
             yield _tag(f"h{min(6, len(heading[1]) + 2)}", _inline(heading[2].strip().rstrip("#").rstrip()))
@@ -91,7 +92,8 @@ def _list(lines: list[str], tag: str) -> Markup:
 
 def _table(lines: list[str]) -> Markup:
     body = Markup("").join(_row(line, "td") for line in lines[2:])
-    return _tag("table", _tag("thead", _row(lines[0], "th")) + _tag("tbody", body))
+    table = _tag("table", _tag("thead", _row(lines[0], "th")) + _tag("tbody", body))
+    return Markup('<div class="scroll" tabindex="0">{}</div>').format(table)
 
 
 def _row(line: str, tag: str) -> Markup:

@@ -1,4 +1,4 @@
-"""What the page of a model says beside its playground: versions, environment, proof, hashes, how to call it."""
+"""The page of a model, beside its playground: versions, environment, proof, hashes, examples of calls."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from app.web import markdown
+from app.web.answers import percent
 from app.web.cards import (
     AVAILABLE,
     InputLine,
@@ -18,9 +19,11 @@ from app.web.cards import (
     census_of,
     inputs_of,
     json_text,
+    label,
     labels_of,
     line_of,
     lines_of,
+    numbers_of,
     task_of,
 )
 from app.web.fields import MANY, example_record, heights_of, is_whole
@@ -37,11 +40,13 @@ _VERBS: Final = {
 _DATATYPES: Final = {"number": "FP64", "integer": "INT64", "boolean": "BOOL"}
 
 MOST_IMPORTANT: Final = 12
+MOST_SHARES: Final = 8
+"""Values of an input that have a bar, the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How to call a model by one protocol: a request line and a body that works."""
+    """A call of a model by one protocol: a request line and a body that works."""
 
     title: str
     path: str
@@ -76,6 +81,8 @@ class ModelPage:
     card: Markup | str = ""
     assumptions: tuple[str, ...] = ()
     heights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    shares: Mapping[str, tuple[tuple[str, str, float], ...]] = field(default_factory=dict)
+    """For inputs with few values: each value, its share of the training sample as text, and the width of its bar."""
     profiled_rows: int = 0
     importance: tuple[tuple[str, str, float], ...] = ()
     """Each input with its importance, as text and as a width from 0 to 100, the most important first."""
@@ -99,6 +106,7 @@ def model_page(model: Mapping[str, Any], version: str | None) -> ModelPage:
     if "inputs" not in model:
         return base
     steps, profile = model.get("steps") or {}, model.get("profile") or {}
+    distributions = profile.get("inputs") or {}
     return replace(
         base,
         task=task_of(model),
@@ -117,12 +125,20 @@ def model_page(model: Mapping[str, Any], version: str | None) -> ModelPage:
         steps=tuple((name, when) for when in ("before", "after") for name in steps.get(when, ())),
         calls=tuple(calls(model)),
         card=markdown.html(model.get("card", "")),
-        heights={name: heights_of(found) for name, found in (profile.get("inputs") or {}).items()},
+        heights={name: heights_of(found) for name, found in distributions.items() if "counts" in found},
+        shares={name: shares_of(found, profile["rows"]) for name, found in distributions.items() if "values" in found},
         profiled_rows=profile.get("rows", 0),
         importance=tuple(importance_of(profile)),
         importance_measure=(profile.get("importance") or {}).get("measure", ""),
         assumptions=tuple(each["text"] for each in model.get("assumptions") or ()),
     )
+
+
+def shares_of(distribution: Mapping[str, Any], rows: int) -> tuple[tuple[str, str, float], ...]:
+    """Return the most frequent values: label, share of the rows as text, and width of the bar from 0 to 100."""
+    values = distribution["values"][:MOST_SHARES]
+    most = max((count for _, count in values), default=1)
+    return tuple((label(value), percent(count / rows), round(100 * count / most, 1)) for value, count in values)
 
 
 def importance_of(profile: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
@@ -141,8 +157,12 @@ def sentence(model: Mapping[str, Any]) -> str:
         what = f"Predicts {joined(labels, 'or')}" if len(labels) <= FEW else f"Predicts one of {len(labels)} classes"
         if all(text.lstrip("-").isdigit() for text in labels) and len(labels) > 2:
             what = f"Predicts one of the classes {labels[0]} to {labels[-1]}"
+    elif model["task"] == "classifier" and len(labels) > 1:
+        what = f"Predicts {len(labels)} labels"
     else:
         what = _VERBS.get(model["task"], "Predicts")
+    if model["task"] == "regressor" and numbers_of(model) > 1:
+        what = f"Predicts {numbers_of(model)} numbers"
     inputs = inputs_of(model)
     if len(inputs) == 1:
         return f"{what} from {'an' if inputs[0].kind[0] in 'aeiou' else 'a'} {inputs[0].kind}."

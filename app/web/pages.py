@@ -58,7 +58,7 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
     @pages.route("/models/<string:model>/try", methods=["GET", "POST"])
     @pages.route("/models/<string:model>/versions/<string:version>/try", methods=["GET", "POST"])
     def try_model(model: str, version: str | None = None) -> Response:
-        """Return answer the playground's form where there is no JavaScript."""
+        """Return the page that answers the playground's form if the browser runs no JavaScript."""
         if request.method == "GET":
             path = f"models/{quote(model, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
             return make_response(redirect(f"{root_of(request.environ)}/{path}"))

@@ -13,7 +13,7 @@ from flask import current_app, request
 from werkzeug.wrappers import Response as Answer
 
 from app.web.answers import AnswerView, answer_view, recorded_answer
-from app.web.cards import curl, headline, label
+from app.web.cards import curl, headline, label, says
 from app.web.fields import (
     MANY,
     Field,
@@ -24,8 +24,8 @@ from app.web.fields import (
     is_whole,
     missing_key,
     own_key,
-    record_of,
 )
+from app.web.filled_forms import record_of, shown_record
 
 NOT_PASSED_ON: Final = (
     "HTTP_ACCEPT",
@@ -48,7 +48,7 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class Playground:
-    """What the templates draw. `described` is JSON for the script; paths are below the application's root."""
+    """The values for the templates. `described` is JSON for the script; paths are below the application's root."""
 
     model: Mapping[str, Any]
     name: str
@@ -66,6 +66,7 @@ class Playground:
     answer: AnswerView | None
     steps: tuple[str, ...]
     made_up: bool
+    says: str
     status: int
 
 
@@ -82,24 +83,27 @@ def playground(
     `answer` is the one to the `form`, if it was sent.
     """
     name = model["name"]
+    shown = fields(model, form, answer)
+    record = shown_record(model, shown) if form else example_record(model)
     page_path = f"models/{quote(name, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
     return Playground(
         model=model,
         name=name,
         version=model["version"],
-        fields=fields(model, form, answer),
+        fields=shown,
         dense=len(model["inputs"]) > MANY and not is_whole(model),
         presets=_presets(model),
         described=_described(model),
         path=f"{page_path}/predict",
         try_path=f"{page_path}/try",
         page_path=page_path,
-        curl=curl(f"{root_url}{page_path}/predict", example_record(model, form)),
+        curl=curl(f"{root_url}{page_path}/predict", record),
         missing=missing_key(model),
         example_key=own_key(model, "example"),
         answer=answer or (None if form else recorded_answer(model)),
         steps=tuple(name for names in (model.get("steps") or {}).values() for name in names),
         made_up=bool(model.get("examples_made_up")),
+        says=says(model),
         status=status,
     )
 
@@ -122,6 +126,8 @@ def _described(model: Mapping[str, Any]) -> str:
     return json.dumps(
         {
             "task": model.get("task"),
+            "says": says(model),
+            "made_up": bool(model.get("examples_made_up")),
             "inputs": [{key: each[key] for key in kept if key in each} for each in model["inputs"]],
             "outputs": model.get("outputs", []),
             "whole": is_whole(model),
@@ -139,6 +145,10 @@ def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> Pl
     """Return the playground with the answer to the form that was posted, from the prediction API itself."""
     files = {name: content for name, file in request.files.items() if (content := file.read())}
     record = record_of(model, request.form, files)
+    form = request.form.copy()
+    for name in files:
+        if isinstance(record, dict) and name in record:
+            form[name] = record[name]  # an image that was chosen is shown, and stays for the next answer
     made = playground(model, version, root_url)
     response = ask(made.path, json.dumps(record).encode())
     try:
@@ -146,7 +156,7 @@ def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> Pl
     except ValueError:
         document = {"detail": f"the server answered with status {response.status_code}"}
     view = answer_view(model, response.status_code, document)
-    return playground(model, version, root_url, request.form, view, response.status_code)
+    return playground(model, version, root_url, form, view, response.status_code)
 
 
 def ask(path: str, body: bytes) -> Answer:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote
 
 from flask import Flask
 from jinja2 import Environment
@@ -20,6 +22,7 @@ from app.telemetry import request_id
 from app.web.assets import own_edition, stylesheet
 
 ASSETS: Final = "/static/web"
+PREDICTION: Final = re.compile(r"/((?:models/[^/]+(?:/versions/[^/]+)?)?)/?predict/?")
 # Nothing from anywhere else, nothing inline but our own stylesheets, by their hashes. `data:` images are the arrows
 # inside Swagger UI's own stylesheet.
 _POLICY: Final = {
@@ -88,11 +91,18 @@ def error_page(app: Flask) -> ErrorPage:
             phrase=HTTPStatus(problem.status).phrase,
             remedy=known.remedy if known else "",
             retry=problem.headers.get("Retry-After", ""),
+            form=_form_of(environ) if problem.status == HTTPStatus.METHOD_NOT_ALLOWED else None,
             request_id=request_id(),
         )
         return Response(problem.status, [*headers.items(), ("Vary", "Accept")], text.encode())
 
     return page
+
+
+def _form_of(environ: Environ) -> str | None:
+    """Return the page with the form of the model that a prediction URL names, below the root; None for other URLs."""
+    found = PREDICTION.fullmatch(environ["PATH_INFO"])
+    return None if found is None else quote(found[1], encoding="latin-1")
 
 
 def _by_browser(environ: Environ) -> bool:

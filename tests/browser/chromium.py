@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 FLAGS = [
     "--headless",
@@ -19,10 +19,14 @@ FLAGS = [
     "--disable-sync",
 ]
 
+# No test asserts how long a page takes: a busy machine may need many times what a quiet one does.
+WAIT_MS = 30_000
+
 
 @contextlib.contextmanager
 def launched() -> Iterator[Browser]:
     """A browser that is closed at the end."""
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         yield browser

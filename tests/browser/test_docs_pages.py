@@ -48,6 +48,8 @@ def test_redoc_shows_the_fields_and_finds_them(visit: Visit) -> None:
         expect(page.locator(f'#redoc td[title="{name}"]').first).to_be_visible()
     expect(page.locator("#redoc").get_by_text("32.1 to 59.6 seen in training").first).to_be_visible()
     assert page.locator("#redoc img").count() == 0
+    assert page.locator("#redoc pre:not([tabindex])").count() == 0
+    assert visit.violations() == []
     assert not visit.overflows
     if (page.viewport_size or {})["width"] > 1000:  # the search, which runs in a worker, is folded away on a phone
         page.locator("#redoc input[type=text]").fill("penguins")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import datetime
 import hashlib
 import io
 import json
@@ -15,21 +17,20 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from app import create_app
 from app.settings import Settings
-from tests.browser.visit import Visit, visiting
-from tests.web.stage import EveryKind, ManyModels, StoredCatalogue, make_app, serving
+from tests.browser.visit import AXE, Visit, visiting
+from tests.web.stage import Carded, EveryKind, ManyModels, StoredCatalogue, make_app, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
 
 MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
-AXE = Path(__file__).with_name("axe") / "axe.min.js"
 NAMES = ("penguins", "iris-two", "diabetes", "digits", "digits-image")
-WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 DISPATCH = (
     "([selector, type, text]) => { const place = document.querySelector(selector); const data = new DataTransfer(); "
 )
@@ -187,6 +188,22 @@ def test_the_state_is_in_the_address_and_can_be_shared(visit: Visit) -> None:
     expect(headline(other)).to_have_text("Gentoo")
 
 
+@pytest.mark.parametrize("query", ["", "?sex=female"])
+def test_a_value_that_is_typed_while_the_page_loads_is_kept(visit: Visit, query: str) -> None:
+    page = visit.page
+
+    def typed(route: Route) -> None:
+        page.get_by_label("year", exact=True).fill("2009")
+        route.continue_()
+
+    page.route("**/playground.js", typed)
+    with page.expect_response(re.compile("/predict$")) as told:
+        page.goto(f"{visit.root}/models/penguins{query}")
+    assert record_in(told.value.request)["year"] == 2009
+    expect(page).to_have_url(re.compile("year=2009"))
+    expect(page.get_by_label("female", exact=True)).to_be_checked(checked=bool(query))
+
+
 def test_the_back_button_brings_the_last_example_back(visit: Visit) -> None:
     page = opened(visit, "penguins")
     page.locator("[data-preset='2']").click()
@@ -211,7 +228,8 @@ def test_each_snippet_is_copied_and_gives_the_answer(visit: Visit, tmp_path: Pat
         shell.get_by_role("tab", name=language, exact=True).click()
         shell.locator(".copy").click()
         expect(shell.locator(".copy")).to_have_text("Copied")
-        found[language] = page.evaluate("navigator.clipboard.readText()")
+        found[language] = shell.locator("[data-copy]").text_content() or ""
+        page.wait_for_function("async text => text === await navigator.clipboard.readText()", arg=found[language])
     plain = re.sub(r"interface Answer \{.*?\n\}\n| as Answer", "", found["TypeScript"], flags=re.DOTALL)
     assert "interface Answer" in found["TypeScript"]
     (tmp_path / "requests.py").write_text(REQUESTS)
@@ -351,14 +369,71 @@ def test_many_rows_are_predicted_sorted_searched_and_downloaded(visit: Visit) ->
     assert '"row 4499, noted",' in lines[1]
 
 
-def test_a_parquet_file_is_predicted(visit: Visit) -> None:
+def parquet_of_penguins(compression: str, **more: list[Any]) -> bytes:
+    columns = {name: [each[name] for each in recorded_penguins] for name in recorded_penguins[0] if name != "->"}
+    content = io.BytesIO()
+    pq.write_table(pa.table(columns | more), content, compression=compression)
+    return content.getvalue()
+
+
+def downloaded_rows(page: Page) -> list[dict[str, str]]:
+    with page.expect_download() as told:
+        page.get_by_role("button", name="Download CSV").click()
+    return list(csv.DictReader(told.value.path().read_text("utf-8").splitlines()))
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
+def test_a_parquet_file_is_predicted_and_shown_with_its_columns(visit: Visit, compression: str) -> None:
     page = opened(visit, "penguins")
-    columns = [name for name in recorded_penguins[0] if name != "->"]
-    table = pa.table({name: [example[name] for example in recorded_penguins] for name in columns})
+    choose(page, "rows.parquet", parquet_of_penguins(compression))
+    expect(page.locator(".sheet td.made")).to_have_text([example["->"] for example in recorded_penguins])
+    for row, example in zip(downloaded_rows(page), recorded_penguins, strict=True):
+        assert [row["island"], row["prediction"]] == [example["island"], example["->"]]
+        assert (float(row["bill_length_mm"]) if row["bill_length_mm"] else None) == example["bill_length_mm"]
+
+
+def test_columns_of_a_parquet_file_that_are_no_inputs_are_shown_and_not_sent(visit: Visit) -> None:
+    page = opened(visit, "penguins")
+    noon, count = datetime.datetime(2007, 11, 1, 12), len(recorded_penguins)
+    more = {"day": [noon.date()], "noon": [noon], "in_utc": [noon.replace(tzinfo=datetime.UTC)], "ring": [2**60 + 1]}
+    more |= {"marks": [[1, 2]], "nothing": [None], "is_male": [True], "ratio": [0.1]}
+    choose(page, "rows.parquet", parquet_of_penguins("snappy", **{name: each * count for name, each in more.items()}))
+    expect(page.locator(".sheet td.made")).to_have_text([example["->"] for example in recorded_penguins])
+    shown = {
+        "day": "2007-11-01", "noon": "2007-11-01T12:00:00.000", "in_utc": "2007-11-01T12:00:00.000Z",
+        "ring": "1152921504606846977", "marks": "[1,2]", "nothing": "", "is_male": "true", "ratio": "0.1",
+    }  # fmt: skip
+    assert all(row.items() >= shown.items() for row in downloaded_rows(page))
+
+
+def test_rows_with_several_targets_have_no_single_probability(visit: Visit) -> None:
+    def targets(route: Route) -> None:
+        probabilities = [[[0.9, 0.1], [0.2, 0.3, 0.5]]]
+        route.fulfill(json={"prediction": [["a", "z"]], "probabilities": probabilities, "classes": [[0], [0]]})
+
+    visit.page.route("**/models/iris-two/predict", targets)
+    page = opened(visit, "iris-two")
+    choose(page, "flowers.csv", "feature1,feature2\n5,3\n")
+    expect(page.locator(".sheet td.made")).to_have_text("a, z")
+    expect(page.locator(".sheet th")).to_have_text(["row", "prediction", "feature1", "feature2"])
+
+
+def test_a_refused_row_of_a_parquet_file_is_named(visit: Visit) -> None:
+    visit.expected.append("422")
+    page = opened(visit, "penguins")
+    rows = penguins_csv(len(recorded_penguins), wrong=(2,))
+    table = pyarrow.csv.read_csv(io.BytesIO(rows.encode()))
     content = io.BytesIO()
     pq.write_table(table, content)
     choose(page, "rows.parquet", content.getvalue())
+    expect(page.locator(".sheet td.wrong")).to_have_text(["island must be one of: Biscoe, Dream, Torgersen"])
+
+
+def test_a_parquet_file_that_the_page_cannot_read_is_predicted_all_the_same(visit: Visit) -> None:
+    page = opened(visit, "penguins")
+    choose(page, "rows.parquet", parquet_of_penguins("brotli"))
     expect(page.locator(".sheet td.made")).to_have_text([example["->"] for example in recorded_penguins])
+    expect(page.locator("[data-rows]")).to_contain_text("this page cannot: it reads columns without compression")
 
 
 def test_refused_rows_say_why_and_the_others_are_predicted(visit: Visit) -> None:
@@ -418,6 +493,33 @@ def test_an_explanation_is_shown_as_the_api_gives_it(visit: Visit) -> None:
 def test_approximate_contributions_are_said_to_be(visit: Visit) -> None:
     why = opened(visit, "digits-image").get_by_role("region", name="Why")
     expect(why).to_contain_text("The contributions are approximate.")
+
+
+def test_contributions_have_the_decimals_of_the_largest(visit: Visit) -> None:
+    def noisy(route: Route) -> None:
+        contributions = {"bmi": 12.34, "age": -0.449, "sex": -9.5e-18, "bp": 0.0}
+        found = {"output": "prediction", "base": 100.0, "contributions": contributions, "exact": True}
+        route.fulfill(json={"prediction": [111.891], "explanation": [found]})
+
+    visit.page.route("**/models/diabetes/predict", noisy)
+    why = opened(visit, "diabetes").get_by_role("region", name="Why")
+    expect(why.locator(".signed")).to_have_text(["+12.3", "\N{MINUS SIGN}0.4", "0", "0"])
+
+
+def test_an_average_of_nothing_but_rounding_is_zero(visit: Visit) -> None:
+    def centred(route: Route) -> None:
+        found = {"output": "prediction", "base": -6.9e-16, "contributions": {"bmi": 1.63}, "exact": True}
+        route.fulfill(json={"prediction": [1.63], "explanation": [found]})
+
+    visit.page.route("**/models/diabetes/predict", centred)
+    why = opened(visit, "diabetes").get_by_role("region", name="Why")
+    expect(why).to_contain_text("From 0 on average to 1.63:")
+
+
+def test_without_a_sample_no_average_is_claimed(visit: Visit) -> None:
+    why = opened(visit, "iris-two").get_by_role("region", name="Why")
+    expect(why).to_contain_text("for made-up examples to")
+    expect(why).not_to_contain_text("on average")
 
 
 def test_two_records_are_compared_with_what_each_change_did(visit: Visit) -> None:
@@ -496,6 +598,10 @@ def test_the_plain_form_needs_no_script(chromium: Browser, root: str, name: str)
         expect(headline(page)).to_have_text("Chinstrap" if name == "penguins" else "2")
         if name == "penguins":
             expect(page.get_by_label("Dream")).to_be_checked()
+        else:
+            sent = recorded(name)[2]["image"]
+            expect(page.locator(".easel img")).to_have_attribute("src", f"data:image/png;base64,{sent}")
+            expect(page.locator("code.command")).to_contain_text(sent)
 
 
 CHANGES: list[tuple[str, Callable[[Page], Any], Any]] = [
@@ -530,7 +636,7 @@ def test_every_kind_of_input_is_filled_changed_and_missing(kinds: Visit) -> None
         sent |= {name: value}
         with page.expect_request(asks_for(sent)):
             change(page)  # in several steps, which may be sent too
-    expect(page).to_have_url(re.compile("missing=comment"))
+    expect(page).to_have_url(re.compile("missing=comment.*visits=$"))
     with page.expect_response(re.compile("/predict$")) as told:
         page.reload()
     assert record_in(told.value.request) == sent
@@ -564,18 +670,39 @@ def test_a_search_finds_one_model_of_many(chromium: Browser) -> None:
             expect(page.get_by_text("No model matches.")).to_be_visible()
 
 
+def test_the_authors_card_fits_a_phone(chromium: Browser) -> None:
+    with serving(make_app(Carded())) as address:
+        for visit in visiting(chromium, address, viewport={"width": 360, "height": 900}):
+            opened(visit, "iris-two")
+            assert visit.violations() == []
+            assert not visit.overflows
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_axe_finds_nothing(chromium: Browser, root: str, width: int, scheme: str) -> None:
-    for visit in visiting(
-        chromium, root, viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
-    ):
+    for visit in visiting(chromium, root, viewport={"width": width, "height": 900}, color_scheme=scheme):
         page = visit.page
-        for path in ("/", "/models", "/models/penguins", "/models/digits", "/models/digits-image", "/problems"):
+        visit.expected.append("404")
+        models = [f"/models/{name}" for name in NAMES]
+        for path in ("/", "/models", *models, "/problems", "/problems/invalid-instances", "/models/pinguins"):
             page.goto(f"{root}{path}")
-            page.add_script_tag(content=AXE.read_text("utf-8"))
-            found = page.evaluate("tags => axe.run({runOnly: tags})", WCAG)
-            assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == [], path
+            assert visit.violations() == [], path
             assert not visit.overflows, path
+
+
+def test_axe_finds_nothing_while_an_answer_is_awaited(visit: Visit) -> None:
+    page = opened(visit, "penguins")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/models/penguins/predict", hold)
+    page.get_by_label("bill_length_mm").first.fill("41")
+    expect(page.locator("#answer.old .fill").first).to_have_css("opacity", "0.4")
+    assert visit.violations() == []
+    held[0].continue_()
+    expect(page.locator("#answer.old")).to_have_count(0)
 
 
 def test_the_first_view_is_small(visit: Visit) -> None:

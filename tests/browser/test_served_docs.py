@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, expect
 from app import create_app
 from app.runtime.proving import same
 from app.settings import Settings
-from tests.browser.visit import Visit, visiting
+from tests.browser.visit import WCAG, Visit, visiting
 from tests.web.stage import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
@@ -140,6 +140,14 @@ def test_a_bad_value_is_answered_with_its_place(visit: Visit) -> None:
     shown = operation.locator(".live-responses-table")
     expect(shown.locator(".response-col_status").last).to_contain_text("422")
     expect(shown.locator(".response-col_description").last).to_contain_text("#/island")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_an_operation_that_was_tried(chromium: Browser, root: str, scheme: str) -> None:
+    for visit in visiting(chromium, root, color_scheme=scheme):
+        operation = opened(visit, "penguins", "application/json")
+        executed(visit, operation, "penguins")
+        assert visit.violations(WCAG) == []
 
 
 def test_redoc_shows_the_fields_of_penguins(visit: Visit) -> None:

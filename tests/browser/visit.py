@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route
+
+from tests.browser.chromium import WAIT_MS
+
+AXE = Path(__file__).with_name("axe") / "axe.min.js"
+WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
+RULES = (*WCAG, "best-practice")
 
 
 @dataclass
@@ -51,6 +58,12 @@ class Visit:
         """Whether the page must be scrolled sideways."""
         return bool(self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 
+    def violations(self, rules: tuple[str, ...] = RULES) -> list[tuple[str, str]]:
+        """Return what axe finds: each rule, and the first element that breaks it."""
+        self.page.evaluate(AXE.read_text("utf-8"))
+        found = self.page.evaluate("tags => axe.run({runOnly: tags})", rules)
+        return [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]]
+
 
 def visiting(chromium: Browser, root: str, **options: Any) -> Iterator[Visit]:
     """Open a page of the service at `root`; check at the end that nothing unexpected happened on it.
@@ -59,7 +72,7 @@ def visiting(chromium: Browser, root: str, **options: Any) -> Iterator[Visit]:
         options: those of `Browser.new_context`; the viewport is 1280 x 900 pixels unless they say otherwise.
     """
     context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(WAIT_MS)
     visit = Visit(context.new_page(), root)
     visit.watch()
     yield visit

@@ -82,6 +82,31 @@ class EveryKind(StoredCatalogue):
         return super().model(name, version) | {"inputs": [*self.INPUTS], "examples": [example]}
 
 
+class Carded(StoredCatalogue):
+    """The model iris-two with its author's card and a training profile."""
+
+    CARD = """# Flowers
+
+| a wide table | of numbers | and words | and more words |
+|---|---|---|---|
+| 1 | 2 | 3 | a-word-without-a-break-that-is-wider-than-a-phone |
+
+```
+flask models add a-file-with-a-long-name.joblib --name iris-two --sample rows.csv
+```
+"""
+    PROFILE: ClassVar[dict[str, Any]] = {
+        "rows": 10,
+        "inputs": {
+            "feature1": {"from": 1.0, "to": 9.0, "counts": [1, 9]},
+            "feature2": {"values": [[f"value {number}", 1] for number in range(10)]},
+        },
+    }
+
+    def model(self, name: str, version: str | None = None) -> dict[str, Any]:
+        return super().model(name, version) | {"card": self.CARD, "profile": self.PROFILE}
+
+
 class ManyModels(StoredCatalogue):
     """The model iris-two under 200 names."""
 

@@ -20,6 +20,7 @@ BUNDLES = [
     f"/static/web/swagger-ui/{SWAGGER_UI}/swagger-ui-bundle.js",
     f"/static/web/swagger-ui/{SWAGGER_UI}/swagger-ui.css",
     f"/static/web/redoc/{REDOC}/redoc.standalone.js",
+    "/static/web/fzstd/0.1.1/index.mjs",
 ]
 
 
@@ -87,7 +88,10 @@ def test_vendored_files_are_the_ones_that_are_listed() -> None:
 
 def test_each_vendored_library_keeps_its_licence() -> None:
     assert "Apache License" in (ROOM / "static" / "swagger-ui" / SWAGGER_UI / "LICENSE").read_text("utf-8")
-    assert "MIT License" in (ROOM / "static" / "redoc" / REDOC / "LICENSE").read_text("utf-8")
+    for folder in (f"redoc/{REDOC}", "hyparquet/1.33.0", "fzstd/0.1.1"):
+        assert "Permission is hereby granted, free of charge" in (ROOM / "static" / folder / "LICENSE").read_text(
+            "utf-8"
+        )
 
 
 def luminance(colour: str) -> float:

@@ -76,6 +76,11 @@ def test_a_card_has_the_beginning_of_an_example_and_its_prediction() -> None:
     assert (len(made.example), made.more, made.answer) == (3, 4, "Adelie")
 
 
+def test_the_numbers_on_a_card_have_six_figures_at_most() -> None:
+    made = card("iris-two", examples=[{"instance": {"a": 8.500488203230661, "b": 2.0}, "prediction": 0}])
+    assert made.example == (("a", "8.50049"), ("b", "2"))
+
+
 def test_inputs_say_what_is_known_of_them() -> None:
     island, length, *_, year = inputs_of(described("penguins"))
     assert (island.choices, island.nullable, island.seen) == (("Biscoe", "Dream", "Torgersen"), False, "")

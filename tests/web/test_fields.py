@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from app.web.fields import fields, heights_of, missing_key, own_key, record_of
+from app.web.fields import fields, heights_of, missing_key, own_key
+from app.web.filled_forms import record_of
 
 NUMBER = {"name": "x", "kind": "number", "minimum": 32.1, "maximum": 59.6}
 COLOURS = {"name": "x", "kind": "category", "categories": ["red", "blue"], "unseen": "reject"}
@@ -143,6 +144,5 @@ def test_the_values_of_the_training_sample_are_bars_above_the_slider() -> None:
     assert field.heights == (0, 0.4, 10)
 
 
-def test_labels_have_bars_too_and_no_distribution_has_none() -> None:
-    assert heights_of({"values": [["a", 4], ["b", 1]]}) == (10, 2.5)
-    assert heights_of(None) == heights_of({"values": []}) == ()
+def test_without_a_distribution_there_are_no_bars() -> None:
+    assert heights_of(None) == heights_of({"values": [["a", 4]]}) == ()

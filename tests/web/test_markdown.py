@@ -13,7 +13,7 @@ from app.packing.given import MAX_BYTES
 from app.web.markdown import html
 
 ALLOWED = frozenset(
-    re.findall(r"\w+", "h3 h4 h5 h6 p ul ol li pre code blockquote table thead tbody tr th td strong em a")
+    re.findall(r"\w+", "h3 h4 h5 h6 p ul ol li pre code blockquote table thead tbody tr th td strong em a div")
 )
 
 
@@ -39,12 +39,13 @@ class Tags(HTMLParser):
         ("1. one\n2. two", "<ol><li>one</li><li>two</li></ol>"),
         ("a **b** *c* _d_ `e*f*`", "<p>a <strong>b</strong> <em>c</em> <em>d</em> <code>e*f*</code></p>"),
         ("snake_case_name", "<p>snake_case_name</p>"),
-        ("```py\na < b\n```\nc", "<pre><code>a &lt; b</code></pre><p>c</p>"),
-        ("```\nnever closed", "<pre><code>never closed\n</code></pre>"),
+        ("```py\na < b\n```\nc", '<pre tabindex="0"><code>a &lt; b</code></pre><p>c</p>'),
+        ("```\nnever closed", '<pre tabindex="0"><code>never closed\n</code></pre>'),
         ("> a\n> b", "<blockquote><p>a b</p></blockquote>"),
         (
             "| a | b |\n|---|:-:|\n| 1 | 2 |",
-            "<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td>1</td><td>2</td></tr></tbody></table>",
+            '<div class="scroll" tabindex="0"><table><thead><tr><th>a</th><th>b</th></tr></thead>'
+            "<tbody><tr><td>1</td><td>2</td></tr></tbody></table></div>",
         ),
         (
             "[a](https://b.example/?c=1&d=2)",
@@ -106,7 +107,8 @@ def check(text: str) -> None:
     tags = Tags()
     tags.feed(str(html(text)))
     assert tags.found <= ALLOWED
-    assert {name for name, _ in tags.attributes} <= {"href", "rel"}
+    ours = {("class", "scroll"), ("tabindex", "0")}
+    assert {name for name, _ in tags.attributes - ours} <= {"href", "rel"}
     for name, value in tags.attributes:
         assert name != "href" or re.match(r"https?://|mailto:", value)
 

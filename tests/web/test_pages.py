@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 import pytest
 from flask.testing import FlaskClient
 
-from tests.web.stage import EmptyCatalogue, ManyModels, StoredCatalogue, make_app
+from tests.web.stage import Carded, EmptyCatalogue, ManyModels, StoredCatalogue, make_app
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +135,13 @@ class WithCard(StoredCatalogue):
 def test_the_authors_card_is_shown_without_its_markup() -> None:
     text = page("/models/penguins", WithCard())
     assert "<h3>Made for</h3><p><strong>biologists</strong>, not &lt;script&gt;alert(1)&lt;/script&gt;</p>" in text
+
+
+def test_the_values_of_the_sample_have_bars_beside_their_names() -> None:
+    text = page("/models/iris-two", Carded())
+    assert re.findall(r'<code title="(value \d)">', text) == [f"value {number}" for number in range(8)]
+    assert "Bars show how often each value came in 10 rows of the training sample." in text
+    assert "Bars show" not in page("/models/iris-two")
 
 
 def test_the_icon_is_where_browsers_ask_for_it() -> None:

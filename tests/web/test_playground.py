@@ -13,7 +13,8 @@ from app import create_app
 from app.gateway import Interceptor, RequestContext, RequestRefused
 from app.settings import Settings
 from app.web.answers import answer_view, by_input, percent
-from app.web.model_page import importance_of, model_page, proof_sentences, sentence
+from app.web.cards import says
+from app.web.model_page import importance_of, model_page, proof_sentences, sentence, shares_of
 from tests.web.stage import STORED, StoredCatalogue, make_app
 
 MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
@@ -46,6 +47,8 @@ def test_the_form_is_answered_by_the_public_api_and_stays_filled(client: FlaskCl
         '"body_mass_g": 3000, "sex": "male", "year": 2008}'
     )
     assert 'value="3000"' in answer.text
+    (command,) = re.findall(r"<code class=\"command\"[^>]*>(.*?)</code>", answer.text)
+    assert "&#34;bill_length_mm&#34;: 45, &#34;bill_depth_mm&#34;: 18, &#34;flipper_length_mm&#34;: null" in command
 
 
 @pytest.mark.slow
@@ -68,6 +71,7 @@ def test_the_state_is_in_the_query(client: FlaskClient) -> None:
     page = client.get("/models/penguins?bill_length_mm=50.5&island=Dream", headers=HTML).text
     assert 'value="50.5"' in page
     assert re.search(r'value="Dream" checked', page)
+    assert "{&#34;island&#34;: &#34;Dream&#34;, &#34;bill_length_mm&#34;: 50.5," in page
 
 
 @pytest.mark.slow
@@ -131,6 +135,23 @@ def test_a_model_says_in_a_sentence_what_it_does() -> None:
     )
     assert sentence(described["digits"]) == "Predicts one of the classes 0 to 9 from 64 numbers."
     assert sentence(described["diabetes"]) == "Predicts a number from 10 numbers."
+    pair = described["diabetes"] | {"examples": [{"instance": {}, "prediction": [1.5, 2.5]}]}
+    assert sentence(pair) == "Predicts 2 numbers from 10 numbers."
+    labels = described["iris-two"] | {"classes": [[0, 1], ["a", "b"]]}
+    assert sentence(labels) == "Predicts 2 labels from 2 numbers."
+
+
+@pytest.mark.parametrize(
+    ("task", "prediction", "words"),
+    [
+        ("regressor", 1.5, "Predicted number"),
+        ("regressor", [1.5, 2.5], "Predicted numbers"),
+        ("clusterer", 1, "Cluster"),
+        ("classifier", "a", "Prediction"),
+    ],
+)
+def test_the_words_above_a_prediction_say_what_it_is(task: str, prediction: object, words: str) -> None:
+    assert says({"task": task, "examples": [{"instance": {}}, {"instance": {}, "prediction": prediction}]}) == words
 
 
 def test_the_proof_is_told_in_sentences() -> None:
@@ -184,3 +205,9 @@ def test_the_most_important_inputs_come_first_and_a_loss_below_zero_has_no_bar()
         ("c", "\N{MINUS SIGN}0.010", 0.0),
     ]
     assert list(importance_of({})) == []
+
+
+def test_the_most_frequent_values_have_bars_with_their_share_of_all_rows() -> None:
+    found = shares_of({"values": [["b", 30], [True, 10], *([number, 1] for number in range(20))]}, 100)
+    assert found[:2] == (("b", "30.0 %", 100.0), ("true", "10.0 %", 33.3))
+    assert len(found) == 8

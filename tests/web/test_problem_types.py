@@ -64,6 +64,13 @@ def test_each_is_a_page_to_a_browser_and_json_to_a_program(client: FlaskClient, 
     assert document.json["causes"]
 
 
+def test_a_type_is_described_in_words(client: FlaskClient) -> None:
+    document = client.get("/problems/invalid-json").get_json()
+    assert list(document) == ["type", "title", "status", "meaning", "causes", "remedy"]
+    assert (document["title"], document["status"]) == ("Invalid JSON", 400)
+    assert client.get("/problems/queue-full").get_json()["title"] == "Queue full"
+
+
 def test_all_types_are_listed(client: FlaskClient) -> None:
     page = client.get("/problems", headers=HTML).text
     assert re.findall(r'href="./problems/([a-z-]+)"', page) == list(PROBLEMS)

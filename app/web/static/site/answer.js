@@ -73,24 +73,25 @@ function onHistogram(number, { from, to, counts }) {
 }
 
 // The number among the predictions of the recorded examples.
-function scale(number, past) {
+function scale(number, past, examples) {
   if (typeof number !== "number" || past.length < 3) return null;
   const least = Math.min(number, ...past);
   const most = Math.max(number, ...past);
   if (!(least < most)) return null;
   const at = (value) => `${2 + (96 * (value - least)) / (most - least)}%`;
-  const words = `${figure(number)} among the predictions of the recorded examples, ${figure(least)} to ${figure(most)}`;
+  const words = `${figure(number)} among the predictions of the ${examples}, ${figure(least)} to ${figure(most)}`;
   return drawn("svg", { class: "scale", role: "img", "aria-label": words },
     drawn("line", { x1: "2%", x2: "98%", y1: 14, y2: 14 }),
     ...past.map((value) => drawn("circle", { class: "past", cx: at(value), cy: 14, r: 4 })),
     drawn("circle", { class: "now", cx: at(number), cy: 14, r: 8 }),
     drawn("text", { x: "0%", y: 42 }, figure(least)),
     drawn("text", { x: "100%", y: 42, "text-anchor": "end" }, figure(most)),
-    drawn("text", { x: "50%", y: 42, "text-anchor": "middle" }, "recorded examples"));
+    drawn("text", { x: "50%", y: 42, "text-anchor": "middle" }, examples));
 }
 
-function spread(prediction, predicted, past) {
-  return predicted?.counts && typeof prediction === "number" ? onHistogram(prediction, predicted) : scale(prediction, past);
+function spread(prediction, { predicted, made_up: madeUp }, past) {
+  if (predicted?.counts && typeof prediction === "number") return onHistogram(prediction, predicted);
+  return scale(prediction, past, madeUp ? "made-up examples" : "recorded examples");
 }
 
 function others(answer) {
@@ -105,9 +106,9 @@ export function showAnswer(panel, described, answer, general) {
   const text = headline(described.task, prediction);
   const past = described.examples.map((example) => example.prediction).filter((each) => typeof each === "number");
   panel.replaceChildren(
-    element("p", { class: "says" }, described.task === "regressor" ? "Predicted number" : "Prediction"),
+    element("p", { class: "says" }, described.says),
     element("p", { class: text.length > 14 ? "headline long" : "headline", title: JSON.stringify(prediction) }, text),
-    ...[bars(answer), described.task === "regressor" ? spread(prediction, described.predicted, past) : null].filter(Boolean),
+    ...[bars(answer), described.task === "regressor" ? spread(prediction, described, past) : null].filter(Boolean),
     ...others(answer),
     ...general.map((sentence) => element("p", { class: "message wait" }, sentence)),
   );
@@ -121,8 +122,22 @@ export function showRefusal(panel, says, sentence, general) {
   );
 }
 
+// Returns how to write contributions: with a sign, and with as many decimals as the largest needs for three figures.
+// Probabilities are in percent.
+export function signing(values, output) {
+  const [factor, unit] = output === "probabilities" ? [100, " %"] : [1, ""];
+  const most = factor * Math.max(0, ...values.map(Math.abs));
+  const exponent = most > 0 ? Math.floor(Math.log10(most)) : 0;
+  const places = unit ? 1 : Math.max(0, 2 - exponent);
+  const text = (size) => (Math.abs(exponent) < 6 ? size.toFixed(places) : size < most / 1000 ? "0" : size.toExponential(2));
+  return (value) => {
+    const written = text(factor * Math.abs(value));
+    return Number(written) === 0 ? `0${unit}` : `${value < 0 ? "−" : "+"}${written}${unit}`;
+  };
+}
+
 // The contribution of each input to the output of the predicted class, as signed bars; nothing where there is none.
-export function showWhy(place, answer) {
+export function showWhy(place, described, answer) {
   const found = answer.explanation?.[0];
   place.hidden = !found;
   if (!found) return;
@@ -132,15 +147,22 @@ export function showWhy(place, answer) {
     .sort((one, other) => Math.abs(other[1]) - Math.abs(one[1]));
   const most = Math.max(...rows.map(([, value]) => Math.abs(value)), Number.MIN_VALUE);
   const sum = rows.reduce((total, [, value]) => total + value, of(found.base));
-  const measure = { probabilities: "the probability", decision_scores: "the score" }[found.output] ?? "the prediction";
+  const several = chosen !== null && !answer.classes && found.base.length > 1;
+  const measure = { probabilities: "the probability", decision_scores: "the score" }[found.output]
+    ?? (several ? `the first of the ${found.base.length} numbers` : "the prediction");
   // The score of a model of two classes is that of the second.
   const explained = chosen === null ? answer.classes?.[1] : answer.prediction[0];
   const what = explained === undefined || found.output === "prediction" ? measure : `${measure} of ${label(explained)}`;
-  const write = found.output === "probabilities" ? percent : figure;
+  // What is left by rounding, beside the contributions, is nothing.
+  const rounded = (value) => (Math.abs(value) < 1e-9 * most ? 0 : value);
+  const write = (value) => (found.output === "probabilities" ? percent : figure)(rounded(value));
+  const signed = signing(rows.map(([, value]) => value), found.output);
+  // Without a sample, packing knows no other records than those that it made up.
+  const start = described.made_up ? "for made-up examples" : "on average";
   const shown = rows.slice(0, 12);
   place.replaceChildren(
     element("h2", {}, "Why"),
-    element("p", {}, `From ${write(of(found.base))} on average to ${write(sum)}: what each input adds to ${what}.`
+    element("p", {}, `From ${write(of(found.base))} ${start} to ${write(sum)}: what each input adds to ${what}.`
       + (found.exact === false ? " The contributions are approximate." : "")),
     element("ol", {}, ...shown.map(([name, value]) => {
       const width = (50 * Math.abs(value)) / most;
@@ -149,7 +171,7 @@ export function showWhy(place, answer) {
         drawn("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
           drawn("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 10 }),
           drawn("rect", { class: value < 0 ? "down" : "up", x: value < 0 ? 50 - width : 50, width, y: 1, height: 8 })),
-        element("span", { class: "signed" }, `${value < 0 ? "−" : "+"}${Math.abs(Number(value.toPrecision(3)))}`));
+        element("span", { class: "signed" }, signed(value)));
     })),
     ...(rows.length > shown.length ? [element("p", {}, `and ${rows.length - shown.length} more inputs`)] : []),
   );

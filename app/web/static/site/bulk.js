@@ -10,6 +10,7 @@ const ROW_PX = 32;
 const BEYOND = 12;
 const MOST_COLUMNS = 40;
 const PARQUET = "application/vnd.apache.parquet";
+const UNREADABLE = "The model has read this file, but this page cannot: it reads columns without compression, with Snappy or with Zstandard. Rows have the order of the file.";
 
 // --- reading
 
@@ -48,6 +49,35 @@ export function records(text, separator) {
 
 const cellOf = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 export const csvOf = (rows) => rows.map((row) => row.map(cellOf).join(",")).join("\n") + "\n";
+
+// The names of the columns of a Parquet file, and its rows as lists of texts.
+async function parquetRecords(file) {
+  const [{ parquetRead }, { parquetMetadata, parquetSchema }, { decompress }] = await Promise.all([
+    import("../../hyparquet/1.33.0/read.js"),
+    import("../../hyparquet/1.33.0/metadata.js"),
+    import("../../fzstd/0.1.1/index.mjs"),
+  ]);
+  const content = await file.arrayBuffer();
+  const metadata = parquetMetadata(content);
+  const compressors = { ZSTD: (page, length) => decompress(page, new Uint8Array(length)) };
+  const rows = await new Promise((resolve, reject) => {
+    parquetRead({ file: content, metadata, compressors, onComplete: resolve }).catch(reject);
+  });
+  const columns = parquetSchema(metadata).children.map(({ element }) => element);
+  return [columns.map(({ name }) => name), rows.map((row) => row.map((value, at) => textOf(value, columns[at].logical_type)))];
+}
+
+const writable = (_, value) => (typeof value === "bigint" ? Number(value) : value);
+
+// A value as in a CSV. Times without a time zone stay without one.
+function textOf(value, type) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "";
+  if (value instanceof Date) {
+    const text = value.toISOString();
+    return type?.type === "DATE" ? text.slice(0, 10) : type?.isAdjustedToUTC === false ? text.slice(0, -1) : text;
+  }
+  return typeof value === "object" ? JSON.stringify(value, writable) : String(value);
+}
 
 function separatorOf(text) {
   const line = text.slice(0, Math.max(0, text.indexOf("\n")) || text.length);
@@ -90,7 +120,7 @@ async function part(url, header, rows, told) {
 // --- the table
 
 class Table {
-  constructor(place, header, rows, classes, name) {
+  constructor(place, name, header, rows, classes, note) {
     this.header = header;
     this.rows = rows; // {cells, prediction, probabilities, wrong}
     this.name = name;
@@ -105,7 +135,11 @@ class Table {
     this.head = element("tr");
     this.table = element("table", {}, element("thead", {}, this.head), this.body);
     this.sheet = element("div", { class: "sheet", tabindex: "0", role: "region", "aria-label": "Predictions" }, this.table);
-    place.replaceChildren(element("div", { class: "tools" }, this.search, this.filter, this.count, download), this.sheet);
+    place.replaceChildren(
+      element("div", { class: "tools" }, this.search, this.filter, this.count, download),
+      ...(note ? [element("p", { class: "quiet" }, note)] : []),
+      this.sheet,
+    );
     this.search.addEventListener("input", () => this.select());
     this.filter.addEventListener("change", () => this.select());
     this.sheet.addEventListener("scroll", () => this.draw(), { passive: true });
@@ -114,13 +148,19 @@ class Table {
     this.select();
   }
 
+  // The classes that the probabilities belong to; none for several targets, each of which has classes of its own.
+  named() {
+    const each = this.rows.some((row) => row.probabilities && !Array.isArray(row.probabilities[0]));
+    return this.classes && each ? this.classes : [];
+  }
+
   columns() {
     const cells = this.header.slice(0, MOST_COLUMNS).map((title, at) => [title, (row) => row.cells[at] ?? ""]);
-    const chance = (row) => (row.probabilities ? Math.max(...row.probabilities.flat()) : undefined);
+    const chance = (row) => (row.probabilities ? Math.max(...row.probabilities) : undefined);
     this.shown = [
       ["row", (row) => row.number],
       ["prediction", (row) => row.wrong ?? row.prediction],
-      ...(this.classes && this.rows.some((row) => row.probabilities) ? [["probability", chance]] : []),
+      ...(this.named().length ? [["probability", chance]] : []),
       ...cells,
     ];
     this.head.replaceChildren(...this.shown.map(([title], at) => {
@@ -204,7 +244,7 @@ class Table {
   }
 
   download() {
-    const many = this.classes && this.rows.some((row) => row.probabilities && !Array.isArray(row.probabilities[0])) ? this.classes : [];
+    const many = this.named();
     const text = (value) => (value === undefined || value === null ? "" : typeof value === "string" ? value : JSON.stringify(value));
     const header = [...this.header, "prediction", ...many.map((name) => `probability_${label(name)}`), "error"];
     const lines = this.found.map((row) => [
@@ -228,6 +268,10 @@ export function manyRows(section, url, described) {
   async function csv(file, isCurrent) {
     const text = (await file.text()).replace(/^\ufeff/, "");
     const [header, ...lines] = records(text, separatorOf(text));
+    return predicted(header, lines, isCurrent);
+  }
+
+  async function predicted(header, lines, isCurrent) {
     if (!header || !lines.length) throw new Error("the file has no rows below the line of names");
     if (lines.length > MOST_ROWS) throw new Error(`the file has ${lines.length.toLocaleString("en")} rows; at most 100,000 are predicted here: send it to /jobs`);
     const uneven = lines.findIndex((line) => line.length !== header.length);
@@ -260,20 +304,26 @@ export function manyRows(section, url, described) {
     return [header, rows, classes];
   }
 
-  async function parquet(file) {
+  // The model reads the file itself, with its types. A file with other columns than the inputs is sent as a CSV without.
+  async function parquet(file, isCurrent) {
     place.replaceChildren(element("p", { class: "progress" }, element("progress", { "aria-label": "Rows predicted" })));
+    const [header, records, note] = await parquetRecords(file).catch(() => [[], [], UNREADABLE]);
+    const names = new Set(described.inputs.map((each) => each.name));
+    if (!described.whole && header.some((name) => !names.has(name))) return predicted(header, records, isCurrent);
     const [status, answer] = await post(url, file, PARQUET);
     if (status !== 200) throw new Error(answer.errors?.[0] ? `${answer.errors[0].pointer} ${answer.errors[0].detail}` : answer.detail);
-    const rows = answer.prediction.map((prediction, at) => ({ cells: [], number: at + 1, prediction, probabilities: answer.probabilities?.[at] }));
-    return [[], rows, answer.classes];
+    const rows = answer.prediction.map((prediction, at) => (
+      { cells: records[at] ?? [], number: at + 1, prediction, probabilities: answer.probabilities?.[at] }
+    ));
+    return [header, rows, answer.classes, note];
   }
 
   return async (file) => {
     const number = (asked += 1);
     const isCurrent = () => number === asked;
     try {
-      const found = await (/\.parquet$/i.test(file.name) ? parquet(file) : csv(file, isCurrent));
-      if (isCurrent()) new Table(place, ...found, document.querySelector("[data-playground]").dataset.name);
+      const found = await (/\.parquet$/i.test(file.name) ? parquet(file, isCurrent) : csv(file, isCurrent));
+      if (isCurrent()) new Table(place, document.querySelector("[data-playground]").dataset.name, ...found);
     } catch (error) {
       if (isCurrent()) say(`${file.name}: ${error.message}`);
     }

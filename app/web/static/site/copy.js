@@ -23,12 +23,14 @@ for (const command of document.querySelectorAll("[data-copy]")) {
   button.className = "copy";
   button.textContent = "Copy";
   button.setAttribute("aria-live", "polite");
+  let timer;
   button.addEventListener("click", async () => {
     const done = await copied(command.textContent).catch(() => false);
     button.textContent = done ? "Copied" : "Press Ctrl+C";
     if (!done) getSelection().selectAllChildren(command);
     else button.focus();
-    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    clearTimeout(timer);
+    timer = setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
   command.closest(".shell").append(button);
 }

@@ -17,6 +17,10 @@ const Lines = () => ({
   },
 });
 
+// Swagger UI puts a link into the button that opens an operation, which no assistive technology can tell apart. The button
+// writes the address of the operation as well.
+const PlainPaths = { components: { DeepLink: ({ text }) => text } };
+
 const address = new URL(document.getElementById("swagger-ui").dataset.openapi, location.href).href;
 
 // The groups of the last kind are folded: the protocols of other servers, which most readers never need.
@@ -26,6 +30,16 @@ function fold() {
   for (const tag of spec["x-tagGroups"]?.find(({ name }) => name.startsWith("Protocols"))?.tags ?? [])
     if (tag !== named) ui.layoutActions.show(["operations-tag", tag], false);
 }
+
+// Swagger UI gives these fields no name, which a screen reader needs.
+const NAMES = { ".body-param__text": "Request body", ".examples-select-element": "Example" };
+
+function name() {
+  for (const [selector, text] of Object.entries(NAMES))
+    for (const field of document.querySelectorAll(`${selector}:not([aria-label])`)) field.setAttribute("aria-label", text);
+}
+
+new MutationObserver(name).observe(document.getElementById("swagger-ui"), { childList: true, subtree: true });
 
 const ui = SwaggerUIBundle({
   url: address,
@@ -43,6 +57,6 @@ const ui = SwaggerUIBundle({
   defaultModelExpandDepth: 3,
   validatorUrl: null,
   presets: [SwaggerUIBundle.presets.apis],
-  plugins: [Lines],
+  plugins: [Lines, PlainPaths],
   layout: "BaseLayout",
 });

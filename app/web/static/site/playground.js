@@ -20,7 +20,8 @@ const whatIf = new WhatIf(place.querySelector("[data-whatif]"), place.querySelec
 const peek = place.querySelector("[data-peek]"); // on a phone, where the answer is out of sight
 const timing = place.querySelector("[data-timing]");
 const presets = [...place.querySelectorAll("[data-preset]")];
-const explains = described.outputs.includes("explanation");
+// The number of a cluster is a name: what an input adds to it means nothing.
+const explains = described.outputs.includes("explanation") && described.task !== "clusterer";
 const outputs = described.outputs.filter((name) => name !== "decision_scores");
 
 // --- answers: one request at a time; of the records that came meanwhile only the last is sent
@@ -72,7 +73,7 @@ async function ask(record) {
   const general = form.tell("warning", document.warnings ?? []);
   [lastPrediction] = document.prediction ?? [];
   showAnswer(panel, described, document, general);
-  showWhy(why, document);
+  showWhy(why, described, document);
   if (document.prediction) whatIf.answered(record, document);
   peek.textContent = panel.querySelector(".headline").textContent;
 }
@@ -236,13 +237,24 @@ imageEditors(form, changed);
 
 // --- at the start
 
+// Whether a field was changed while this script was loading.
+function wasChanged(control) {
+  if (!control.name || control.type === "hidden") return false;
+  if (control.options) return [...control.options].some((option) => option.defaultSelected && !option.selected);
+  if (["radio", "checkbox"].includes(control.type)) return control.checked !== control.defaultChecked;
+  return control.value !== control.defaultValue;
+}
+
 const query = new URLSearchParams(location.search);
-if (!location.pathname.endsWith("/try") && query.size) form.restore(query);
+const tried = location.pathname.endsWith("/try");
+const early = !tried && [...form.element.elements].some(wasChanged);
+if (!tried && !early && query.size) form.restore(query);
 chooseLanguage(language);
 markPreset();
 place.querySelector(".live").hidden = false;
 // A model with steps may call other services: it is asked when somebody wants that.
-if (!("steps" in place.dataset) && !("refused" in place.dataset)) send(form.record);
+if (early) changed();
+else if (!("steps" in place.dataset) && !("refused" in place.dataset)) send(form.record);
 
 const bulk = document.querySelector("[data-bulk]");
 bulk.hidden = false;

@@ -58,5 +58,15 @@ fetch(address)
   // ReDoc asks itself then, and says what went wrong.
   .catch(() => Redoc.init(address, options, place));
 
+// What ReDoc's own markup lacks: a code sample that scrolls can be reached by keyboard, and no level of headings is left out.
+const mend = () => {
+  for (const sample of place.querySelectorAll("pre:not([tabindex])")) sample.tabIndex = 0;
+  for (const heading of place.querySelectorAll("h5:not([aria-level])")) {
+    heading.setAttribute("role", "heading");
+    heading.setAttribute("aria-level", "3");
+  }
+};
+new MutationObserver(mend).observe(place, { childList: true, subtree: true });
+
 // ReDoc takes its colours once: a reader who switches between light and dark gets the page anew.
 dark.addEventListener("change", () => location.reload());

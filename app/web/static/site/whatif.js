@@ -1,12 +1,11 @@
 // What if: one record is kept, another is made from it; shows what changed and what it did to the output.
 
-import { element, figure, label, percent } from "./answer.js";
+import { element, figure, label, percent, signing } from "./answer.js";
 
 const shown = (value) => {
   const text = value === null ? "missing" : label(value);
   return text.length > 24 ? `${text.slice(0, 23)}…` : text;
 };
-const signed = (number) => `${number < 0 ? "−" : "+"}${Math.abs(Number(number.toPrecision(3)))}`;
 
 export class WhatIf {
   constructor(section, button) {
@@ -38,7 +37,8 @@ export class WhatIf {
   comparison(changed) {
     const effects = this.effects(changed);
     const rows = changed.map((name) => [name, shown(this.kept.record[name]), shown(this.latest.record[name]), effects?.[name]]);
-    if (effects && Math.abs(effects.others) > 1e-9) rows.push(["the other inputs, together with these", "", "", effects.others]);
+    if (effects && Math.abs(effects.others) > 1e-9) rows.push(["other inputs", "", "", effects.others]);
+    const signed = signing(effects ? Object.values(effects) : [], this.measure(this.kept).output);
     const heads = ["input", "was", "is", ...(effects ? ["adds"] : [])];
     return [
       element("p", {}, this.summary()),
@@ -81,7 +81,8 @@ export class WhatIf {
     const [was, is] = [this.measure(this.kept), this.measure(this.latest)];
     const [before, now] = [label(this.kept.answer.prediction[0]), label(this.latest.answer.prediction[0])];
     const write = (value) => (typeof value !== "number" ? label(value) : was.output === "probabilities" ? percent(value) : figure(value));
-    if (was.output === "prediction") return `The prediction goes from ${write(was.value)} to ${write(is.value)}.`;
+    if (was.output === "prediction" && before === now) return `The prediction stays ${now}.`;
+    if (was.output === "prediction") return `The prediction goes from ${before} to ${now}.`;
     const measure = was.output === "probabilities" ? "probability" : "score";
     const verdict = before === now ? `The prediction stays ${now}` : `The prediction goes from ${before} to ${now}`;
     const { classes } = this.kept.answer;
