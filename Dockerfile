@@ -22,7 +22,8 @@ ENV PATH=/srv/retort/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 COPY --from=build /srv/retort/.venv .venv
 COPY . .
-RUN python -m compileall -q app
+# /var/lib/retort is for a volume with the files of jobs (RETORT_JOBS_DIR).
+RUN python -m compileall -q app && install --directory --owner=10001 --group=10001 /var/lib/retort
 # A number, so that Kubernetes can see that it is not root.
 USER 10001:10001
 EXPOSE 8000

@@ -54,8 +54,8 @@ test: .venv/testing ## set up, then run every check; ARGS="-k penguins" goes to 
 	$(PYTEST) --part shared $(SHARED) $(ARGS) || [ $$? = 5 ]
 	$(PYTEST) --part alone $(ARGS) || [ $$? = 5 ]
 ifneq ($(RETORT_WORKER),gthread)
-	RETORT_WORKER=gthread $(PYTEST) --part both_workers -m "not alone" $(SHARED) $(ARGS) || [ $$? = 5 ]
-	RETORT_WORKER=gthread $(PYTEST) --part both_workers -m alone $(ARGS) || [ $$? = 5 ]
+	RETORT_WORKER=gthread $(PYTEST) --part both_workers $(SHARED) $(ARGS) || [ $$? = 5 ]
+	RETORT_WORKER=gthread $(PYTEST) --part both_workers_alone $(ARGS) || [ $$? = 5 ]
 endif
 
 unit: .venv/testing ## only the quick tests in one process, without servers, browsers or processes that pack: seconds

@@ -3,6 +3,7 @@
 Each name is imported when it is first used: `import app` alone loads nothing else, and serving never loads packing.
 """
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -95,7 +96,13 @@ else:
         """Import a public name."""
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(_HOME_OF[name]), name)
+        was_enabled = gc.isenabled()
+        gc.disable()  # importing makes objects that stay
+        try:
+            found = getattr(import_module(_HOME_OF[name]), name)
+        finally:
+            if was_enabled:
+                gc.enable()
         if name != "factory":  # which is a property of the package: see below
             globals()[name] = found
         return found

@@ -9,12 +9,14 @@ import stat
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+from _pytest.runner import runtestprotocol
 from xdist.scheduler import LoadScopeScheduling
 
 import app  # noqa: F401 - before a test imports ONNX Runtime, which then sends no usage data
@@ -24,6 +26,9 @@ from tests.faults import plugin as faults
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from werkzeug.routing import Rule
+
+    Build = Callable[..., tuple[str, str]]
 
 # The machine's own values of these would decide tests; a test that wants one sets it.
 SETTINGS_PREFIXES = ("RETORT_", "FLASK_", "GUNICORN_", "AIP_", "OTEL_", "SAGEMAKER_")
@@ -36,10 +41,13 @@ LASTING_THREADS = {
 }
 GRACE_S = 2.0
 
+REPORTED_PHASE_S = 0.005
+"""Set-up and tear-down that take less are not reported, unless they fail: `--durations` leaves them out too."""
+
 # Environment variables that may change under a test: the beginning of the name, and why.
 LASTING_VARIABLES = {
-    "PYTEST_CURRENT_TEST": "pytest's own",
-    "KMP_": "scikit-learn and joblib set up OpenMP when they are first imported",
+    b"PYTEST_CURRENT_TEST": "pytest's own",
+    b"KMP_": "scikit-learn and joblib set up OpenMP when they are first imported",
 }
 
 # In `.ci/run` and wherever CI=true, a skipped test is a failed one.
@@ -105,12 +113,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for test in items:
         if is_own(test.path):
             test.add_marker(pytest.mark.filterwarnings("default"))
+            test.fixturenames[:] = [name for name in test.fixturenames if name != nothing_left_behind.__name__]
         programs = {program for mark in test.iter_markers("needs_program") for program in mark.args}
         for program in sorted(program for program in programs if shutil.which(program) is None):
             without.setdefault(program, []).append(test.nodeid)
             test.add_marker(pytest.mark.skip(reason=f"{program} is not installed"))
 
 
+@cache
 def is_own(path: Path) -> bool:
     return path.is_relative_to(OWN)
 
@@ -136,6 +146,24 @@ def reasons_against(test: pytest.Item) -> Iterator[str]:
     yield from (f"{path.name} is not there" for path in documents if not path.is_file())
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """Run a test as pytest does, but report only the phases that say something.
+
+    A process of pytest-xdist sends each report to the first process, and that a test begins and ends. For thousands of
+    quick tests that takes as long as the tests.
+    """
+    is_alone = not hasattr(item.config, "workerinput")
+    if is_alone:
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed or report.duration >= REPORTED_PHASE_S:
+            item.ihook.pytest_runtest_logreport(report=report)
+    if is_alone:
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
     """Where no test may be skipped, report a skipped one as failed."""
@@ -154,8 +182,9 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
 
 
 def failed_if_skipped(report):
-    is_ours = not is_own(HERE.parent / report.nodeid.partition("::")[0])
-    if NO_SKIPS and is_ours and report.skipped and not hasattr(report, "wasxfail"):
+    if not (NO_SKIPS and report.skipped) or hasattr(report, "wasxfail"):
+        return report
+    if not is_own(HERE.parent / report.nodeid.partition("::")[0]):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid}: no test may be skipped here. {reason}"
@@ -194,46 +223,51 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session", autouse=True)
-def short_timings() -> Iterator[None]:
-    """Packing in the process of the tests times each model for a moment only: here nobody compares the times."""
+def the_process() -> Iterator[None]:
+    """What packs and serves in the process of the tests has no settings or keys of this machine, and does not wait.
+
+    One fixture for all of that: each one that is used automatically takes a moment of each test.
+    """
+    from werkzeug.routing import Rule
+
     from app.packing import timing
+    from app.storage import key_source
+    from app.telemetry import metrics
     from tests.packing.moments import A_MOMENT_S
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "TIMED_SECONDS", A_MOMENT_S)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_keys_of_this_machine() -> Iterator[None]:
-    """Applications in the process of the tests read no API keys in `instance/`, where a user may have some."""
-    from app.storage import key_source
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(key_source, "FILE_NAME", "keys-of-tests.db")
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_settings_of_this_machine() -> Iterator[None]:
-    """Every test starts without settings in the environment."""
-    with pytest.MonkeyPatch.context() as environment:
+        patch.setattr(timing, "TIMED_SECONDS", A_MOMENT_S)  # nobody compares times of models here
+        patch.setattr(os, "fsync", lambda descriptor: None)  # no file need outlast a loss of power
+        patch.setattr(metrics, "memory_bytes", cache(metrics.memory_bytes))  # of all that tests import: 40 ms
+        patch.setattr(Rule, "_compile_builder", compiled_when_used(Rule._compile_builder))  # 35 ms for each application
+        patch.setattr(key_source, "FILE_NAME", "keys-of-tests.db")  # a user may have keys in `instance/`
         for name in list(os.environ):
             if name in SETTINGS_NAMES or name.startswith(SETTINGS_PREFIXES):
-                environment.delenv(name)
-        environment.setenv("FLASK_SKIP_DOTENV", "1")  # there may be a .env of this machine beside wsgi.py
+                patch.delenv(name)
+        patch.setenv("FLASK_SKIP_DOTENV", "1")  # there may be a .env of this machine beside wsgi.py
         yield
+
+
+def compiled_when_used(compiled: Callable[..., Build]) -> Callable[..., Build]:
+    """Compile how a rule builds its URLs when it builds the first one: most rules never build any."""
+
+    def later(rule: Rule, append_unknown: bool = True) -> Build:
+        compiled_once = cache(lambda: compiled(rule, append_unknown))
+
+        def build(*arguments: Any, **values: Any) -> tuple[str, str]:
+            return compiled_once()(*arguments, **values)
+
+        return build
+
+    return later
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(no_settings_of_this_machine: None, request: pytest.FixtureRequest) -> Iterator[None]:
+def nothing_left_behind(the_process: None) -> Iterator[None]:
     """After every test: no thread that it started, no socket that it opened, the environment as it was.
 
     What a fixture of a wider scope holds (a server of the whole module) was there before, and is left alone.
     """
-    if is_own(request.path):
-        yield
-        return
     threads, sockets, environment = set(threading.enumerate()), open_sockets(), environment_now()
     yield
     left = [f"thread {thread.name!r}" for thread in threads_left(threads)]
@@ -243,10 +277,9 @@ def nothing_left_behind(no_settings_of_this_machine: None, request: pytest.Fixtu
             gc.collect()  # a socket that only this closes was forgotten too, and says so
         left += [str(warning.message) for warning in told]
         left += [f"socket {descriptor}" for descriptor, _ in sorted(sockets_left(sockets))]
-    now = environment_now()
-    left += [
-        f"environment variable {name}" for name in sorted(now | environment) if now.get(name) != environment.get(name)
-    ]
+    if (now := environment_now()) != environment:
+        changed = [name for name in sorted(now | environment) if now.get(name) != environment.get(name)]
+        left += [f"environment variable {os.fsdecode(name)}" for name in changed]
     if left:
         pytest.fail(f"the test left behind: {', '.join(left)}", pytrace=False)
 
@@ -289,14 +322,21 @@ def open_sockets() -> set[tuple[int, int]]:
     return sockets
 
 
-def environment_now() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(tuple(LASTING_VARIABLES))}
+def environment_now() -> dict[bytes, bytes]:
+    lasting = tuple(LASTING_VARIABLES)
+    return {name: value for name, value in os.environb.items() if not name.startswith(lasting)}
 
 
-def pytest_collection_finish() -> None:
-    """What the imports left is no test's leak: the collections after each test need not look at it."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Search for garbage rarely: what the imports leave is no test's leak, and most tests make no cycles."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 100)
+        gc.enable()
 
 
 @pytest.fixture(scope="module")

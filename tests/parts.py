@@ -6,7 +6,9 @@ importing them all takes longer than many a part.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,20 +26,32 @@ MARKED = {
 
 @dataclass(frozen=True)
 class Part:
-    """The tests that an expression of markers chooses; and all places that have some, or some that have none."""
+    """The tests that an expression of markers chooses; and all places that have some, or some that have none.
+
+    `without_modules` and `only_modules` are markers: modules that give the first to all their tests, or the second to
+    none, have none.
+    """
 
     expression: str
     within: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    without_modules: str = ""
+    only_modules: str = ""
 
     def has_none_in(self, path: Path) -> bool:
         if any(path == HERE / place for place in self.without):
+            return True
+        if self.without_modules and self.without_modules in marks_of_all_tests(path):
+            return True
+        if self.only_modules and path.match("test_*.py") and not names_marker(path, self.only_modules):
             return True
         return bool(self.within) and path.parent == HERE and path.name not in self.within
 
 
 PARTS = {
-    "unit": Part("not (alone or browser or graphs or server or slow or sweep)", without=tuple(MARKED)),
+    "unit": Part(
+        "not (alone or browser or graphs or server or slow or sweep)", without=tuple(MARKED), without_modules="slow"
+    ),
     "in_process": Part(
         "not (alone or browser or early or server or sweep)", without=("browser", "clients", "end_to_end", "sweep")
     ),
@@ -46,12 +60,33 @@ PARTS = {
         without=("browser", "clients", "end_to_end", "sweep"),
     ),
     "shared": Part("not alone"),
-    "alone": Part("alone", within=("server", "signature", "soak", "wire")),
-    "both_workers": Part("server and not (any_worker or browser or sweep)", within=("end_to_end", "server", "soak")),
+    "alone": Part("alone", within=("server", "signature", "soak", "wire"), only_modules="alone"),
+    "both_workers": Part(
+        "server and not (alone or any_worker or browser or sweep)", within=("end_to_end", "server", "soak")
+    ),
+    "both_workers_alone": Part(
+        "server and alone and not (any_worker or browser or sweep)",
+        within=("end_to_end", "server", "soak"),
+        only_modules="alone",
+    ),
 }
 """`in_process`: these drive the application without a server; coverage is measured of them. `lowest`: these, without
 what holds only for the versions that are locked. `shared`: several processes run these at once. `alone`: these measure
-time or load. `both_workers`: these depend on the worker class, and are run with Gunicorn's own too."""
+time or load. `both_workers`: these depend on the worker class, and are run with Gunicorn's own too;
+`both_workers_alone`: those of them that measure time or load."""
+
+
+def marks_of_all_tests(path: Path) -> set[str]:
+    """Return the markers that a module gives all its tests, read without importing it."""
+    if not path.match("test_*.py"):
+        return set()
+    line = re.search(r"^pytestmark = .+(?:\n +.+)*", path.read_text("utf-8"), re.MULTILINE)
+    return set(re.findall(r"pytest\.mark\.(\w+)", line[0])) if line else set()
+
+
+def names_marker(path: Path, marker: str) -> bool:
+    """Return whether a module names a marker, read without importing it."""
+    return re.search(rf"\bmark\.{marker}\b", path.read_text("utf-8")) is not None
 
 
 def add_option(parser: pytest.Parser) -> None:
@@ -64,9 +99,13 @@ def part_of(config: pytest.Config) -> Part | None:
 
 def mark_by_place(tests: list[pytest.Item]) -> None:
     for test in tests:
-        for folder, marker in MARKED.items():
-            if test.path.is_relative_to(HERE / folder):
-                test.add_marker(marker)
+        for marker in _markers_at(test.path):
+            test.add_marker(marker)
+
+
+@cache
+def _markers_at(path: Path) -> list[str]:
+    return [marker for folder, marker in MARKED.items() if path.is_relative_to(HERE / folder)]
 
 
 def check_places(tests: list[pytest.Item]) -> None:
@@ -80,6 +119,9 @@ def check_places(tests: list[pytest.Item]) -> None:
         for test in tests:
             if test.get_closest_marker(marker) and not any(test.path.is_relative_to(place) for place in places):
                 raise pytest.UsageError(f"{test.nodeid} is marked {marker}: move it, or tell PARTS in tests/parts.py")
+    for path in {test.path for test in tests if test.get_closest_marker("alone")}:
+        if not names_marker(path, "alone"):
+            raise pytest.UsageError(f"{path} has tests that are marked alone: name pytest.mark.alone in it")
 
 
 def begin_with_the_longest(tests: list[pytest.Item]) -> None:

@@ -214,3 +214,8 @@ def make(*arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
     ran = subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return ran.stdout
+
+
+def test_no_message_names_a_package_that_no_index_has() -> None:
+    ours = CFG["metadata"]["name"]  # a project begins as a clone: nothing is published under this name
+    assert [path.name for path in (ROOT / "app").rglob("*.py") if ours in path.read_text(encoding="utf-8")] == []

@@ -64,13 +64,6 @@ def test_docs_and_examples_import_public_names_alone(source: str) -> None:
     assert {(module, name) for module, name in imports_of(source)} <= {("app", name) for name in DOCUMENTED}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "app").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_module_imports_from_the_public_home(path: Path) -> None:
-    """It would make a package import from those above it, and the import contracts do not look there."""
-    found = {name for module, name in imports_of(path.read_text("utf-8")) if module == "app"}
-    assert found <= {"", "__version__", *(each.stem for each in (ROOT / "app").iterdir())}
-
-
 def test_importing_the_home_loads_nothing_else() -> None:
     loaded = modules_after("import app")
     assert [name for name in loaded if name.startswith("app.")] == []
@@ -81,7 +74,7 @@ def test_importing_the_home_loads_nothing_else() -> None:
 def test_steps_and_interceptors_need_no_model_library_and_no_packing() -> None:
     loaded = modules_after("from app import Interceptor, Models, Refused, RequestRefused, create_app, factory, step")
     assert "app.factory" in loaded
-    assert loaded.isdisjoint(("joblib", "pandas", "sklearn"))
+    assert loaded.isdisjoint(("aiohttp", "joblib", "pandas", "sklearn"))
     assert [name for name in loaded if name.startswith("app.packing")] == []
 
 

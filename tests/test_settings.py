@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import InvalidSettings
-from app.settings import SettingLine, Settings, table
+from app.settings import Settings
 from app.settings.readers import is_local
+from app.settings.table import SettingLine, table
 
 READ = [
     ("HOST", " ::1 ", "host", "::1"),
@@ -45,6 +46,7 @@ READ = [
     ("RETORT_BODY_LIMIT_BYTES", "1024", "body_limit_bytes", 1024),
     ("RETORT_MAX_INSTANCES", "10", "max_instances", 10),
     ("RETORT_MAX_VALUES", "5000", "max_values", 5000),
+    ("RETORT_MAX_TEXT_CHARS", "5000", "max_text_chars", 5000),
     ("RETORT_OUT_OF_RANGE", "Warn", "out_of_range", "warn"),
     ("RETORT_IMAGE_PIXEL_LIMIT", "100", "image_pixel_limit", 100),
     ("RETORT_PACKING_TIMEOUT_S", "5", "packing_timeout_s", 5),
@@ -128,6 +130,7 @@ DEFAULTS = {
     "body_limit_bytes": 32 * 1024 * 1024,
     "max_instances": 100_000,
     "max_values": 2_000_000,
+    "max_text_chars": 1_000_000,
     "out_of_range": "ignore",
     "image_pixel_limit": 25_000_000,
     "packing_timeout_s": 600,
@@ -267,7 +270,8 @@ def test_a_secret_that_cannot_be_read_is_not_shown() -> None:
         # A browser leaves the scheme's own port out.
         ("https://a.org:443", "https://a.org:443"),
         ("http://a.org:80", "http://a.org:80"),
-        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("http://[::1]:80", "http://[::1]:80"),
+        ("http://::1:3000", "http://::1:3000"),
         ("null", "null"),
     ],
 )
@@ -278,7 +282,11 @@ def test_invalid_origins_are_named(text: str, wrong: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["*", "https://a.org", "HTTP://LOCALHOST:5173", "http://10.0.0.1:443", "chrome-extension://abcdef"]
+    "text",
+    [
+        *("*", "https://a.org", "HTTP://LOCALHOST:5173", "http://10.0.0.1:443", "http://[::1]:5173"),
+        *("https://[2001:DB8::1]", "chrome-extension://abcdef"),
+    ],
 )
 def test_origins_are_read(text: str) -> None:
     assert Settings.from_environ({"RETORT_CORS_ORIGINS": text}).cors_origins == (text,)
@@ -434,3 +442,19 @@ def test_secrets_are_neither_shown_nor_quoted() -> None:
 )
 def test_only_this_machine_reaches_a_local_address(address: str, local: bool) -> None:
     assert is_local(address) is local
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("", "http://127.0.0.1:8000/ml"),
+        ("0.0.0.0", "http://127.0.0.1:8000/ml"),
+        ("[::]", "http://127.0.0.1:8000/ml"),
+        ("::1", "http://[::1]:8000/ml"),
+        ("[2001:db8::1]", "http://[2001:db8::1]:8000/ml"),
+        ("dev.example.org", "http://dev.example.org:8000/ml"),
+        ("unix:/run/retort.sock", "unix:/run/retort.sock:/ml"),
+    ],
+)
+def test_the_url_that_the_log_names_is_one_that_can_be_opened(host: str, url: str) -> None:
+    assert Settings.from_environ({"HOST": host, "SCRIPT_NAME": "/ml"}).url == url

@@ -167,6 +167,12 @@ class Settings:
         readers.count(1000, 10**9),
         "values",
     )
+    max_text_chars: int = _setting(
+        1_000_000,
+        "most characters in one request's texts, streams excepted; as many as the body has bytes are always read",
+        readers.count(1000, 10**9),
+        "characters",
+    )
     out_of_range: str = _setting(
         "ignore",
         "numbers outside the range seen in training: `ignore`, `warn` or `reject`; a model's own choice goes before",
@@ -329,7 +335,7 @@ class Settings:
             )
         settings = cls(**values)
         if settings.redis_url and settings.has_limits and find_spec("redis") is None:
-            problems.append("REDIS_URL needs a library: pip install 'retort-serving[redis]'")
+            problems.append("REDIS_URL needs a library: pip install redis")
         if problems:
             raise InvalidSettings(problems)
         return settings
@@ -357,9 +363,11 @@ class Settings:
 
     @property
     def url(self) -> str:
-        """The address of the server for a browser on this machine."""
-        host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::", "[::]") else self.host
-        return f"http://{host}:{self.aip_http_port or self.port}{self.script_name}"
+        """The address of the server for a browser on this machine; of a Unix socket as nginx writes it."""
+        if self.host.startswith(readers.UNIX):
+            return f"{self.host}:{self.script_name}"
+        host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
+        return f"http://{_bracketed(host)}:{self.aip_http_port or self.port}{self.script_name}"
 
     @property
     def bind(self) -> str:
@@ -367,56 +375,9 @@ class Settings:
         host = self.host or ("127.0.0.1" if self.development else "0.0.0.0")
         if host.startswith(readers.UNIX):
             return host
-        port = self.aip_http_port or self.port
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"{_bracketed(host)}:{self.aip_http_port or self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class SettingLine:
-    """One row of the settings table, for `flask settings` and the documentation."""
-
-    env: str
-    value: str
-    default: str
-    unit: str
-    prose: str
-    source: str
-
-
-def table(
-    settings: Settings, environ: Mapping[str, str], in_files: Mapping[str, str] | None = None
-) -> list[SettingLine]:
-    """Return every setting with its value and its source. Secrets are masked.
-
-    Args:
-        settings: the settings.
-        environ: the environment that they were read from.
-        in_files: the variables of `.env` and `.flaskenv`, which are in the environment too.
-    """
-    lines = []
-    for f in dataclasses.fields(settings):
-        env = variable(f.name)
-        value = _shown(getattr(settings, f.name))
-        lines.append(
-            SettingLine(
-                env=env,
-                value="***" if f.metadata["secret"] and value else value,
-                default=_shown(f.default),
-                unit=f.metadata["unit"],
-                prose=f.metadata["prose"],
-                source=_source(environ.get(env, ""), (in_files or {}).get(env)),
-            )
-        )
-    return lines
-
-
-def _source(value: str, in_file: str | None) -> str:
-    if value == "":
-        return "default"
-    return ".env" if value == in_file else "environment"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+def _bracketed(host: str) -> str:
+    """Return a host as it stands before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host

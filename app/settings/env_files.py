@@ -1,4 +1,4 @@
-"""Settings in the files `.flaskenv` and `.env`, which the server reads as `flask` does, so that both have the same."""
+"""Read settings from the files `.flaskenv` and `.env`, so that the server has the same settings as `flask`."""
 
 from __future__ import annotations
 

@@ -179,14 +179,14 @@ def author() -> str:
     return f"{next(names, os.getuid())}@{socket.gethostname()}"
 
 
-def read_pointers(path: Path) -> Pointers:
-    """Read `repository.json`; without a file, return empty pointers."""
-    return _read(path, Pointers)
-
-
-def read_history(path: Path) -> History:
-    """Read `history.json`; without a file, return an empty history."""
-    return _read(path, History)
+def read(path: Path, form: type[T]) -> T:
+    """Read `Pointers` or a `History` from its file; without a file, return an empty one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=form)
+    except FileNotFoundError:
+        return form()
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRepository(f"{path} cannot be read: {error}") from None
 
 
 def unknown_keys(path: Path) -> list[str]:
@@ -203,15 +203,6 @@ def write(path: Path, document: Pointers | History) -> None:
     """Replace the file in one step, leaving out empty keys."""
     filled = {key: value for key, value in msgspec.to_builtins(document).items() if value}
     replace_synced(path, msgspec.json.format(msgspec.json.encode(filled), indent=1) + b"\n")
-
-
-def _read(path: Path, form: type[T]) -> T:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=form)
-    except FileNotFoundError:
-        return form()
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRepository(f"{path} cannot be read: {error}") from None
 
 
 def _filled(by_model: dict[str, T]) -> dict[str, T]:

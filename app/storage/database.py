@@ -14,11 +14,11 @@ from app.errors import DatabaseUnavailable
 
 CONNECT_TIMEOUT_S = 3
 LOCKED_WITHIN_MS = 5000
-"""How long PostgreSQL may wait for a lock. SQLite waits as long by itself."""
+"""Longest wait of PostgreSQL for a lock. SQLite waits as long by itself."""
 TABLES = MetaData()
 """All tables of Retort."""
 SILENT_TIMEOUT_MS = 5000
-"""How long PostgreSQL may leave sent bytes without an acknowledgement, before the connection counts as lost."""
+"""Longest time that sent bytes may have no acknowledgement of PostgreSQL, before the connection counts as lost."""
 
 
 def database_url(text: str) -> URL:

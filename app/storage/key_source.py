@@ -1,4 +1,4 @@
-"""Where a server finds its API keys: in `RETORT_API_KEYS`, and in a database if one is there."""
+"""The API keys of a server: from `RETORT_API_KEYS`, and from a database if there is one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILE_NAME = "retort.db"
-NEEDS_EXTRA = "SQLAlchemy is not installed: install retort-serving[database]"
+NEEDS_EXTRA = "SQLAlchemy is not installed: pip install sqlalchemy alembic"
 
 
 class KeySource:

@@ -62,7 +62,7 @@ class DirectCall:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How the predictions of a version are explained.
+    """The method that explains the predictions of a version.
 
     Attributes:
         file: The file with the arrays of the explainer.
@@ -132,7 +132,7 @@ class Manifest:
 
     @property
     def runtime(self) -> str:
-        """What serves the version: "graph" if it has a proven one, else "artifact"."""
+        """The form that serves the version: "graph" if there is a proven one, else "artifact"."""
         return "artifact" if self.graph is None else "graph"
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, inspect
 from app.errors import DatabaseUnavailable
 from app.storage.database import LOCKED_WITHIN_MS, sqlite_file
 
-NEWEST = "0002"
+NEWEST = "0003"
 """The newest migration in `migrations/versions`."""
 VERSION_TABLE = "retort_migrations"
 """Alembic's table. Its usual name belongs to an application in the same database."""

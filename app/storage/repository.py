@@ -65,7 +65,7 @@ class Repository:
 
     def pointers(self) -> Pointers:
         """Return the default model, the versions in use and the aliases."""
-        return choices.read_pointers(self.root / POINTERS)
+        return choices.read(self.root / POINTERS, Pointers)
 
     def problems(self) -> list[str]:
         """Return a sentence for each thing in `repository.json` that does not exist or is not known."""
@@ -235,7 +235,7 @@ class Repository:
             raise VersionNotFound(model, str(version), [str(v) for v in versions])
 
     def _history(self) -> History:
-        return choices.read_history(self.root / HISTORY)
+        return choices.read(self.root / HISTORY, History)
 
     def _change(self, model: str, pointers: Pointers, what: str) -> None:
         """Write new pointers and note the change in the history. The caller holds the lock."""

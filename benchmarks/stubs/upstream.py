@@ -1,9 +1,9 @@
-"""The upstream service: answers any GET after 100 ms. `python upstream.py PORT`."""
+"""The upstream service: answers any GET after 100 ms, or another time. `python upstream.py PORT [SECONDS]`."""
 
 import asyncio
 import sys
 
-WAIT_S = 0.1
+WAIT_S = float(sys.argv[2]) if len(sys.argv) > 2 else 0.1
 BODY = b'{"feature1": 5.1}'
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
 
@@ -25,7 +25,7 @@ class Upstream(asyncio.Protocol):
 
 
 async def main(port):
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=2048)
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=8192)
     await server.serve_forever()
 
 

@@ -42,12 +42,13 @@ def python_with(name: str, requirements: Path) -> Path:
     return python
 
 
-def node_modules() -> Path:
-    """The packages of `npm/package-lock.json`, installed first where they are not there; skips where they cannot be."""
-    folder = VENVS / "npm"
+def node_modules(pinned: Path = NPM) -> Path:
+    """The packages of a folder's `package-lock.json`, installed first where they are not there; skips likewise."""
+    folder = VENVS / pinned.name
     install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
-    copy = ["cp", str(NPM / "package.json"), str(NPM / "package-lock.json"), str(folder)]
-    _install(folder, (NPM / "package-lock.json").read_bytes(), ["mkdir", "--parents", str(folder)], copy, install)
+    lock = pinned / "package-lock.json"
+    copy = ["cp", str(pinned / "package.json"), str(lock), str(folder)]
+    _install(folder, lock.read_bytes(), ["mkdir", "--parents", str(folder)], copy, install)
     return folder / "node_modules"
 
 

@@ -93,7 +93,10 @@ USER = only(
     fsGroup={"type": "integer", "minimum": 1},
     seccompProfile=only("type", type={"const": "RuntimeDefault"}),
 )
-VOLUMES = listed(only("name emptyDir", name=NAME, emptyDir=only("", sizeLimit=QUANTITY)))
+CLAIM = only(
+    "name persistentVolumeClaim", name=NAME, persistentVolumeClaim=only("claimName", claimName=NAME, readOnly=FLAG)
+)
+VOLUMES = listed({"oneOf": [only("name emptyDir", name=NAME, emptyDir=only("", sizeLimit=QUANTITY)), CLAIM]})
 POD = {
     "automountServiceAccountToken": {"const": False},
     "containers": listed(CONTAINER),
@@ -184,6 +187,57 @@ KUBERNETES: dict[str, Schema] = {
         ),
     ),
 }
+WORKER = {name: field for name, field in CONTAINER["properties"].items() if not name.endswith("Probe")}
+WORKER = WORKER | {"command": listed(TEXT)}
+KUBERNETES_JOBS: dict[str, Schema] = {
+    "worker.yaml": kind(
+        "apps/v1",
+        "Deployment",
+        spec=only(
+            "selector template",
+            replicas=COUNT,
+            selector=SELECTOR,
+            template=only(
+                "metadata spec",
+                metadata=only("labels", labels=LABELS),
+                spec=only(
+                    "containers securityContext terminationGracePeriodSeconds volumes",
+                    enableServiceLinks=FLAG,
+                    terminationGracePeriodSeconds=COUNT,
+                    **POD | {"containers": listed(only("name image command env resources securityContext", **WORKER))},
+                ),
+            ),
+        ),
+    ),
+    "server.yaml": kind(
+        "apps/v1",
+        "Deployment",
+        spec=only(
+            "template",
+            template=only(
+                "spec",
+                spec=only(
+                    "containers volumes",
+                    containers=listed(
+                        only("name", name=NAME, env=listed(VARIABLE), volumeMounts=WORKER["volumeMounts"])
+                    ),
+                    volumes=VOLUMES,
+                ),
+            ),
+        ),
+    ),
+    "volume.yaml": kind(
+        "v1",
+        "PersistentVolumeClaim",
+        spec=only(
+            "accessModes resources",
+            accessModes=listed(one_of("ReadWriteMany")),
+            resources=only("requests", requests=only("storage", storage=QUANTITY)),
+            storageClassName=TEXT,
+        ),
+    ),
+    "networkpolicy.yaml": KUBERNETES["networkpolicy.yaml"],
+}
 INFERENCE_SERVICE = kind(
     "serving.kserve.io/v1beta1",
     "InferenceService",
@@ -207,6 +261,7 @@ KUSTOMIZATION = only(
     resources=listed(TEXT),
     labels=listed(only("pairs", pairs=LABELS, includeSelectors=FLAG)),
     images=listed(only("name", name=TEXT, newName=TEXT, newTag=TEXT)),
+    patches=listed(only("path", path=TEXT)),
 )
 ADAPTER = only(
     "rules",
@@ -235,7 +290,12 @@ COMPOSE = only(
             command=listed({"type": "string"}),
             depends_on={"anyOf": [listed(NAME), {"type": "object"}]},
             environment=LABELS,
-            healthcheck=only("test", test=listed(TEXT), interval=TEXT, timeout=TEXT, retries=COUNT),
+            healthcheck={
+                "oneOf": [
+                    only("test", test=listed(TEXT), interval=TEXT, timeout=TEXT, retries=COUNT),
+                    only("disable", disable={"const": True}),
+                ]
+            },
             image=TEXT,
             ports=listed(TEXT | {"pattern": r"^127\.0\.0\.1:[0-9]+:[0-9]+$"}),
             read_only=FLAG,

@@ -20,10 +20,11 @@ from app.settings import Settings, variable
 from app.telemetry.families import FAMILIES
 from tests.deploy import schemas
 from tests.deploy.dockerfile import stages
-from tests.end_to_end.process import web_line
+from tests.end_to_end.process import line_of, web_line
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
+FOLDERS = ("kubernetes", "kubernetes-jobs", "kserve")
 PATHS = ("/livez", "/readyz", "/metrics")
 OTHERS = frozenset(("HOME", "PATH", "PYTHONDONTWRITEBYTECODE"))
 """Variables of the image that are no settings."""
@@ -52,7 +53,9 @@ def kubernetes(name: str) -> Any:
 INFERENCE_SERVICE = "deploy/kserve/inferenceservice.yaml"
 SCHEMAS = {
     **{f"deploy/kubernetes/{name}": schema for name, schema in schemas.KUBERNETES.items()},
+    **{f"deploy/kubernetes-jobs/{name}": schema for name, schema in schemas.KUBERNETES_JOBS.items()},
     "deploy/kubernetes/kustomization.yaml": schemas.KUSTOMIZATION,
+    "deploy/kubernetes-jobs/kustomization.yaml": schemas.KUSTOMIZATION,
     "deploy/kubernetes/prometheus-adapter.yaml": schemas.ADAPTER,
     INFERENCE_SERVICE: schemas.INFERENCE_SERVICE,
     "app.json": schemas.HEROKU,
@@ -70,6 +73,11 @@ def containers() -> Iterator[tuple[Any, Any]]:
         yield from ((each, around) for each in around["containers"])
 
 
+def worker_pod() -> Any:
+    """Return the pod of the worker of jobs."""
+    return read("deploy/kubernetes-jobs/worker.yaml")["spec"]["template"]["spec"]
+
+
 def variables() -> dict[str, set[str]]:
     """Return the variables that each file sets for the server."""
     found = {
@@ -77,6 +85,8 @@ def variables() -> dict[str, set[str]]:
     }
     found["app.json"] = set(read("app.json")["env"])
     found["compose.yaml"] = set(read("compose.yaml")["services"]["retort"]["environment"])
+    found["compose.yaml, worker"] = set(read("compose.yaml")["services"]["worker"]["environment"])
+    found["worker.yaml"] = {each["name"] for each in worker_pod()["containers"][0]["env"]}
     found["fly.toml"] = set(read("fly.toml")["env"])
     found["render.yaml"] = {each["key"] for each in read("render.yaml")["services"][0]["envVars"]}
     found["Dockerfile"] = set(stages()[1][-1].environment) - OTHERS
@@ -90,7 +100,7 @@ def test_each_file_has_the_fields_of_its_format(path: str) -> None:
 
 
 def test_every_manifest_is_checked() -> None:
-    ours = {path.relative_to(ROOT).as_posix() for folder in ("kubernetes", "kserve") for path in found_in(folder)}
+    ours = {path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in found_in(folder)}
     assert ours <= SCHEMAS.keys()
 
 
@@ -185,6 +195,45 @@ def test_the_resources_of_kubernetes_belong_together() -> None:
     kustomization = kubernetes("kustomization.yaml")
     assert set(kustomization["resources"]) == set(schemas.KUBERNETES)
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == kustomization["images"][0]["name"]
+
+
+def test_workers_of_jobs_run_the_line_of_procfile_and_share_the_files_of_the_server() -> None:
+    compose = read("compose.yaml")["services"]
+    [worker], server = (
+        worker_pod()["containers"],
+        read("deploy/kubernetes-jobs/server.yaml")["spec"]["template"]["spec"],
+    )
+    assert compose["worker"]["command"] == worker["command"] == shlex.split(line_of("worker"))
+    assert compose["worker"]["image"] == compose["retort"]["image"]
+    assert compose["worker"]["volumes"] == compose["retort"]["volumes"]
+    for name, value in compose["worker"]["environment"].items():
+        assert compose["retort"]["environment"][name] == value
+    [patched] = server["containers"]
+    assert patched["name"] == kubernetes("deployment.yaml")["spec"]["template"]["spec"]["containers"][0]["name"]
+    place = {each["name"]: each.get("value") for each in patched["env"]}["RETORT_JOBS_DIR"]
+    assert {each["name"]: each.get("value") for each in worker["env"]}["RETORT_JOBS_DIR"] == place
+    assert compose["worker"]["environment"]["RETORT_JOBS_DIR"] == place
+    assert compose["worker"]["volumes"] == [f"jobs:{place}"]
+    assert f"install --directory --owner=10001 --group=10001 {place}" in stages()[1][-1].last("RUN")
+    assert [mount["mountPath"] for mount in patched["volumeMounts"]] == [place]
+    assert [mount["mountPath"] for mount in worker["volumeMounts"]] == ["/tmp", place]
+    claim = read("deploy/kubernetes-jobs/volume.yaml")["metadata"]["name"]
+    for pod in (server, worker_pod()):
+        assert pod["volumes"][-1]["persistentVolumeClaim"]["claimName"] == claim
+
+
+def test_the_service_does_not_send_requests_to_workers() -> None:
+    labels = read("deploy/kubernetes-jobs/worker.yaml")["spec"]["template"]["metadata"]["labels"]
+    assert read("deploy/kubernetes-jobs/worker.yaml")["spec"]["selector"]["matchLabels"] == labels
+    assert read("deploy/kubernetes-jobs/networkpolicy.yaml")["spec"]["podSelector"]["matchLabels"] == labels
+    assert not kubernetes("service.yaml")["spec"]["selector"].items() <= labels.items()
+    kustomization = read("deploy/kubernetes-jobs/kustomization.yaml")
+    assert {*kustomization["resources"], *(each["path"] for each in kustomization["patches"])} == {
+        "../kubernetes",
+        *schemas.KUBERNETES_JOBS,
+    }
+    assert worker_pod()["containers"][0]["image"] == kustomization["images"][0]["name"]
+    assert kustomization["images"][0]["newTag"] == kubernetes("kustomization.yaml")["images"][0]["newTag"]
 
 
 def test_every_pod_runs_as_the_user_of_the_image_and_may_write_to_tmp_alone() -> None:

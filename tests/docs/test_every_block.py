@@ -45,6 +45,7 @@ USED = {
 }
 """The test that uses a block with a title."""
 NOT_RUN = {
+    ("docs/bulk.md", "PYTHONPATH=/srv/retort dask scheduler"): "../jobs/test_dask.py starts them in the same way",
     ("docs/deployment.md", "docker build --tag retort ."): "test_image.py runs the steps of the Dockerfile",
     (
         "docs/deployment.md",

@@ -12,13 +12,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser
 
 from app.runtime.proving import same
 from tests.docs.pages import BLOCKS, Block
@@ -26,6 +25,9 @@ from tests.docs.workshop import Workshop, is_taken, shown_in
 from tests.end_to_end.process import Server, environment, free_port, serving
 from tests.server.proxied import nginx_with
 from tests.web.stage import serving as serving_here
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.early]
 

@@ -16,8 +16,9 @@ MESSAGES = re.findall(r"^### `(.+)`$", text_of("docs/faq.md"), re.MULTILINE)
 
 def texts_of(module: ast.Module) -> Iterator[str]:
     """The texts of a module that are no docstrings, `…` for what an f-string fills in."""
-    documenting = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
-    for node in ast.walk(module):
+    nodes = list(ast.walk(module))
+    documenting = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if id(node) in documenting:
             continue
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -37,6 +38,7 @@ def test_there_are_many() -> None:
     assert len(MESSAGES) >= 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("message", MESSAGES)
 def test_the_message_is_one_of_the_application(message: str, modules: list[str]) -> None:
     parts = [part for part in re.split("…", message) if len(part) > 3]

@@ -21,7 +21,7 @@ LOADED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=[\"']?((
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    variables = environment(NO_MKDOCS_2_WARNING=1)
+    variables = environment(NO_MKDOCS_2_WARNING=1, PYTHONDONTWRITEBYTECODE="")  # as in `make docs`
     built = subprocess.run(build, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     return folder
@@ -32,6 +32,10 @@ def test_every_page_is_in_the_site(site: Path) -> None:
         page = name.replace("README.md", "index.html").replace(".md", ".html")
         assert (site / page).is_file(), page
     assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= {Path(name).stem for name in NAVIGATION}
+
+
+def test_the_site_has_no_code_that_built_it(site: Path) -> None:
+    assert [path.name for path in site.rglob("*.py*")] == []
 
 
 def test_no_page_loads_anything_from_another_host(site: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from app import create_app
 from app.gateway.errors import STATUS
-from app.settings import Settings, table
+from app.settings import Settings
+from app.settings.table import table
 from app.telemetry.families import FAMILIES, MetricType
 from tests.docs.pages import BLOCKS, PAGES, folder_of, links_of, rows, text_of
 from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, environment
@@ -81,6 +82,12 @@ def test_the_map_of_the_packages_is_whole() -> None:
         path.name + "/" * path.is_dir() for path in (ROOT / "app").iterdir() if not path.name.startswith(("_", "."))
     }
     assert {row[0].strip("`") for row in rows("docs/architecture.md", "place")} == there - {"py.typed"}
+
+
+@pytest.mark.parametrize("row", rows("docs/architecture.md", "to find"), ids=lambda row: row[0])
+def test_the_table_of_places_names_what_is_there(row: list[str]) -> None:
+    name, path = re.findall("`([^`]+)`", row[2])
+    assert re.search(rf"^(class |def )?{name}\b|\b{name}\(", (ROOT / path).read_text("utf-8"), re.MULTILINE)
 
 
 def test_the_extras_are_those_of_the_package() -> None:

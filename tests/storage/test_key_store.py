@@ -201,7 +201,7 @@ def test_a_file_of_keys_without_sqlalchemy_is_an_error(tmp_path: Path, monkeypat
     assert source.read() == []
     source._file.touch()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DatabaseUnavailable, match=r"install retort-serving\[database\]"):
+    with pytest.raises(DatabaseUnavailable, match=r"pip install sqlalchemy alembic"):
         source.read()
 
 
