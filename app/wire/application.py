@@ -125,7 +125,8 @@ class FlaskRouter(Registrations):
         if is_replaced and endpoint not in self._replaced:
             self._replaced.add(endpoint)
             log.info("predictions go through Flask because the view %s was replaced or decorated", endpoint)
-        needs_flask = is_replaced or TEST_CLIENT in environ or not self._survey.is_plain
+        is_plain = self._survey.is_plain or self.is_direct()  # what was around the views may be gone
+        needs_flask = is_replaced or TEST_CLIENT in environ or not is_plain
         return replace(match, is_direct=False) if needs_flask else match
 
     def _find(self, matched: Map, method: str, path: str) -> Found:

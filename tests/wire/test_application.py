@@ -170,6 +170,16 @@ def test_a_registration_that_is_taken_back_no_longer_counts(
     assert is_direct(service)
 
 
+def test_the_next_request_needs_no_flask_once_a_hook_is_taken_back(service: Application) -> None:
+    """No server need look at the registrations in between."""
+    for _ in range(2):
+        service.teardown_request_funcs.setdefault(None, []).append(print)
+        list(run_wsgi_app(service, environ())[0])
+        assert service.gateway.admit(environ()).through_wsgi
+        service.teardown_request_funcs.clear()
+        assert not service.gateway.admit(environ()).through_wsgi
+
+
 def test_a_method_that_was_removed_from_a_class_is_noticed(
     service: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
