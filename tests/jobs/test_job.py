@@ -538,8 +538,10 @@ def test_a_run_is_not_resumed_with_another_version(table: pd.DataFrame, many_par
     job = ScoringJob("penguins", None, str(source), str(tmp_path / "out.csv"), settings=at, processes=1)
     with pytest.raises(ScoringCancelled):
         job.run(is_cancelled=lambda: True)
-    artifact = tmp_path / "models" / "penguins" / "1" / "model.joblib"
-    pack(PackRequest(str(artifact), "penguins", str(tmp_path / "models")))
+    repository = Repository(at.models_dir)
+    with repository.staging() as staged:
+        shutil.copytree(repository.folder("penguins", 1), staged, dirs_exist_ok=True)
+        repository.publish(staged, repository.manifest("penguins", 1))
     job.resume = True
     said = "since it began, the model changed (version was 1, is 2, content); without --resume it begins anew"
     with pytest.raises(ScoringRefused, match=re.escape(said)):
