@@ -161,7 +161,7 @@ def is_ours(attribute: Any) -> bool:
     function = _function(attribute)
     if type(function) is FunctionType:
         if function.__code__.co_filename == "<string>":  # a method of a dataclass
-            return _package(function.__globals__["__name__"]) in OUR_NAMES
+            return _package(_module_of(function)) in OUR_NAMES
         return function.__code__.co_filename.startswith(OUR_FOLDERS)
     written_as = function if is_class(function) else type(function)
     if written_as.__module__ in ("builtins", "collections"):
@@ -182,7 +182,7 @@ def is_library(attribute: Any) -> bool:
     if is_plain(value) or type(value) in (ModuleType, BuiltinFunctionType) or is_ours(value):
         return True
     if type(value) is FunctionType:  # a decorator copies the module of the function, not its globals
-        return bool(value.__module__ == value.__globals__["__name__"]) and _is_pythons(value.__module__)
+        return bool(value.__module__ == _module_of(value)) and _is_pythons(value.__module__)
     if is_class(value):
         return _is_pythons_class(value)
     return _is_pythons_class(type(value)) and not (callable(value) or hasattr(type(value), "__get__"))
@@ -190,15 +190,20 @@ def is_library(attribute: Any) -> bool:
 
 def _is_pythons_class(kind: type) -> bool:
     # A class that `type` makes of an abstract one has the module `abc`.
-    return _is_pythons(kind.__module__) and vars(sys.modules[kind.__module__]).get(kind.__name__) is kind
+    return _is_pythons(kind.__module__) and getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind
 
 
-def _is_pythons(module: str) -> bool:
+def _is_pythons(module: object) -> bool:
     return _package(module) in sys.stdlib_module_names
 
 
-def _package(module: str) -> str:
-    return module.partition(".")[0]
+def _package(module: object) -> str:
+    return str(module).partition(".")[0]
+
+
+def _module_of(function: FunctionType) -> object:
+    """Return the name of the module in which a function is defined. Code that was given to `exec` may have none."""
+    return function.__globals__.get("__name__")
 
 
 def name_of(function: Any) -> str:
@@ -206,7 +211,7 @@ def name_of(function: Any) -> str:
     if type(function) is functools.partial:
         return name_of(function.func)
     if type(function) is FunctionType:  # a decorator copies the names of the function, not its code
-        return f"{function.__globals__['__name__']}.{function.__code__.co_qualname}"
+        return f"{_module_of(function)}.{function.__code__.co_qualname}"
     has_name = is_class(function) or type(function) in (MethodType, BuiltinFunctionType)
     named = function if has_name else type(function)
     return f"{named.__module__}.{named.__qualname__}"

@@ -100,6 +100,47 @@ def before_request(app: Application, seen: list[Any], patch: pytest.MonkeyPatch)
     app.before_request(lambda: seen.append(1))
 
 
+def _executed(seen: list[Any]) -> dict[str, Any]:
+    """Return what code defines that is in no module. `decorator` and template engines make functions like that."""
+    names: dict[str, Any] = {"seen": seen, "dispatch": Flask.dispatch_request}
+    exec(EXECUTED, names)
+    return names
+
+
+EXECUTED = """
+def before():
+    seen.append(1)
+
+def dispatch_request(self):
+    seen.append(1)
+    return dispatch(self)
+
+class Dispatch:
+    __module__ = None
+
+    def __get__(self, app, kind):
+        return lambda: dispatch_request(app)
+
+    def __call__(self):
+        pass
+"""
+
+
+@registration
+def a_hook_of_no_module(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.before_request(_executed(seen)["before"])
+
+
+@registration
+def a_method_of_no_module(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Flask, "dispatch_request", _executed(seen)["dispatch_request"])
+
+
+@registration
+def a_method_of_a_class_of_no_module(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Flask, "dispatch_request", _executed(seen)["Dispatch"]())
+
+
 @registration
 def after_request(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
     @app.after_request
