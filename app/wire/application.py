@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -111,10 +112,13 @@ class FlaskRouter(Registrations):
         key = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         found = known.get(key)
         if found is None:
+            if not all(map(is_ours, (Map.bind, MapAdapter.match, StateMachineMatcher.match))):
+                return Match()  # user code, which runs in Flask
             found = self._find(matched, *key)
             if len(known) >= KNOWN_PATHS:
                 known.clear()
-            known[key] = found
+            if found[-1].route is None or found[-1].is_direct:  # a patch may be gone before the next survey
+                known[key] = found
         rule, methods, endpoint, match = found
         if match.route is None or rule is None:
             return match
@@ -130,8 +134,6 @@ class FlaskRouter(Registrations):
         return replace(match, is_direct=False) if needs_flask else match
 
     def _find(self, matched: Map, method: str, path: str) -> Found:
-        if not all(map(is_ours, (Map.bind, MapAdapter.match, StateMachineMatcher.match))):
-            return None, None, "", Match()  # user code, which runs in Flask
         adapter = matched.bind("localhost")
         try:
             decoded = path.encode("latin-1").decode("utf-8", "replace")
@@ -175,15 +177,16 @@ def _without_user_code(url_map: Map) -> Map:
     """
     converters = {name: _inert(converter) for name, converter in url_map.converters.items()}
     options = (url_map.default_subdomain, url_map.strict_slashes, url_map.merge_slashes, url_map.redirect_defaults)
-    copy = Map(None, *options, converters)
+    inert = Map(None, *options, converters)
     for rule in url_map.iter_rules():
         empty: Any = Rule(rule.rule, **Rule.get_empty_kwargs(rule))
         empty.original = rule
         empty.websocket, empty.merge_slashes = rule.websocket, rule.merge_slashes
+        empty.methods = copy(rule.methods)  # as they are: a user may have changed them in place
         empty.redirect_to = None
-        copy.add(empty)
-    copy.update()
-    return copy
+        inert.add(empty)
+    inert.update()
+    return inert
 
 
 def _inert(converter: type[BaseConverter]) -> type[BaseConverter]:

@@ -30,7 +30,7 @@ from app.gateway.gateway import Gateway
 from app.telemetry.metrics import SharedMetrics
 from app.wire import problems, registrations
 from app.wire.application import Application, FlaskRouter
-from tests.wire.registrations import PATCHES, PREDICT, REGISTRATIONS, SHADOWED, TWICE, own_context
+from tests.wire.registrations import PATCHES, PREDICT, REGISTRATIONS, SHADOWED, TWICE, counted, own_context
 
 
 def environ(path: str = "/predict", **more: Any) -> dict[str, Any]:
@@ -241,6 +241,18 @@ def test_a_rule_that_is_changed_in_place_counts_at_once(service: Application, ch
     assert status.startswith("405")
 
 
+@pytest.mark.parametrize("methods", [{"POST", "GET"}, ["POST"]])
+def test_a_rule_that_gets_other_methods_still_leads_to_its_view(service: Application, methods: Any) -> None:
+    rule_of(service, "/predict").methods = methods
+    assert not served_by(service).admit(environ()).through_wsgi
+
+
+def test_a_rule_whose_methods_are_not_as_requests_name_them_answers_none(service: Application) -> None:
+    rule_of(service, "/predict").methods = {"post"}
+    _, status, _ = run_wsgi_app(service, environ())
+    assert status.startswith("405")
+
+
 def test_a_rule_that_leads_to_another_view_counts_at_once(service: Application) -> None:
     rule = rule_of(service, "/predict")
     assert not served_by(service).admit(environ()).through_wsgi
@@ -318,6 +330,17 @@ def test_a_change_below_the_views_counts(
     change(service, monkeypatch)
     assert service.gateway.respond([context]) is None
     assert service.gateway.admit(environ("/models/m/predict")).through_wsgi
+
+
+@pytest.mark.parametrize(("kind", "name"), [(MapAdapter, "match"), (BaseConverter, "to_python")])
+def test_a_patch_that_is_gone_before_any_check_leaves_no_trace(service: Application, kind: type, name: str) -> None:
+    path = "/models/m/predict"
+    assert not served_by(service).admit(environ()).through_wsgi
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, name, counted(getattr(kind, name), []))
+        match = service.gateway._router.match(environ(path))
+        assert match.route is None or not match.is_direct
+    assert not service.gateway.admit(environ(path)).through_wsgi
 
 
 def test_no_thread_relies_on_a_check_that_has_not_ended(service: Application, monkeypatch: pytest.MonkeyPatch) -> None:
