@@ -59,7 +59,8 @@ class Gateway:
         self._wrapped_by = ""
         self._is_direct = True
         """The result of the last check, which every response without Flask and every second repeats."""
-        self._was_checked_in_turn = False
+        self._is_direct_now: bool | None = None
+        """The result of the check in this turn of the event loop; None before it."""
 
     def serve(self, application: WSGIApplication, wrapped_by: str = "") -> Gateway:
         """Serve `application`. `wrapped_by` names the wrappers around the Flask application, if any."""
@@ -282,7 +283,7 @@ class Gateway:
 
     def _check_again(self) -> None:
         """Let the next prediction look at everything, because a view may have patched something."""
-        if self._is_direct:
+        if self._is_direct:  # else the first check that finds nothing does so
             self._router.check_at_once()
 
     def dispatching(self, context: RequestContext, endpoint: str, arguments: Mapping[str, Any]) -> Response | None:
@@ -341,18 +342,20 @@ class Gateway:
 
     def _is_direct_in_turn(self) -> bool:
         """Like `_check_direct`, but check once for all requests of one turn of the event loop."""
-        if not self._was_checked_in_turn:
-            self._was_checked_in_turn = True
+        if self._is_direct_now is None:
             asyncio.get_running_loop().call_soon(self._end_turn)
-            self._check_direct()
-        return self._is_direct
+            self._is_direct_now = self._check_direct()
+        return self._is_direct_now
 
     def _end_turn(self) -> None:
-        self._was_checked_in_turn = False
+        self._is_direct_now = None
 
     def _check_direct(self) -> bool:
         """Check whether routes may be answered without Flask, and log a change."""
         is_direct = not self._wrapped_by and self._router.is_direct()
+        if is_direct and not self._is_direct:  # the code that was found may have patched something
+            self._router.check_at_once()
+            is_direct = self._router.is_direct()
         if is_direct is not self._is_direct:
             self._is_direct = is_direct
             if is_direct:

@@ -151,47 +151,51 @@ class Registrations:
         self._own_hooks = [each for _, each in self._registered(_copied(_hooks(app))) if is_ours(each)]
         reached, own = reached_by(app), [*app.view_functions.values(), *self._own_hooks]
         self._codes = reached.functions | {each: each.__code__ for each in own if type(each) is FunctionType}
-        self._checked: tuple[object, float] = object(), 0.0
-        """The demand that the last check of `of_objects` has met, and its monotonic time."""
+        self._checked: tuple[object, Survey | None, float] = object(), None, 0.0
+        """The demand that the last check of `of_objects` has met, the survey that it checked, its monotonic time."""
         self.survey_again()
         self.check_at_once()
 
     def is_direct(self) -> bool:
         """Return whether all code is Retort's or Flask's own, so that a route may be answered without Flask."""
-        if not (self._survey.is_current(self._app) and self._are_objects_current()):
-            self.survey_again()
-        return self._survey.is_plain and next(self._settings_around(), None) is None
+        survey = self._survey  # another thread may replace it by an older one
+        if not (survey.is_current(self._app) and self._are_objects_current(survey)):
+            survey = self.survey_again()
+        return survey.is_plain and next(self._settings_around(survey), None) is None
 
-    def survey_again(self) -> None:
+    def survey_again(self) -> Survey:
         """Take a new survey of the code around a view."""
-        self._survey = self._take_survey()
+        self._survey = survey = self._take_survey()
+        return survey
 
     def check_at_once(self) -> None:
         """Let the next check look at everything, because user code may have run."""
         self._demand = object()
 
-    def _are_objects_current(self) -> bool:
-        """Return whether `of_objects` are unchanged. Checked now and then.
+    def _are_objects_current(self, survey: Survey) -> bool:
+        """Return whether `of_objects` of a survey are unchanged. Checked now and then.
 
         While one thread checks, the others check too: none may rely on a check that has not ended.
         """
-        demand, (met, checked_s), now_s = self._demand, self._checked, time.monotonic()
-        if met is demand and now_s - checked_s < OBJECTS_CHECKED_S:
+        demand, (met, checked, checked_s), now_s = self._demand, self._checked, time.monotonic()
+        if met is demand and checked is survey and now_s - checked_s < OBJECTS_CHECKED_S:
             return True
-        survey = self._survey
         if [each.__code__ for each in self._codes] != survey.codes:
             return False
         if not (survey.rules.is_current() and all(each.is_current() for each in survey.of_objects)):
             return False
-        self._checked = demand, now_s
+        self._checked = demand, survey, now_s
         return True
 
     def explain(self) -> str:
         """Return the names of the code registered around the views; empty if there is none."""
-        found = [*self._user_code(_copied(_hooks(self._app)), reached_by(self._app)), *self._settings_around()]
+        found = [
+            *self._user_code(_copied(_hooks(self._app)), reached_by(self._app)),
+            *self._settings_around(self._survey),
+        ]
         return ", ".join(dict.fromkeys(found))
 
-    def _settings_around(self) -> Iterator[str]:
+    def _settings_around(self, survey: Survey) -> Iterator[str]:
         """Yield the names of the settings that no survey notices."""
         app = self._app
         for name in CONFIG:
@@ -199,7 +203,7 @@ class Registrations:
                 yield f"the configuration value {name}"
         if app.request_class.trusted_hosts is not None:
             yield "request_class.trusted_hosts"
-        for signal in self._survey.signals:
+        for signal in survey.signals:
             if "send" in vars(signal):
                 yield f"a replaced method of the signal {signal.name}"
             if signal.receivers:

@@ -348,7 +348,7 @@ def test_no_thread_relies_on_a_check_that_has_not_ended(service: Application, mo
     take = router._take_survey
 
     def slow() -> Any:
-        found.append(router._are_objects_current())  # as another thread meanwhile
+        found.append(router._are_objects_current(router._survey))  # as another thread meanwhile
         return take()
 
     assert router.is_direct()
@@ -357,6 +357,19 @@ def test_no_thread_relies_on_a_check_that_has_not_ended(service: Application, mo
     router.check_at_once()
     assert not router.is_direct()
     assert found == [False]
+
+
+def test_a_survey_that_another_thread_began_before_a_patch_does_not_hide_it(
+    service: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = cast(FlaskRouter, service.gateway._router)
+    before = router._take_survey()
+    monkeypatch.setattr(flask.app, "RequestContext", own_context(flask.app.RequestContext, []))
+    router.check_at_once()
+    assert not router.is_direct()
+    assert not router.is_direct()
+    router._survey = before  # the other thread ends
+    assert not router.is_direct()
 
 
 class OwnRule(Rule):
@@ -486,6 +499,23 @@ def test_a_patch_by_a_view_counts_for_the_next_request(service: Application, mon
     assert service.gateway.respond([before]) is None
     run_wsgi_app(service, before.environ)
     assert len(seen) == 1
+
+
+def test_a_patch_by_a_view_that_takes_back_another_registration_counts(
+    service: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.config["SERVER_NAME"] = "localhost"
+
+    @service.get("/patch")
+    def patch() -> str:
+        service.config["SERVER_NAME"] = None
+        monkeypatch.setattr(flask.app, "RequestContext", own_context(flask.app.RequestContext, []))
+        return "patched"
+
+    served_by(service).started(dict)
+    assert not is_direct(service)
+    run_wsgi_app(service, environ("/patch", REQUEST_METHOD="GET"), buffered=True)
+    assert service.gateway.admit(environ()).through_wsgi
 
 
 def test_a_json_provider_of_a_user_does_not_count(service: Application) -> None:
