@@ -6,7 +6,7 @@ import inspect
 import operator
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
@@ -134,7 +134,7 @@ class Survey:
 
     def is_current(self, app: CountedFlask) -> bool:
         """Return whether nothing has changed since, except for `of_objects`."""
-        return _hooks(app) == self.hooks and self.of_app.is_current()
+        return self.hooks == _hooks(app) and self.of_app.is_current()
 
 
 class Registrations:
@@ -228,7 +228,9 @@ class Registrations:
         signals = [*dict.fromkeys(value for _, _, value in in_modules if issubclass(type(value), NamedSignal))]
         codes = [each.__code__ for each in self._codes]
         found = next(self._user_code(hooks, reached), None)
-        return Survey(hooks, of_app, (of_sessions, of_map), rules, signals, codes, is_plain=found is None)
+        return Survey(
+            _copied(hooks, Same), of_app, (of_sessions, of_map), rules, signals, codes, is_plain=found is None
+        )
 
     def _registered(self, hooks: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
         """Yield the functions registered for the views that have routes, each with the name of its kind."""
@@ -293,13 +295,29 @@ def _attributes(
     return Attributes([*reached, *more], members, sizes, owner, type(owner), of_object)
 
 
-def _copied(hooks: Any) -> Any:
-    """Return a deep copy of registered functions, which does not change with them."""
+class Same:
+    """Equals one function, and nothing that says it is equal to it: proxies do, and other code may do anything."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: object) -> None:
+        self._function = function
+
+    def __eq__(self, other: object) -> bool:
+        return other is self._function
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _copied(hooks: Any, leaf: Callable[[Any], Any] = lambda function: function) -> Any:
+    """Return a deep copy of registered functions, which does not change with them. `leaf` is called for each."""
     if isinstance(hooks, dict):
-        return {key: _copied(value) for key, value in dict(hooks).items()}
+        copy = {key: _copied(value, leaf) for key, value in dict(hooks).items()}
+        # Python asks an object of a derived class first whether it equals another.
+        return defaultdict(None, copy) if type(hooks) is defaultdict else copy
     if isinstance(hooks, tuple):
-        return tuple(map(_copied, hooks))
-    return list(hooks) if isinstance(hooks, list) else hooks
+        return tuple(_copied(each, leaf) for each in hooks)
+    return [*map(leaf, hooks)] if isinstance(hooks, list) else leaf(hooks)
 
 
 def _leaves(hooks: Any) -> Iterator[Any]:

@@ -234,6 +234,13 @@ def error_handler_of_a_blueprint(app: Application, seen: list[Any], patch: pytes
 
 
 @registration
+def error_handler_of_ours_behind_a_proxy(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    """Do what a tracer does that is set up late."""
+    handlers = app.error_handler_spec[None][None]
+    handlers[RetortError] = Proxy(handlers[RetortError], seen)
+
+
+@registration
 def app_errorhandler(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
     _blueprint(app, lambda blueprint: blueprint.app_errorhandler(ModelNotFound)(_error_handler(seen)))
 

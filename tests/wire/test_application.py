@@ -21,7 +21,7 @@ from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
 from werkzeug.test import run_wsgi_app
 
 from app.core.steps.event_loop import EventLoop
-from app.errors import ModelNotFound
+from app.errors import ModelNotFound, RetortError
 from app.gateway import Interceptor, RequestContext, RequestRefused, Response
 from app.gateway.browsers import SameOrigin
 from app.gateway.errors import ErrorRenderer
@@ -30,7 +30,7 @@ from app.gateway.gateway import Gateway
 from app.telemetry.metrics import SharedMetrics
 from app.wire import problems, registrations
 from app.wire.application import Application, FlaskRouter
-from tests.wire.registrations import PATCHES, PREDICT, REGISTRATIONS, SHADOWED, TWICE, counted, own_context
+from tests.wire.registrations import PATCHES, PREDICT, REGISTRATIONS, SHADOWED, TWICE, Proxy, counted, own_context
 
 
 def environ(path: str = "/predict", **more: Any) -> dict[str, Any]:
@@ -178,6 +178,31 @@ def test_the_next_request_needs_no_flask_once_a_hook_is_taken_back(service: Appl
         assert service.gateway.admit(environ()).through_wsgi
         service.teardown_request_funcs.clear()
         assert not service.gateway.admit(environ()).through_wsgi
+
+
+def test_an_error_handler_of_ours_without_its_proxy_needs_no_flask(service: Application) -> None:
+    handlers = service.error_handler_spec[None][None]
+    own = handlers[RetortError]
+    handlers[RetortError] = Proxy(own, [])
+    assert not is_direct(service)
+    handlers[RetortError] = own
+    assert is_direct(service)
+
+
+def test_a_hook_is_not_asked_whether_it_equals_another(service: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hook:
+        def __call__(self) -> None: ...
+
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("user code runs on the event loop")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    for _ in range(2):
+        service.before_request_funcs[None] = [Hook()]
+        assert not is_direct(service)
+    monkeypatch.setattr(service.gateway._router, "_take_survey", None)
+    assert not is_direct(service)
 
 
 def test_a_method_that_was_removed_from_a_class_is_noticed(
