@@ -81,7 +81,7 @@ def reached_by(app: Flask) -> Reached:
                 found.classes[each] = None
                 _add(values, each)
                 pending += [vars(each)[name] for name in (found.names | IMPLICIT) & vars(each).keys()]
-        function = _function(value)
+        function = None if type(value) is cached_property else _function(value)  # a logger, which no request makes
         if type(function) is not FunctionType or function in found.functions or not is_ours(function):
             continue
         found.functions[function] = function.__code__
@@ -129,7 +129,7 @@ def classes_of_objects(app: Flask) -> list[type]:
 
 def _function(attribute: Any) -> Any:
     """Return the function of a class attribute."""
-    if type(attribute) is property:
+    if type(attribute) in (property, cached_property):
         return attribute.fget
     return attribute.__func__ if type(attribute) in (staticmethod, classmethod) else attribute
 
@@ -140,8 +140,8 @@ def is_class(value: Any) -> bool:
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether a value runs no code: text, a number, a lock, a setting, a cached property (a logger)."""
-    return value is None or type(value) in (bool, int, str, dict, LockType, ConfigAttribute, cached_property)
+    """Return whether a value runs no code: text, a number, a lock, a setting."""
+    return value is None or type(value) in (bool, int, str, dict, LockType, ConfigAttribute)
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -23,6 +23,7 @@ from app.wire.reached import (
     classes_of_app,
     classes_of_map,
     classes_of_objects,
+    is_class,
     is_library,
     is_ours,
     is_plain,
@@ -106,7 +107,8 @@ class Rules:
 def _state_of(rule: Rule) -> tuple[Any, ...]:
     """Return the attributes by which a rule answers a request."""
     methods = rule.methods if rule.methods is None else frozenset(rule.methods)
-    of_rule = rule.endpoint, rule.redirect_to, rule.websocket, rule.strict_slashes, rule.defaults, rule.alias
+    defaults = rule.defaults and dict(rule.defaults)
+    of_rule = rule.endpoint, rule.redirect_to, rule.websocket, rule.strict_slashes, defaults, rule.alias
     return type(rule), methods, of_rule, [*rule._converters.values()]
 
 
@@ -252,7 +254,7 @@ class Registrations:
         for prefix, owner in (("", app), ("session_interface.", app.session_interface), ("url_map.", app.url_map)):
             for name in reached.names.intersection(vars(owner)) - {"json"}:  # which no prediction needs
                 value, replaced = vars(owner)[name], inspect.getattr_static(type(owner), name, None)
-                is_override = replaced is not None and callable(value) and not isinstance(value, type)
+                is_override = replaced is not None and callable(value) and not is_class(value)
                 is_kept = is_plain(value) or type(replaced) is cached_property
                 if not is_kept and (is_override or not is_ours(value)):
                     yield f"{prefix}{name}: {name_of(value)}"

@@ -27,6 +27,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.routing.matcher import StateMachineMatcher
+from werkzeug.utils import cached_property
 from werkzeug.wrappers import Request as WerkzeugRequest
 from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -387,6 +388,13 @@ def a_class_decorated_by_a_context_manager(app: Application, seen: list[Any], pa
         yield
 
     patch.setattr(Flask, "full_dispatch_request", timed()(Flask.full_dispatch_request))
+
+
+@registration
+def a_class_with_a_cached_property(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _check_at_once(patch)
+    blueprints = counted(FlaskRequest.blueprints.fget, seen)  # type: ignore[attr-defined]
+    patch.setattr(FlaskRequest, "blueprints", cached_property(blueprints, "blueprints"))
 
 
 @registration

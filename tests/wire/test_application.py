@@ -287,6 +287,29 @@ def test_a_rule_that_leads_to_another_view_counts_at_once(service: Application) 
     assert list(body) == [b"alive"]
 
 
+def test_defaults_of_a_rule_that_are_changed_in_place_count(
+    service: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registrations, "OBJECTS_CHECKED_S", 0.0)
+    rule = Rule("/fixed", methods=["POST"], defaults={"model": "first"}, endpoint=f"{PREDICT}_with_model")
+    service.url_map.add(rule)
+    assert served_by(service).admit(environ("/fixed")).arguments == {"model": "first"}
+    cast("dict[str, str]", rule.defaults)["model"] = "second"
+    assert is_direct(service)
+    assert service.gateway.admit(environ("/fixed")).arguments == {"model": "second"}
+
+
+def test_an_object_that_does_not_tell_its_class_counts(service: Application) -> None:
+    class Silent:
+        __class__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+
+        def __call__(self) -> str:
+            return ""
+
+    service.dispatch_request = Silent()  # type: ignore[method-assign]
+    assert not is_direct(service)
+
+
 def test_a_rule_of_a_user_that_is_changed_in_place_counts(
     service: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
