@@ -96,7 +96,7 @@ class FlaskRouter(Registrations):
         super().__init__(app, [name.rpartition(".")[0] for name, view in self._own.items() if view in routes])
         self._blocking, self._unlimited = frozenset(blocking), frozenset(unlimited)
         self._known: tuple[Rules | None, Map, dict[tuple[str, str], Found]] = None, app.url_map, {}
-        self._replaced: set[str] = set()
+        self._logged: set[str] = set()
 
     def match(self, environ: Environ) -> Match:
         """Return the view for a request."""
@@ -126,12 +126,27 @@ class FlaskRouter(Registrations):
             self.survey_again()
             return self.match(environ)
         is_replaced = self._app.view_functions.get(endpoint) is not self._own[endpoint]
-        if is_replaced and endpoint not in self._replaced:
-            self._replaced.add(endpoint)
-            log.info("predictions go through Flask because the view %s was replaced or decorated", endpoint)
+        if is_replaced:
+            self._log_once(f"the view {endpoint} was replaced or decorated")
         is_plain = self._survey.is_plain or self.is_direct()  # what was around the views may be gone
-        needs_flask = is_replaced or TEST_CLIENT in environ or not is_plain
-        return replace(match, is_direct=False) if needs_flask else match
+        if is_replaced or TEST_CLIENT in environ or not is_plain or self._may_have_session(environ):
+            return replace(match, is_direct=False)
+        limit_bytes = self._app.config.get("MAX_CONTENT_LENGTH")
+        if limit_bytes is not None:
+            environ[LIMIT_OF_FLASK] = limit_bytes
+        return match
+
+    def _may_have_session(self, environ: Environ) -> bool:
+        """Return whether Flask might load a session, and renew its cookie. It does neither without a secret key."""
+        if "HTTP_COOKIE" not in environ or not self._app.config.get("SECRET_KEY"):
+            return False
+        self._log_once("SECRET_KEY is set and they have a cookie")
+        return True
+
+    def _log_once(self, reason: str) -> None:
+        if reason not in self._logged:
+            self._logged.add(reason)
+            log.info("predictions go through Flask because %s", reason)
 
     def _find(self, matched: Map, method: str, path: str) -> Found:
         adapter = matched.bind("localhost")

@@ -39,8 +39,6 @@ HOOKS = (
     "url_value_preprocessors",
     "error_handler_spec",
 )
-CONFIG = ("SERVER_NAME", "TRUSTED_HOSTS", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "MAX_CONTENT_LENGTH")
-"""Settings by which Flask looks at a request: its host, its session, its length. None unless they are set."""
 OBJECTS_CHECKED_S = 1.0
 """Interval in which the map of URLs, the names in modules, and the classes of requests, responses, sessions and URLs
 are checked. Libraries that patch these do so when they are imported or set up, and a check before each request would
@@ -200,9 +198,8 @@ class Registrations:
     def _settings_around(self, survey: Survey) -> Iterator[str]:
         """Yield the names of the settings that no survey notices."""
         app = self._app
-        for name in CONFIG:
-            if app.config.get(name) is not None:
-                yield f"the configuration value {name}"
+        if app.config.get("TRUSTED_HOSTS") is not None:
+            yield "the configuration value TRUSTED_HOSTS"
         if app.request_class.trusted_hosts is not None:
             yield "request_class.trusted_hosts"
         for signal in survey.signals:

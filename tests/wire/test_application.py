@@ -465,11 +465,25 @@ def test_the_first_check_looks_at_everything(service: Application, monkeypatch: 
     assert not is_direct(service)
 
 
-@pytest.mark.parametrize("name", ["SERVER_NAME", "SECRET_KEY", "SECRET_KEY_FALLBACKS"])
-def test_a_value_that_flask_looks_at_before_a_view_counts(service: Application, name: str) -> None:
-    service.config[name] = "x"
-    assert not is_direct(service)
-    assert name in service.gateway._router.explain()
+def test_a_session_counts_for_requests_that_may_have_one(
+    service: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    served = served_by(service)
+    cookie = environ(HTTP_COOKIE="session=x")
+    assert not served.admit(cookie).through_wsgi
+    service.config["SECRET_KEY"] = "x"
+    before = served.admit(environ())
+    assert [served.admit(each).through_wsgi for each in (environ(), cookie, cookie)] == [False, True, True]
+    assert served.respond([before]) is not None
+    assert ["SECRET_KEY" in each for each in caplog.messages].count(True) == 1
+
+
+@pytest.mark.parametrize("name", ["SERVER_NAME", "SECRET_KEY", "MAX_CONTENT_LENGTH"])
+def test_a_usual_value_of_the_configuration_costs_nothing(service: Application, name: str) -> None:
+    service.config[name] = 1 if name == "MAX_CONTENT_LENGTH" else "example.org"
+    assert is_direct(service)
+    assert not served_by(service).admit(environ()).through_wsgi
 
 
 @pytest.mark.parametrize("hosts", [["example.org"], []])
@@ -552,11 +566,11 @@ def test_a_patch_by_a_view_counts_for_the_next_request(service: Application, mon
 def test_a_patch_by_a_view_that_takes_back_another_registration_counts(
     service: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service.config["SERVER_NAME"] = "localhost"
+    service.config["TRUSTED_HOSTS"] = ["localhost"]
 
     @service.get("/patch")
     def patch() -> str:
-        service.config["SERVER_NAME"] = None
+        service.config["TRUSTED_HOSTS"] = None
         monkeypatch.setattr(flask.app, "RequestContext", own_context(flask.app.RequestContext, []))
         return "patched"
 

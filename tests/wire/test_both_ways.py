@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, request
+from flask import Flask, request, session
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.telemetry import NO_REQUEST, request_id
 from app.wire.application import Application
 from tests.wire.conftest import MODELS
-from tests.wire.exchange import Answer, post, send
+from tests.wire.exchange import Answer, get, post, send
 from tests.wire.test_fuzz import INSTANCES, bounded
 
 CORPUS = sorted((Path(__file__).parent / "corpus" / "predict").glob("*/*.http"))
@@ -144,11 +144,14 @@ def test_a_middleware_may_pass_on_another_body_in_a_copy_of_the_environ(
     assert post(app, "/models/iris-two/predict", b"feature1,feature2\n").document["prediction"] == expected
 
 
+@pytest.mark.parametrize("hooked", [False, True])
 @pytest.mark.parametrize("headers", [{}, {"Transfer-Encoding": "chunked"}])
 def test_the_longest_body_that_a_user_allows_flask_is_the_longest_that_is_read(
-    iris_two: Any, headers: dict[str, str]
+    iris_two: Any, headers: dict[str, str], hooked: bool
 ) -> None:
     service = iris_two()
+    if hooked:
+        service.teardown_request(lambda error: None)
     body = RECORD if not headers else b"%x\r\n%s\r\n0\r\n\r\n" % (len(RECORD), RECORD)
     for limit_bytes, status in ((len(RECORD), 200), (len(RECORD) - 1, 413)):
         service.config["MAX_CONTENT_LENGTH"] = limit_bytes
@@ -171,6 +174,24 @@ def test_any_document_gets_the_same_answer_through_flask(app: Application, insta
         direct = post(app, f"/models/{model}/predict", body)
         with through_flask(app):
             assert comparable(post(app, f"/models/{model}/predict", body)) == comparable(direct)
+
+
+def test_a_secret_key_changes_no_answer_without_a_cookie(iris_two: Any) -> None:
+    service = iris_two()
+    service.config.update(SECRET_KEY="x", SECRET_KEY_FALLBACKS=["y"], SERVER_NAME="elsewhere.example")
+    direct = post(service, "/predict", RECORD)
+    with through_flask(service):
+        assert comparable(post(service, "/predict", RECORD)) == comparable(direct)
+
+
+def test_a_session_is_renewed_by_a_prediction(iris_two: Any) -> None:
+    service = iris_two()
+    service.config["SECRET_KEY"] = "x"
+    service.add_url_rule("/login", "login", lambda: session.update(user=1, _permanent=True) or "")
+    cookie = get(service, "/login").headers["Set-Cookie"].partition(";")[0]
+    answer = post(service, "/predict", RECORD, ID | {"Cookie": cookie})
+    assert (answer.status, answer.headers["Set-Cookie"][:8]) == (200, "session=")
+    assert "Set-Cookie" not in post(service, "/predict", RECORD).headers
 
 
 def test_a_route_alone_does_not_enter_flask(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
