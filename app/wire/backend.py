@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import msgspec
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
-from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
 from app.core.catalogue import Catalogue
@@ -117,9 +116,6 @@ class Backend:
             if context.route is not endpoint or context.arguments != arguments:
                 context.route, context.arguments = endpoint, arguments
                 endpoint.plan(context)
-            limit_bytes = request.max_content_length
-            if limit_bytes is not None and (request.content_length or 0) > limit_bytes:
-                raise RequestEntityTooLarge  # as Flask does, for a user's error handler
             response = endpoint.answer(context)
             return current_app.response_class(response.body, response.status, response.headers)
 

@@ -158,6 +158,14 @@ def test_the_longest_body_that_a_user_allows_flask_is_the_longest_that_is_read(
         assert post(service, "/predict", body, headers).status == status
 
 
+def test_a_body_beyond_the_limit_of_a_user_gets_the_same_answer_through_flask(iris_two: Any) -> None:
+    service = iris_two()
+    service.config["MAX_CONTENT_LENGTH"] = 1
+    direct = post(service, "/predict", RECORD)
+    with through_flask(service):
+        assert comparable(post(service, "/predict", RECORD)) == comparable(direct)
+
+
 def test_flasks_limit_calls_the_error_handler_of_a_user(iris_two: Any) -> None:
     service = iris_two()
     service.config["MAX_CONTENT_LENGTH"] = 1
