@@ -39,6 +39,11 @@ IMPLICIT = frozenset(
     | {"__next__", "__len__", "__bool__", "__eq__", "__get__", "__set__", "__enter__", "__exit__"}
 )
 """Methods that Python calls without their names in the code."""
+OF_CLASSES = frozenset(
+    {"__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__slots__"}
+    | {"__firstlineno__", "__static_attributes__", "__annotate_func__", "__annotations_cache__"}
+)
+"""Special names that every class may have, and that run no code."""
 LIBRARIES = (app, flask, svcs, werkzeug, blinker, itsdangerous, markupsafe)
 OUR_FOLDERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in LIBRARIES)
 OUR_NAMES = frozenset(module.__name__ for module in LIBRARIES)
@@ -137,6 +142,12 @@ def _function(attribute: Any) -> Any:
 def is_class(value: Any) -> bool:
     """Return whether a value is a class. `isinstance` is also true for a proxy of a class."""
     return issubclass(type(value), type)
+
+
+def adds_only(kind: type, names: set[str]) -> bool:
+    """Return whether a class only adds to classes of Flask and the libraries below it: it has none of these names."""
+    own = {name for base in kind.__mro__[:-1] if not is_library(base) for name in vars(base)} - OF_CLASSES
+    return type(kind) is type and not any(name in names or name.startswith("__") for name in own)
 
 
 def is_plain(value: Any) -> bool:

@@ -20,6 +20,7 @@ from app.wire.reached import (
     CONTEXTS,
     IMPLICIT,
     Reached,
+    adds_only,
     classes_of_app,
     classes_of_map,
     classes_of_objects,
@@ -253,6 +254,7 @@ class Registrations:
                 value, replaced = vars(owner)[name], inspect.getattr_static(type(owner), name, None)
                 is_override = replaced is not None and callable(value) and not is_class(value)
                 is_kept = is_plain(value) or type(replaced) is cached_property
+                is_kept |= is_class(value) and adds_only(value, reached.names)
                 if not is_kept and (is_override or not is_ours(value)):
                     yield f"{prefix}{name}: {name_of(value)}"
         for each in dict.fromkeys(map(type, self._map.iter_rules())):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, cast
 import flask.app
 import pytest
 from flask import Blueprint, Flask, Request, signals
+from flask import Response as FlaskResponse
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
@@ -457,6 +458,33 @@ def test_a_limit_of_the_class_of_requests_counts(
         service.request_class = type("Limited", (Request,), {"max_content_length": 10})
     assert not is_direct(service)
     assert "max_content_length" in service.gateway._router.explain()
+
+
+def test_a_class_of_requests_that_only_adds_to_flasks_does_not_count(
+    service: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registrations, "OBJECTS_CHECKED_S", 0.0)
+
+    class Tenants:
+        tenant = property(lambda self: "acme")
+
+    class OwnRequest(Tenants, Request):
+        def language(self) -> str:
+            return self.headers["Accept-Language"]
+
+    service.request_class = OwnRequest
+    assert is_direct(service), service.gateway._router.explain()
+    monkeypatch.setattr(Tenants, "blueprints", [], raising=False)
+    assert not is_direct(service)
+
+
+@pytest.mark.parametrize("name", ["path", "__init_subclass__", "__setattr__", "default_mimetype"])
+def test_a_class_that_changes_one_of_flasks_counts(service: Application, name: str) -> None:
+    if name == "default_mimetype":
+        service.response_class = type("Own", (FlaskResponse,), {name: "text/plain"})
+    else:
+        service.request_class = type("Own", (Request,), {name: lambda *_, **__: None})
+    assert not is_direct(service)
 
 
 def test_the_first_check_looks_at_everything(service: Application, monkeypatch: pytest.MonkeyPatch) -> None:
