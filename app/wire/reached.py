@@ -126,8 +126,9 @@ def classes_of_map(app: Flask) -> list[type]:
 
 
 def classes_of_objects(app: Flask) -> list[type]:
-    """Return the classes of the objects that Flask makes for each request, with their bases."""
-    kinds = (app.request_class, app.response_class, type(app.session_interface), app.app_ctx_globals_class, MapAdapter)
+    """Return the classes of the objects that Flask makes or asks for each request, with their bases."""
+    made = app.request_class, app.response_class, app.app_ctx_globals_class, MapAdapter
+    kinds = (*made, type(app.session_interface), type(app.config))
     bases = [base for kind in kinds for base in kind.__mro__]
     return [each for each in dict.fromkeys(bases) if each.__module__ not in ("builtins", "typing")]
 

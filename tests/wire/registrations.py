@@ -17,7 +17,7 @@ import pytest
 import werkzeug.routing.map
 import werkzeug.wrappers.request
 from blinker import NamedSignal
-from flask import Blueprint, Flask, Request, Response, signals
+from flask import Blueprint, Config, Flask, Request, Response, signals
 from flask.sessions import NullSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask.wrappers import Request as FlaskRequest
@@ -395,6 +395,17 @@ def a_class_with_a_cached_property(app: Application, seen: list[Any], patch: pyt
     _check_at_once(patch)
     blueprints = counted(FlaskRequest.blueprints.fget, seen)  # type: ignore[attr-defined]
     patch.setattr(FlaskRequest, "blueprints", cached_property(blueprints, "blueprints"))
+
+
+@registration
+def the_class_of_configurations(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    def get(config: Config, name: str) -> Any:
+        if name == "TRUSTED_HOSTS":
+            seen.append(name)
+        return dict.__getitem__(config, name)
+
+    _check_at_once(patch)
+    patch.setattr(Config, "__getitem__", get, raising=False)
 
 
 @registration
