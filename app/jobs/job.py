@@ -143,8 +143,8 @@ class _Run:
         done = self._folder.open(self._identity(), resume=job.resume)
         try:
             if not self._format.is_text and not self._is_folder:
-                self._assembly = Assembly(self._assembled, self._format.name)
-                self._assembly.add_all(self._folder.output)
+                self._assembly = Assembly(self._folder.output, self._assembled, self._format.name)
+                self._assembly.add_all()
             done = self._score(done, first=done)
             self._folder.sync()
             rejects = self._publish(done)

@@ -149,6 +149,23 @@ def test_a_table_that_was_half_written_is_written_whole(suffix: str, job: Scorin
 
 
 @pytest.mark.fault("S08")
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_table_that_could_not_be_moved_to_its_place_is_told(
+    suffix: str, job: ScoringJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    job.output = str(Path(job.output).with_suffix(f".{suffix}"))
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "publish", full)
+        with pytest.raises(ScoringRefused, match=r"No space left on device; .* with --resume goes on$"):
+            job.run()
+    job.resume = True
+    assert job.run().rows == 400
+    assert len(read(Path(job.output))) == 398
+
+
 def test_two_runs_do_not_write_one_output(job: ScoringJob) -> None:
     def begin_another(_: object) -> None:
         with pytest.raises(ScoringRefused, match="another run is writing this output"):
