@@ -176,9 +176,15 @@ def bounded(batches: Iterator[Any], schema: Any, source: Source) -> Iterator[Any
         columns = []
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             _check_shared(column, name, source)
-            wanted = schema.field(name).type
-            columns.append(column if column.type == wanted else column.cast(wanted))
+            columns.append(_cast(column, schema.field(name).type))
         yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _cast(column: Any, wanted: Any) -> Any:
+    if column.type == wanted:
+        return column
+    # A dictionary is not cast to views.
+    return (column.dictionary_decode() if hasattr(column, "dictionary_decode") else column).cast(wanted)
 
 
 def _check_shared(column: Any, name: str, source: Source) -> None:

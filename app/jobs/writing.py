@@ -48,6 +48,8 @@ def encode(kept: Mapping[str, Any], outputs: Outputs, form: Format, *, is_file: 
             content = csv_header([*kept, *outputs]) + content
     except NotImplementedError as error:
         raise ScoringRefused(f"a column to keep has a type that {form.name} does not hold: {error}") from None
+    except (OverflowError, ValueError) as error:  # such as dates beyond the year 9999
+        raise ScoringRefused(f"a column to keep has a value that {form.name} does not hold: {error}") from None
     return compressed(content, form.coding) if content else b""
 
 
@@ -208,6 +210,8 @@ def _flat(column: Any) -> Any:
 
     if isinstance(column, list):
         return column
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
     if pa.types.is_string_view(column.type):
         return column.cast(pa.string())
     if not (pa.types.is_nested(column.type) or "binary" in str(column.type)):

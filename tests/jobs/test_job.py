@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
@@ -170,6 +171,7 @@ def test_a_classifier_of_several_targets_has_a_column_for_each_class_of_each(tmp
         (pa.time32("s"), time(1, 2, 3), "01:02:03", ()),
         (pa.duration("s"), timedelta(seconds=5), "5", ()),
         (pa.large_binary(), b"a", '"YQ=="', ()),
+        (pa.uuid(), bytes(16), '"AAAAAAAAAAAAAAAAAAAAAA=="', ()),
         (pa.list_(pa.int8()), [1, 2], "[1,2]", ()),
         (pa.map_(pa.string(), pa.int8()), [("a", 1)], "", ("csv", "ndjson")),
         (pa.month_day_nano_interval(), (1, 2, 3), "", ("csv", "ndjson", "parquet")),
@@ -192,6 +194,29 @@ def test_kept_columns_of_every_type_are_written_or_refused(
             assert score("penguins", tmp_path / "in.arrows", output, keep=["kept"]).rows == 2
     if not refusing:
         assert pd.read_csv(tmp_path / "out.csv", dtype=str)["kept"].fillna("").tolist() == [text, ""]
+
+
+@pytest.mark.parametrize(
+    ("of", "number", "suffix"),
+    [(pa.date32(), 10**7, "ndjson"), (pa.timestamp("ms", "No/Where"), 0, "csv"), (pa.timestamp("s"), 2**60, "parquet")],
+)
+def test_a_kept_value_that_a_format_does_not_hold_is_told(
+    of: pa.DataType, number: int, suffix: str, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    numbers = pa.array([number] * 2, pa.int32() if of.bit_width == 32 else pa.int64())
+    rows = pa.Table.from_pandas(table.head(2), preserve_index=False).append_column("kept", numbers.cast(of))
+    with pa.ipc.new_stream(tmp_path / "in.arrows", rows.schema) as writer:
+        writer.write_table(rows)
+    with pytest.raises(ScoringRefused, match=f"{suffix} does not hold"):
+        score("penguins", tmp_path / "in.arrows", tmp_path / f"out.{suffix}", keep=["kept"])
+
+
+def test_parquet_of_string_views_is_read(table: pd.DataFrame, wanted: Any, tmp_path: Path) -> None:
+    rows = pa.Table.from_pandas(table, preserve_index=False)
+    at = rows.schema.get_field_index("island")
+    pq.write_table(rows.set_column(at, "island", rows["island"].cast(pa.string_view())), tmp_path / "in.parquet")
+    score("penguins", tmp_path / "in.parquet", tmp_path / "out.csv", keep=["island"])
+    wanted(read(tmp_path / "out.csv"))
 
 
 @pytest.mark.parametrize("suffix", INPUTS)
