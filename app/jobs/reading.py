@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.errors import InvalidJson, ScoringRefused
+from app.jobs.columns import EXACT
 from app.jobs.parts import Part
 from app.signature import Input, Layout, Signature
 from app.signature.arrow_values import numbers_of, plain_values
@@ -21,6 +22,7 @@ from app.signature.json_values import read_json
 OTHER_NAN = re.compile(rb"-nan|nan\(", re.IGNORECASE)
 """Texts that pyarrow reads as NaN and HTTP refuses."""
 LIST_BYTES = 2**30
+MOST_INTEGER = 2.0**63
 MAX_CELL_CHARS = 2**26
 Wrong = Sequence[tuple[int, str]]
 """The positions of rows that cannot be read, among all rows of a part, and the reason of each."""
@@ -65,7 +67,7 @@ def read_table(part: Part, signature: Signature, keep: Sequence[str]) -> TableRo
         return _read_arrow(part, signature, keep)
     import pyarrow as pa
 
-    if not part.content.strip():
+    if not part.content.strip(b"\r\n"):
         nothing = {name: pa.nulls(0, pa.string()) for name in part.names}
         return _with_partition(part, nothing, signature, keep, frozenset(part.names), 0, ())
     if b"\0" in part.content:
@@ -161,6 +163,8 @@ def _read_csv(part: Part, signature: Signature, keep: Sequence[str], *, typed: b
     has_nan = any(_has_nan(columns[name]) for name in numbers & {*used})
     if has_nan and OTHER_NAN.search(part.content):
         raise pa.ArrowInvalid("a text that is no NaN elsewhere")
+    if any(_has_large(columns[spec.name], spec) for spec in signature.inputs if spec.name in numbers & {*used}):
+        raise pa.ArrowInvalid("an integer that a float does not hold")
     texts = frozenset(used) - numbers
     found = _with_partition(part, columns, signature, keep, texts, table.num_rows, wrong)
     if numbers:
@@ -173,6 +177,15 @@ def _has_nan(array: Any) -> bool:
     values, missing = numbers_of(array)
     has_nan = np.isnan(values)
     return bool(has_nan.any() if missing is None else (has_nan & ~missing).any())
+
+
+def _has_large(array: Any, spec: Input) -> bool:
+    """Return whether an array of floats has some that may have been other integers, or integers of more than 64 bits.
+
+    These are refused.
+    """
+    values, _ = numbers_of(array)
+    return bool((np.abs(values) >= (EXACT if spec.kind == "integer" else MOST_INTEGER)).any())
 
 
 def _where(part: Part) -> str:

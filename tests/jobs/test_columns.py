@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidInstances
 from app.jobs.columns import check
+from app.jobs.parts import Part
+from app.jobs.reading import read_table
 from app.signature import Input, Layout, Signature
 from app.signature.arrow_values import plain_values
 from app.signature.batch import Coded
@@ -55,6 +57,7 @@ ARRAYS = st.one_of(
 )
 CELLS = ["", " ", "1", " 1 ", "+1", "1.5", "nan", "-nan", "inf", "1e400", "0x1F", "a", "true", "True", "[1, 2]"]
 CELLS += ["2024-01-31"]
+LARGE = ["9007199254740993", "-9007199254740993", "9223372036854775807", "9223372036854775808"]
 
 
 def judged(spec: Input, values: list[Any]) -> tuple[list[bool], Any]:
@@ -96,3 +99,12 @@ def test_typed_columns(spec: Input, array: pa.Array) -> None:
 @given(cells=st.lists(st.sampled_from(CELLS), max_size=8))
 def test_cells_of_text(spec: Input, cells: list[str]) -> None:
     compare(spec, pa.array(cells, pa.string()), list(map(reader_of(spec), cells)), is_text=True)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.kind}-{spec.dtype}-{spec.nullable}")
+@settings(max_examples=20)
+@given(cells=st.lists(st.sampled_from([*CELLS, *LARGE]), max_size=8))
+def test_cells_of_csv(spec: Input, cells: list[str]) -> None:
+    part = Part(0, "csv", "".join(f'"{cell}"\n' for cell in cells).encode(), ("x",))
+    table = read_table(part, Signature((spec,), ("prediction",), ("prediction",), Layout.FRAME), ())
+    compare(spec, table.columns["x"], list(map(reader_of(spec), cells)), is_text="x" in table.texts)
