@@ -5,6 +5,9 @@ from __future__ import annotations
 import atexit
 import gc
 import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 from flask.cli import with_appcontext
@@ -82,12 +85,23 @@ def score(
     atexit.register(gc.freeze)  # else the end of the process looks for garbage among all modules
     with ScoringProgress() as progress:
         try:
-            scored = job.run(progress.show)
+            with _stopping_at_sigterm():
+                scored = job.run(progress.show)
         except KeyboardInterrupt:
             raise ScoringCancelled from None
     click.echo(f"{_rows(scored.rows - scored.rejected)} scored with {scored.model} version {scored.version}: {output}")
     if scored.rejected:
         click.echo(f"{_rows(scored.rejected)} could not be scored: {scored.rejects}")
+
+
+@contextmanager
+def _stopping_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which supervisors and schedulers send, do what Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _rows(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,12 @@ def test_a_wrong_number_of_places_is_told(arguments: tuple[str, ...], said: str)
     assert result.stderr.splitlines()[-1].startswith(f"Error: {said}")
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr(ScoringProgress, "show", interrupt)
     result = run("penguins", write(penguins(30), tmp_path / "in.csv"), tmp_path / "out.csv")
