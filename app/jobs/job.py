@@ -18,7 +18,7 @@ from app.jobs.formats import Format, compressed, format_of, has_pyarrow
 from app.jobs.input_parts import InputParts
 from app.jobs.locations import Source, is_url, put, remove, sources_of
 from app.jobs.order_check import require_free_names
-from app.jobs.output_place import require_place
+from app.jobs.output_place import place_of, require_place
 from app.jobs.parts import TEXT_BYTES
 from app.jobs.progress import Progress
 from app.jobs.run_folder import JOURNAL, NOTHING_DONE, Done, RunFolder, publish
@@ -59,7 +59,8 @@ class ScoringJob:
         model: The name of the model; empty for the default one.
         version: A number or an alias; None for the version that answers.
         input: A path, a glob, a folder, or a URL of object storage.
-        output: A path or a URL; with a slash at its end a folder, which gets a file for each part.
+        output: A path or a URL; with a slash at its end a folder, which gets a file for each part. Of a symbolic link,
+            the file or folder is written that it names, and the rejects beside that.
         keep: The columns of the input that are written beside the predictions.
         max_rejects: The most rows that may be rejected; None for any number.
         resume: Whether to go on with an unfinished run of this output, if there is one.
@@ -130,7 +131,8 @@ class _Run:
         workers = 1 if sum(source.size_bytes for source in self._sources) <= TEXT_BYTES else job.processes
         in_threads = self._version.graphs and manifest.graph is not None and _is_columnar(self._sources, manifest)
         self._engine: Engine = engine_of(job.engine, job.cluster, workers, in_threads=in_threads)
-        require_place(job.output, job.input, self._sources)
+        self._place = place_of(job.output)
+        require_place(self._place, job.input, self._sources)
         self._is_folder = job.output.endswith("/")
         self._format = _format_of_parts(self._sources) if self._is_folder else format_of(job.output)
         self._form = OutputForm(tuple(dict.fromkeys(job.keep)), self._format, self._is_folder)
@@ -235,7 +237,7 @@ class _Run:
 
     def _publish(self, done: Done) -> str:
         """Move the output and the rejects into their places, and return the place of the rejects, if there are any."""
-        output, rejects = self._job.output, rejects_of(self._job.output)
+        output, rejects = self._place, rejects_of(self._place)
         made = self._folder.output
         if self._assembly is not None:
             self._assembly.finish()
@@ -285,5 +287,5 @@ def _work_folder(job: ScoringJob) -> Path:
     if is_url(job.output):
         named = hashlib.sha256(job.output.encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"retort-scoring-{named}"
-    path = Path(job.output).absolute()
+    path = Path(place_of(job.output)).absolute()
     return path.with_name(f".{path.name}.scoring")

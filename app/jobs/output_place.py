@@ -9,6 +9,13 @@ from app.errors import ScoringRefused
 from app.jobs.locations import Source, is_url, require_answer
 
 
+def place_of(output: str) -> str:
+    """Return where an output is written: for a symbolic link, the file or the folder that it names."""
+    if is_url(output) or not Path(output).is_symlink():
+        return output
+    return f"{Path(output).resolve()}{'/' * output.endswith('/')}"
+
+
 def require_place(output: str, location: str, sources: Sequence[Source]) -> None:
     """Check the place of an output.
 

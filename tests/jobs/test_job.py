@@ -416,6 +416,28 @@ def test_places_that_are_no_files_are_refused(table: pd.DataFrame, tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "pipe.csv", "folder"}
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", "/"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_symbolic_link_stays_and_what_it_names_is_written(
+    is_there: bool, suffix: str, table: pd.DataFrame, many_parts: None, tmp_path: Path
+) -> None:
+    table = table.assign(island=["Mars", *table["island"][1:]])
+    (tmp_path / "other").mkdir()
+    target, link = (tmp_path / name / f"out{suffix}" for name in ("other", ""))
+    link.symlink_to(target)
+    if is_there:
+        target.mkdir() if suffix == "/" else target.touch()
+    source, output, seen = write(table, tmp_path / "in.csv"), f"{tmp_path}/out{suffix}", list[Progress]()
+    job = ScoringJob("penguins", None, str(source), output, resume=True, settings=SETTINGS, processes=1)
+    with pytest.raises(ScoringCancelled):
+        job.run(seen.append, lambda: len(seen) == 3)
+    rejects = job.run().rejects
+    assert link.is_symlink()
+    assert len(read(target)) == ROWS - 1
+    assert Path(rejects).samefile(tmp_path / "other" / f"out{suffix.strip('/')}.rejects.ndjson")
+    assert {path.name for path in target.parent.iterdir()} == {target.name, Path(rejects).name}
+
+
 @pytest.mark.parametrize("output", ["out.csv", "new/", "../in/out.csv"])
 def test_an_output_in_the_folder_of_the_input_is_refused(table: pd.DataFrame, tmp_path: Path, output: str) -> None:
     (tmp_path / "in").mkdir()
