@@ -29,6 +29,9 @@ from app.gateway.errors import (
 from app.wire.backend import context_of
 from app.wire.codecs import JSON_TYPE
 
+SENT_WITH_ERRORS = ("Allow", "Content-Range", "Location", "Retry-After")
+"""Headers of Flask's errors that are kept."""
+
 
 class ProblemSchema(ma.Schema):
     """A problem document (RFC 9457)."""
@@ -78,7 +81,7 @@ def of_http(error: HTTPException) -> Problem:
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method[:20]} is not allowed here; allowed: {sent.get('Allow', '')}",
     }.get(HTTPStatus(status), error.description or "")
     name = HTTP_STATUS_CODES.get(status, "error").lower().replace(" ", "-")
-    headers = {name: value for name, value in sent.items() if name in ("Allow", "Location", "Retry-After")}
+    headers = {name: value for name, value in sent.items() if name in SENT_WITH_ERRORS}
     return Problem(status, name, detail, headers=headers)
 
 
