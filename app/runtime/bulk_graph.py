@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.runtime.bit_trees import Columns, Ensemble, NotEvaluable
-from app.runtime.graph import GraphServable, element_type, session_of
+from app.runtime.graph import FEATURES, GraphServable, element_type, session_of
 from app.runtime.onnx_messages import Node, OnnxGraph
 from app.runtime.servable import Servable
 from app.runtime.tree_sums import evaluator_of
@@ -37,6 +37,8 @@ class BulkGraph:
 
     def __init__(self, model: bytes, whole: Servable, signature: Signature) -> None:
         graph = OnnxGraph(model)
+        if not {*graph.inputs} <= {FEATURES, *signature.names}:  # others are counts of terms in texts
+            raise NotEvaluable
         node = _trees_of(graph)
         ensemble = _ensemble_of(node)
         dtype = ensemble.split.dtype.name

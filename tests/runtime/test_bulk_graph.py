@@ -19,6 +19,7 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -238,6 +239,19 @@ def test_ensembles_of_many_nodes_have_shorter_blocks(tmp_path: Path, monkeypatch
     batch = Batch.of_matrix(near_splits(model, features)[: 3 * bit_trees.LEAST_ROWS + 5], signature.names)
     found, wanted = (each.run(batch, ["probabilities"])["probabilities"] for each in (bulk, graph))
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_trees_behind_counted_terms_are_left_to_the_graph(tmp_path: Path) -> None:
+    texts = pd.DataFrame({"text": ["good day", "bad day", "so so", "a good one"] * 100})
+    model = make_pipeline(
+        ColumnTransformer([("terms", CountVectorizer(), "text")]), RandomForestClassifier(5, random_state=0)
+    )
+    content, graph, signature = served(model, texts, CLASSES, tmp_path)
+    batches = LargeBatches(graph, lambda: content, signature)
+    batch = Batch({"text": np.array(texts["text"].tolist() * 2, object)}, 800)
+    found, wanted = batches.run(batch, signature.defaults), graph.run(batch, signature.defaults)
+    assert bulk_graph(content, graph, signature) is None
+    assert all(np.array_equal(found[output], wanted[output]) for output in signature.defaults)
 
 
 def test_other_numbers_are_noticed(tmp_path: Path) -> None:
