@@ -204,8 +204,8 @@ class _Run:
                     ) from None
 
     def _score_once(self, done: Done, first: Done) -> Done:
-        job = self._job
         self._report(done, first)
+        self._require_few_rejects(done)  # also of an earlier run
         parts = InputParts(self._sources, self._signature, self._form.keep, done.part + 1)
         with closing(self._engine.scored(self._version, self._form, parts)) as scored_parts:  # type: ignore[type-var]
             for scored in scored_parts:
@@ -214,11 +214,15 @@ class _Run:
                     self._assembly.add(scored.output)
                 done = self._folder.last
                 self._report(done, first)
-                if job.max_rejects is not None and done.rejected > job.max_rejects:
-                    raise TooManyRejects(done.rejected, job.max_rejects, str(self._folder.rejects))
+                self._require_few_rejects(done)
                 if self._is_cancelled():
                     raise ScoringCancelled
         return done
+
+    def _require_few_rejects(self, done: Done) -> None:
+        limit = self._job.max_rejects
+        if limit is not None and done.rejected > limit:
+            raise TooManyRejects(done.rejected, limit, str(self._folder.rejects))
 
     def _header(self, scored: ScoredPart) -> bytes:
         """Return the header of CSV before the first rows of the file; else nothing."""

@@ -333,11 +333,14 @@ def test_too_many_rejects_end_the_run_and_a_higher_limit_goes_on(
     table: pd.DataFrame, many_parts: None, tmp_path: Path
 ) -> None:
     wrong = table.copy()
-    wrong.loc[[100, 200, 300], "island"] = "Mars"
+    wrong.loc[[100, 200, len(wrong) - 1], "island"] = "Mars"
     source = write(wrong, tmp_path / "in.csv")
     with pytest.raises(TooManyRejects, match="2 rows were rejected, more than the limit of 1") as error:
         score("penguins", source, tmp_path / "out.csv", max_rejects=1)
     assert Path(error.value.rejects).read_text().count("\n") == 2
+    for limit in (1, 2, 2):  # the second time, all parts are finished
+        with pytest.raises(TooManyRejects, match=f"{limit + 1} rows were rejected, more than the limit of {limit}"):
+            score("penguins", source, tmp_path / "out.csv", max_rejects=limit, resume=True)
     assert not (tmp_path / "out.csv").exists()
     scored = score("penguins", source, tmp_path / "out.csv", max_rejects=3, resume=True)
     assert (scored.rows, scored.rejected) == (ROWS, 3)
