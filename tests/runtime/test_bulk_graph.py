@@ -191,6 +191,24 @@ def test_the_first_large_batch_decides_who_runs_large_batches(tmp_path: Path) ->
     assert len(reads) == 1
 
 
+@pytest.mark.parametrize("error", [InvalidRepository("it was replaced"), ValueError("a graph of another kind")])
+def test_a_large_batch_is_run_by_the_graph_if_the_other_evaluation_cannot_be_made(
+    error: Exception, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, features, targets = MODELS["votes for three classes"]
+    _, graph, signature = served(model, features, targets, tmp_path)
+    batch = Batch.of_matrix(near_splits(model, features)[:600], signature.names)
+
+    def read() -> bytes:
+        raise error
+
+    servable = LargeBatches(graph, read, signature)
+    for _ in range(2):
+        found = servable.run(batch, signature.defaults)
+        assert sorted(found) == sorted(graph.run(batch, signature.defaults))
+    assert [record.getMessage() for record in caplog.records] == [f"large batches are run by the graph: {error}"]
+
+
 def test_while_a_batch_decides_only_very_large_ones_wait_for_it(tmp_path: Path) -> None:
     model, features, targets = MODELS["votes for three classes"]
     content, graph, signature = served(model, features, targets, tmp_path)
