@@ -177,6 +177,7 @@ def good_s(app: Flask) -> float:
     ids=["row", "short", "number", "null", "lacks", "record", "unknown"],
 )
 @pytest.mark.fault("I12")
+@pytest.mark.alone
 def test_100_000_invalid_rows_are_refused_as_fast_as_valid_ones_are_accepted(
     app: Flask, good_s: float, bad: Any
 ) -> None:
