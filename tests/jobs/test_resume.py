@@ -148,7 +148,6 @@ def test_a_table_that_was_half_written_is_written_whole(suffix: str, job: Scorin
     assert Path(job.output).read_bytes() == undisturbed
 
 
-@pytest.mark.fault("S08")
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 def test_a_table_that_could_not_be_moved_to_its_place_is_told(
     suffix: str, job: ScoringJob, monkeypatch: pytest.MonkeyPatch
@@ -166,6 +165,7 @@ def test_a_table_that_could_not_be_moved_to_its_place_is_told(
     assert len(read(Path(job.output))) == 398
 
 
+@pytest.mark.fault("S08")
 def test_two_runs_do_not_write_one_output(job: ScoringJob) -> None:
     def begin_another(_: object) -> None:
         with pytest.raises(ScoringRefused, match="another run is writing this output"):
