@@ -90,9 +90,20 @@ class StepModule:
 
 
 class Refused(Exception):
-    """Raised by a step to refuse instances. Each (position, field, message) becomes an entry of the 422 answer."""
+    """Raised by a step to refuse instances. Each (position, field, message) becomes an entry of the 422 answer.
+
+    Raises:
+        TypeError: an argument is no tuple of these three.
+    """
 
     def __init__(self, *wrong: tuple[int, str, str]) -> None:
+        given: tuple[object, ...] = wrong  # steps are seldom checked for types
+        for each in given:
+            if not (isinstance(each, tuple | list) and len(each) == 3):
+                raise TypeError(
+                    "Refused takes a tuple of position, field and message for each value, as in"
+                    f' Refused((0, "age", "is negative")); got {each!r}'
+                )
         super().__init__(f"{len(wrong)} values are refused")
         self.wrong = wrong
 

@@ -11,7 +11,7 @@ import pytest
 
 from app.core import steps
 from app.core.caller import Caller
-from app.core.steps import factory, found_in, step
+from app.core.steps import Refused, factory, found_in, step
 from app.errors import InvalidSettings
 
 
@@ -104,3 +104,9 @@ def test_unusable_functions_are_refused_with_a_reason(marked: Any, sentence: str
 def test_two_steps_of_one_name_are_refused() -> None:
     with pytest.raises(InvalidSettings, match="there is another step of that name"):
         found_in(module(enrich, step("enrich")(lambda instances: None)))
+
+
+def test_a_refusal_of_one_value_is_a_tuple_too() -> None:
+    assert Refused((0, "age", "is negative")).wrong == ((0, "age", "is negative"),)
+    with pytest.raises(TypeError, match=r'as in Refused\(\(0, "age", "is negative"\)\); got 0$'):
+        Refused(0, "age", "is negative")  # type: ignore[arg-type]
