@@ -144,7 +144,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iter
 
         def reads() -> bool:
             assert started.poll() is None, (folder / "said").read_text("utf-8")
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it answers 503 until its storage is read
+                urllib.request.urlopen(f"{found.root}/-/ready", timeout=10).close()
                 return bool(found.series("up == 1"))
             return False
 
