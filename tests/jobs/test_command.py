@@ -78,7 +78,11 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
         signal.raise_signal(number)
 
     monkeypatch.setattr(ScoringProgress, "show", interrupt)
-    result = run("penguins", write(penguins(30), tmp_path / "in.csv"), tmp_path / "out.csv")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs behind
+    try:
+        result = run("penguins", write(penguins(30), tmp_path / "in.csv"), tmp_path / "out.csv")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.exit_code == 1
     assert result.stderr == (
         "Error: the run was stopped; its finished parts are kept, and the same command with --resume goes on\n"
