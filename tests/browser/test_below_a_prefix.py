@@ -43,11 +43,6 @@ def root(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"{address}{PREFIX}"
 
 
-@pytest.fixture
-def visit(chromium: Browser, root: str) -> Iterator[Visit]:
-    yield from visiting(chromium, root)
-
-
 def test_every_page_is_reached_by_links_and_predicts(visit: Visit) -> None:
     page = visit.page
     page.goto(f"{visit.root}/")

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from app import create_app
-from app.settings import Settings
-from tests.browser.visit import Visit, visiting
-from tests.web.stage import serving
+from tests.browser.visit import Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
 
-MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 MOST_STEPS = 60
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[str]:
-    app = create_app(Settings(models_dir=MODELS, access_log=False))
-    app.extensions["retort"].load()
-    with serving(app) as address:
-        yield address
-
-
-@pytest.fixture
-def visit(chromium: Browser, root: str) -> Iterator[Visit]:
-    yield from visiting(chromium, root)
 
 
 def reach(page: Page, selector: str) -> None:

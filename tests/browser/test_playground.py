@@ -22,8 +22,6 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
-from app import create_app
-from app.settings import Settings
 from tests.browser.visit import AXE, Visit, visiting
 from tests.web.stage import Carded, EveryKind, ManyModels, StoredCatalogue, make_app, serving
 
@@ -37,23 +35,10 @@ DISPATCH = (
 
 
 @pytest.fixture(scope="module")
-def root() -> Iterator[str]:
-    app = create_app(Settings(models_dir=MODELS, access_log=False))
-    app.extensions["retort"].load()
-    with serving(app) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
 def stage() -> Iterator[str]:
     """The service of made-up models with hostile names."""
     with serving(make_app(StoredCatalogue())) as address:
         yield address
-
-
-@pytest.fixture
-def visit(chromium: Browser, root: str) -> Iterator[Visit]:
-    yield from visiting(chromium, root)
 
 
 def record_in(request: Request) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,13 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from app import create_app
 from app.runtime.proving import same
-from app.settings import Settings
 from tests.browser.visit import WCAG, Visit, visiting
-from tests.web.stage import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
 
 MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 PENGUINS = ("island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "sex", "year")
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[str]:
-    with serving(create_app(Settings(models_dir=MODELS))) as address:
-        yield address
-
-
-@pytest.fixture
-def visit(chromium: Browser, root: str) -> Iterator[Visit]:
-    yield from visiting(chromium, root)
 
 
 def recorded(name: str) -> dict[str, Any]:
