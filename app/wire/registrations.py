@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import operator
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import CodeType, FunctionType
+from collections.abc import Iterable, Iterator
+from types import FunctionType
 from typing import Any
 
 from blinker import NamedSignal
-from flask import Flask
-from werkzeug.routing import Map, Rule, RuleFactory
 from werkzeug.utils import cached_property
 
 from app.wire.reached import (
@@ -31,111 +27,12 @@ from app.wire.reached import (
     name_of,
     reached_by,
 )
+from app.wire.survey import HOOKS, CountedFlask, Rules, Same, Survey, attributes_of, copied, hooks_of, states_of
 
-HOOKS = (
-    "before_request_funcs",
-    "after_request_funcs",
-    "teardown_request_funcs",
-    "teardown_appcontext_funcs",
-    "url_value_preprocessors",
-    "error_handler_spec",
-)
 OBJECTS_CHECKED_S = 1.0
 """Interval in which the map of URLs, the names in modules, and the classes of requests, responses, sessions and URLs
 are checked. Libraries that patch these do so when they are imported or set up, and a check before each request would
 cost several microseconds."""
-
-
-class CountedMap(Map):
-    """A map of URLs that counts the added rules."""
-
-    rules_added = 0
-
-    def add(self, rulefactory: RuleFactory) -> None:
-        """Add a rule, or several."""
-        super().add(rulefactory)
-        self.rules_added += 1
-
-
-class CountedFlask(Flask):
-    """Flask with a map of URLs that counts its rules."""
-
-    url_map_class = CountedMap
-    url_map: CountedMap
-
-
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """Attributes of classes and objects that a request reaches: the members of their owner, their names, their values.
-
-    A new member may hide one of a base: `sizes` counts those of the classes, `of_object` names those of the object.
-    """
-
-    reached: Sequence[tuple[Mapping[str, Any], str, Any]]
-    members: Sequence[Mapping[str, Any]]
-    sizes: list[int]
-    owner: object
-    kind: type
-    of_object: list[str]
-
-    def is_current(self) -> bool:
-        """Return whether nothing has changed since. Values are compared by identity: a proxy equals its function."""
-        try:
-            for members, name, value in self.reached:
-                if members[name] is not value:
-                    return False
-        except KeyError:  # an attribute was removed, and another added
-            return False
-        is_kind = type(self.owner) is self.kind  # an object may be given another class
-        return is_kind and [*vars(self.owner)] == self.of_object and [*map(len, self.members)] == self.sizes
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The rules of a map of URLs, which may be changed in place. `added` counts them."""
-
-    url_map: CountedMap
-    added: int
-    states: list[Any]
-
-    def is_current(self) -> bool:
-        """Return whether no rule has changed since."""
-        return _states(self.url_map) == self.states
-
-
-def _state_of(rule: Rule) -> tuple[Any, ...]:
-    """Return the attributes by which a rule answers a request."""
-    methods = rule.methods if rule.methods is None else frozenset(rule.methods)
-    defaults = rule.defaults and dict(rule.defaults)
-    of_rule = rule.endpoint, rule.redirect_to, rule.websocket, rule.strict_slashes, defaults, rule.alias
-    return type(rule), methods, of_rule, [*rule._converters.values()]
-
-
-def _states(url_map: Map) -> list[Any]:
-    of_map = url_map.strict_slashes, url_map.merge_slashes, url_map.redirect_defaults, url_map.default_subdomain
-    return [of_map, *map(_state_of, url_map.iter_rules())]
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """The code around a view at the last check, and whether all of it belongs to Retort or Flask.
-
-    `of_app` holds the attributes that a request reaches of the application and of its contexts, `of_objects` those of
-    the requests, responses and sessions that Flask makes, of the libraries below it, and of the map of URLs. `signals`
-    are those that Flask sends, `codes` those of the functions that a request reaches, which tracers may replace.
-    """
-
-    hooks: tuple[Any, ...]
-    of_app: Attributes
-    of_objects: Sequence[Attributes]
-    rules: Rules
-    signals: Sequence[NamedSignal]
-    codes: list[CodeType]
-    is_plain: bool
-
-    def is_current(self, app: CountedFlask) -> bool:
-        """Return whether nothing has changed since, except for `of_objects`."""
-        return self.hooks == _hooks(app) and self.of_app.is_current()
 
 
 class Registrations:
@@ -149,7 +46,7 @@ class Registrations:
         self._app = app
         self._map = app.url_map
         self._scopes = {None, *blueprints}
-        self._own_hooks = [each for _, each in self._registered(_copied(_hooks(app))) if is_ours(each)]
+        self._own_hooks = [each for _, each in self._registered(copied(hooks_of(app))) if is_ours(each)]
         reached, own = reached_by(app), [*app.view_functions.values(), *self._own_hooks]
         self._codes = reached.functions | {each: each.__code__ for each in own if type(each) is FunctionType}
         self._checked: tuple[object, Survey | None, float] = object(), None, 0.0
@@ -191,7 +88,7 @@ class Registrations:
     def explain(self) -> str:
         """Return the names of the code registered around the views; empty if there is none."""
         found = [
-            *self._user_code(_copied(_hooks(self._app)), reached_by(self._app)),
+            *self._user_code(copied(hooks_of(self._app)), reached_by(self._app)),
             *self._settings_around(self._survey),
         ]
         return ", ".join(dict.fromkeys(found))
@@ -217,20 +114,18 @@ class Registrations:
     def _take_survey(self) -> Survey:
         """Return a new survey of the code around a view. The next one notices changes made meanwhile."""
         app, reached = self._app, reached_by(self._app)
-        hooks, names = _copied(_hooks(app)), reached.names
-        of_app = _attributes(app, classes_of_app(app), names - {*HOOKS})
+        hooks, names = copied(hooks_of(app)), reached.names
+        of_app = attributes_of(app, classes_of_app(app), names - {*HOOKS})
         made_for_each = [*CONTEXTS, *classes_of_objects(app), *reached.classes]
         in_modules = [each for each in reached.values() if not is_plain(each[2])]
-        of_sessions = _attributes(app.session_interface, made_for_each, names | IMPLICIT, in_modules)
+        of_sessions = attributes_of(app.session_interface, made_for_each, names | IMPLICIT, in_modules)
         containers = [(vars(app), name, getattr(app, name)) for name in HOOKS]
-        of_map = _attributes(app.url_map, classes_of_map(app), names, containers)
-        rules = Rules(self._map, self._map.rules_added, _states(self._map))
+        of_map = attributes_of(app.url_map, classes_of_map(app), names, containers)
+        rules = Rules(self._map, self._map.rules_added, states_of(self._map))
         signals = [*dict.fromkeys(value for _, _, value in in_modules if issubclass(type(value), NamedSignal))]
         codes = [each.__code__ for each in self._codes]
         found = next(self._user_code(hooks, reached), None)
-        return Survey(
-            _copied(hooks, Same), of_app, (of_sessions, of_map), rules, signals, codes, is_plain=found is None
-        )
+        return Survey(copied(hooks, Same), of_app, (of_sessions, of_map), rules, signals, codes, is_plain=found is None)
 
     def _registered(self, hooks: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
         """Yield the functions registered for the views that have routes, each with the name of its kind."""
@@ -277,48 +172,6 @@ class Registrations:
                         yield f"{each.__name__}.{name}: {name_of(value)}"
         if type(inspect.getattr_static(app.request_class, "max_content_length")) is not property:
             yield "request_class.max_content_length"
-
-
-_hooks = operator.attrgetter(*HOOKS)
-
-
-def _attributes(
-    owner: object,
-    classes: Sequence[type],
-    names: set[str],
-    more: Sequence[tuple[Mapping[str, Any], str, Any]] = (),
-) -> Attributes:
-    """Return the attributes of an object and of classes with these names, as they are now."""
-    of_object, members = [*vars(owner)], [vars(each) for each in dict.fromkeys(classes)]
-    sizes = [*map(len, members)]
-    found = [(each, name, each[name]) for each in (vars(owner), *members) for name in sorted(names & each.keys())]
-    reached = [each for each in found if type(each[2]) is dict or not is_plain(each[2])]
-    return Attributes([*reached, *more], members, sizes, owner, type(owner), of_object)
-
-
-class Same:
-    """Equals one function, and nothing that says it is equal to it: proxies do, and other code may do anything."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: object) -> None:
-        self._function = function
-
-    def __eq__(self, other: object) -> bool:
-        return other is self._function
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _copied(hooks: Any, leaf: Callable[[Any], Any] = lambda function: function) -> Any:
-    """Return a deep copy of registered functions, which does not change with them. `leaf` is called for each."""
-    if isinstance(hooks, dict):
-        copy = {key: _copied(value, leaf) for key, value in dict(hooks).items()}
-        # Python asks an object of a derived class first whether it equals another.
-        return defaultdict(None, copy) if type(hooks) is defaultdict else copy
-    if isinstance(hooks, tuple):
-        return tuple(_copied(each, leaf) for each in hooks)
-    return [*map(leaf, hooks)] if isinstance(hooks, list) else leaf(hooks)
 
 
 def _leaves(hooks: Any) -> Iterator[Any]:
