@@ -19,11 +19,12 @@ from app.runtime.environment import ONE_THREAD
 from app.server import Limits, RetortWorker
 from app.server.addresses import require_free
 from app.server.master import (
-    BootFlag,
+    SharedFlag,
     hold_signals_of_new_workers,
     keep_heartbeats_in_memory,
     keep_steady_time,
     outlive_booted_workers,
+    tell_workers_of_the_end,
     watch_frozen_workers,
 )
 from app.server.other_workers import OtherWorkers
@@ -120,6 +121,7 @@ def on_starting(server: Any) -> None:
     keep_steady_time()
     keep_heartbeats_in_memory()
     hold_signals_of_new_workers(server)
+    RetortWorker.server_ends = staticmethod(tell_workers_of_the_end(server))
     outlive_booted_workers(server, _has_booted)
     watch_frozen_workers(server, _has_booted, _settings.request_timeout_s + SILENT_BEYOND_REQUESTS_S)
     give_large_blocks_back()
@@ -178,7 +180,7 @@ def when_ready(server: Any) -> None:
 
 def pre_fork(server: Any, worker: Any) -> None:
     """Give the worker the lowest free number. It continues the metrics of the last worker with this number."""
-    worker.retort_booted = BootFlag()
+    worker.retort_booted = SharedFlag()
     worker.retort_numbers = [app.extensions["retort_metrics"].take() for app in _applications()]
 
 

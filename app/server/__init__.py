@@ -29,15 +29,16 @@ The states of a connection, each with its deadline and the effect of the deadlin
                v
             CLOSED     also from every state when the client resets; its request is dropped if it is still queued
 
-A worker stops in the phases of `lifecycle`: it tells its application (`draining()`), takes the connections that the
-kernel has accepted, closes its listeners, answers everything with `Connection: close`, and ends before
-`drain_timeout_s`. If a thread still runs `stuck_grace_s` after its deadline, its stack is logged and the worker stops.
+A worker stops in the phases of `lifecycle`: it tells its application (`draining()`), lets no new connection begin if
+the whole server ends, takes the connections that the kernel has accepted, closes its listeners, answers everything with
+`Connection: close`, and ends before `drain_timeout_s`. If a thread still runs `stuck_grace_s` after its deadline, its
+stack is logged and the worker stops.
 
 From the socket to the application: `worker` (Gunicorn's side), `loop` (epoll, accepting, deadlines), `connection` (the
 states above), `parsing` (heads), `bodies`, `dispatcher` (admits requests, runs inline ones, sends answers), `answers`,
 `refusals`, `threaded` (queued and running requests), `admission_queue`, `pool` and `elastic_pool` (threads),
-`request_hooks` (Gunicorn's hooks and access log), `lifecycle`, `limits`, `stats`, `contract`. `other_workers` serves an
-application under Gunicorn's own workers.
+`request_hooks` (Gunicorn's hooks and access log), `lifecycle`, `listeners`, `limits`, `stats`, `contract`.
+`other_workers` serves an application under Gunicorn's own workers.
 """
 
 from app.server.limits import Limits

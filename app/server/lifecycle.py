@@ -9,12 +9,16 @@ SERVING --stop()--> ACCEPTING ------> FINISHING ------> OVER
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
 MASTER_CLOSES_WITHIN_S = 0.5
 """If all processes are signalled at once, a worker may stop before the master closes its listeners. The connections
 that the kernel accepts meanwhile would be reset. At a reload the master keeps them open.
 """
+
+HANDSHAKE_S = 0.1
+"""Once no new connection can begin, those that have begun have this long to be made and accepted."""
 
 
 class Phase(enum.Enum):
@@ -43,12 +47,15 @@ class Lifecycle:
     drain_delay_s: float
     drain_timeout_s: float
     idle_at_stop_s: float
+    server_ends: Callable[[], bool] = lambda: False
+    """Whether the server ends with this worker and its siblings, and nobody serves its listeners afterwards."""
     phase: Phase = Phase.SERVING
     reason: Reason | None = None
     accept_until_s: float = float("inf")
     master_until_s: float = float("-inf")
     idle_until_s: float = float("inf")
     over_at_s: float = float("inf")
+    new_dropped: bool = False
 
     def stop(self, reason: Reason, now_s: float) -> bool:
         """Begin the end. Return False if it has begun: a recycled worker that is terminated keeps its deadlines."""
@@ -68,6 +75,21 @@ class Lifecycle:
     def wait_for_master(self, now_s: float) -> bool:
         """Return whether the listeners may be closed, except that the master may still have them open."""
         return self.phase is Phase.ACCEPTING and self.accept_until_s <= now_s < self.master_until_s
+
+    def drops_new(self, now_s: float) -> bool:
+        """Return True once, when the listeners would be closed for good: from now on nobody may begin a connection.
+
+        The worker accepts for `HANDSHAKE_S` longer, and closes them then.
+        """
+        if (
+            self.phase is not Phase.ACCEPTING
+            or now_s < self.accept_until_s
+            or self.new_dropped
+            or not self.server_ends()
+        ):
+            return False
+        self.new_dropped, self.accept_until_s = True, now_s + HANDSHAKE_S
+        return True
 
     def step(self, now_s: float, connections: int, idle: int) -> Phase:
         """Return the phase at this time, with this many open connections, of which `idle` wait for a request."""

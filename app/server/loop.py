@@ -19,7 +19,7 @@ from app.server.client_turns import WORK_S, ClientTurns, take_waiting
 from app.server.connection import IDLE, Connection, ConnectionState, Shared
 from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase
-from app.server.master import holds_any
+from app.server.listeners import drop_new_connections, holds_any
 from app.server.parsing import HeadReader
 
 log = logging.getLogger(__name__)
@@ -271,6 +271,8 @@ class Loop:
             return before
         if self.life.wait_for_master(now_s) and holds_any(os.getppid(), self._listeners.values()):
             self.life.accept_until_s = min(now_s + MASTER_LOOK_S, self.life.master_until_s)
+        elif self.life.drops_new(now_s):
+            drop_new_connections(self._listeners.values())
         idle = [one for one in self._connections.values() if one.state is IDLE]
         phase = self.life.step(now_s, len(self._connections), len(idle))
         if phase is Phase.FINISHING and before is Phase.ACCEPTING:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import mmap
 import os
 import signal
-import socket
 import time
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +47,40 @@ def keep_heartbeats_in_memory() -> None:
         base.WorkerTmp = MemoryHeartbeat
 
 
-class BootFlag:
-    """Tells the master that a worker has booted. Made before the fork; the worker shares the memory."""
+class SharedFlag:
+    """A flag in memory that the master shares with the workers that it forks afterwards."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 1)
 
     def set(self) -> None:
-        """Set the flag. Called in the worker, once it serves."""
+        """Set the flag, for all processes that share it."""
         self._memory[0] = 1
 
     def is_set(self) -> bool:
-        """Return whether the worker has booted."""
+        """Return whether a process has set the flag."""
         return self._memory[0] == 1
+
+
+def tell_workers_of_the_end(server: Any) -> Callable[[], bool]:
+    """Make a server that stops tell its workers, unless its listeners outlive it in systemd or in a new master.
+
+    Args:
+        server: Gunicorn's arbiter, before its first worker.
+
+    Returns:
+        For `RetortWorker.server_ends`.
+    """
+    stop, ends = server.stop, SharedFlag()
+
+    def stop_and_tell(graceful: bool = True) -> None:
+        # Gunicorn's own conditions for removing the path of a Unix socket: SIGUSR2 has started no new master.
+        if server.reexec_pid == server.master_pid == 0 and not server.systemd:
+            ends.set()
+        stop(graceful)
+
+    server.stop = stop_and_tell
+    return ends.is_set
 
 
 def outlive_booted_workers(server: Any, has_booted: Callable[[Any], bool]) -> None:
@@ -176,15 +195,4 @@ def _is_closed(stream: Any) -> bool:
         stream.fileno()
     except ValueError:
         return True
-    return False
-
-
-def holds_any(process_id: int, listeners: Iterable[socket.socket]) -> bool:
-    """Return whether a process has one of these sockets open; False if that is unknown (other than on Linux)."""
-    wanted = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in listeners}
-    with contextlib.suppress(OSError):
-        for descriptor in Path(f"/proc/{process_id}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if str(descriptor.readlink()) in wanted:
-                    return True
     return False

@@ -44,6 +44,8 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
     """Set before the fork: `RetortWorker.limits = Limits(...)` in Gunicorn's configuration file."""
     serving_app: ClassVar[Callable[[WSGIApplication], ServingApp]] = PlainApp
     """Makes the served application from the WSGI application that Gunicorn loaded. Set like `limits`."""
+    server_ends: ClassVar[Callable[[], bool]] = lambda: False
+    """Whether the server stops, and nobody serves its listeners afterwards. Set like `limits`; see `master`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,7 +102,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         app.started(stats.snapshot)
         dispatcher = Dispatcher(self, app, limits, stats)
         longest_s = min(limits.drain_timeout_s, self.cfg.graceful_timeout - KILLED_BEFORE_S)
-        life = Lifecycle(limits.drain_delay_s, max(0.0, longest_s), limits.idle_at_stop_s)
+        life = Lifecycle(limits.drain_delay_s, max(0.0, longest_s), limits.idle_at_stop_s, type(self).server_ends)
         listeners = [listener.sock for listener in self.sockets]
         for listener in listeners:
             listener.setblocking(False)

@@ -60,6 +60,8 @@ def worker_server(
     if worker_class == RETORT_WORKER_CLASS:
         lines += ["from app.server import Limits, RetortWorker", f"RetortWorker.limits = Limits(**{limits or {}!r})"]
         lines += ["from tests.server.serving import as_serving", "RetortWorker.serving_app = as_serving"]
+        lines += ["from app.server.master import tell_workers_of_the_end"]
+        lines += ["def on_starting(server): RetortWorker.server_ends = staticmethod(tell_workers_of_the_end(server))"]
     conf = folder / f"conf-{port}.py"
     conf.write_text("\n".join(lines), "utf-8")
     program = str(Path(sys.executable).parent / "gunicorn")  # what SIGUSR2 runs again

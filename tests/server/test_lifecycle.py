@@ -74,3 +74,19 @@ def test_a_stuck_worker_stops_accepting_at_once() -> None:
     one.stop(Reason.STUCK, 5.0)
     assert one.step(5.0, 1, 0) is Phase.FINISHING
     assert not one.accepts_backlog
+
+
+def test_if_the_server_ends_connections_that_have_begun_are_awaited_once() -> None:
+    one = Lifecycle(0.0, drain_timeout_s=20.0, idle_at_stop_s=2.0, server_ends=lambda: True)
+    assert not one.drops_new(4.0)
+    one.stop(Reason.TERMINATED, 5.0)
+    assert one.drops_new(5.0)
+    assert not one.drops_new(5.2)
+    assert one.step(5.05, 1, 1) is Phase.ACCEPTING
+    assert one.step(5.1, 1, 1) is Phase.FINISHING
+
+
+def test_connections_go_on_to_begin_if_others_serve_the_listeners() -> None:
+    one = life()
+    one.stop(Reason.TERMINATED, 5.0)
+    assert not one.drops_new(5.0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from gunicorn.config import Config
@@ -16,18 +16,10 @@ from app.server.master import (
     STOPPED_S,
     MemoryHeartbeat,
     hold_signals_of_new_workers,
-    holds_any,
     is_stopped,
+    tell_workers_of_the_end,
     watch_frozen_workers,
 )
-
-
-def test_open_sockets_of_a_process_are_found() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as ours:
-        assert holds_any(os.getpid(), [ours])
-        assert not holds_any(1, [ours])
-        assert not holds_any(2**22 + 1, [ours])  # there is no such process
-        assert not holds_any(os.getpid(), [])
 
 
 def test_the_master_sees_the_heartbeat_of_a_process_that_it_forked() -> None:
@@ -144,3 +136,32 @@ def test_a_signal_that_comes_while_a_worker_is_forked_is_handled_by_the_worker()
     child = arbiter.spawn_worker()
     assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) == before
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class StoppedArbiter:
+    """A master that is asked to stop."""
+
+    def __init__(self, reexec_pid: int = 0, master_pid: int = 0, systemd: bool = False) -> None:
+        self.reexec_pid, self.master_pid, self.systemd = reexec_pid, master_pid, systemd
+        self.stopped: list[bool] = []
+
+    def stop(self, graceful: bool = True) -> None:
+        self.stopped.append(graceful)
+
+
+def test_workers_learn_that_the_server_ends() -> None:
+    arbiter = StoppedArbiter()
+    ends = tell_workers_of_the_end(arbiter)
+    assert not ends()
+    arbiter.stop(graceful=False)
+    assert arbiter.stopped == [False]
+    assert ends()
+
+
+@pytest.mark.parametrize("others", [{"reexec_pid": 7}, {"master_pid": 7}, {"systemd": True}], ids=str)
+def test_a_server_whose_listeners_outlive_it_does_not_tell_its_end(others: dict[str, Any]) -> None:
+    arbiter = StoppedArbiter(**others)
+    ends = tell_workers_of_the_end(arbiter)
+    arbiter.stop()
+    assert arbiter.stopped == [True]
+    assert not ends()

@@ -68,7 +68,7 @@ def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, stop: Callable[[Server], 
     for _ in range(2):
         with worker_server(tmp_path, workers=2) as server:
             began_s = time.monotonic()
-            outcomes = asyncio.run(terminated(server, 12, at_s=0.6, for_s=1.5, stop=stop))
+            outcomes = asyncio.run(terminated(server, 12, at_s=0.6, for_s=2.5, stop=stop))
             assert server.process.wait(10) == 0
             assert time.monotonic() - began_s < 10
         assert outcomes.bad == {}, outcomes.count
