@@ -41,6 +41,7 @@ from app.telemetry.metrics import SharedMetrics
 from app.wire import openapi, problems
 from app.wire.application import Application, FlaskRouter
 from app.wire.backend import Backend
+from app.wire.reached import name_of
 
 _made: list[weakref.ref[Application]] = []
 
@@ -97,7 +98,8 @@ def serving_app(application: WSGIApplication) -> ServingApp:
         return PlainApp(application)
     # By identity: the proxies of tracers have the class of what they wrap.
     inner = next((each for each in made if each is application), made[-1])
-    return inner.gateway.serve(application, "" if application is inner else f"{application!r} around the application")
+    around = "" if application is inner else f"{name_of(application)} around the application"
+    return inner.gateway.serve(application, around)
 
 
 def applications() -> list[Application]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from werkzeug.test import run_wsgi_app
@@ -66,6 +68,27 @@ def test_a_proxy_around_the_application_sees_every_request(tmp_path: Path) -> No
     run_wsgi_app(served, request)
     assert len(seen) == 1
     assert not serving_app(service).admit(environ("/livez", REQUEST_METHOD="GET")).through_wsgi
+
+
+class Unprintable:
+    """A wrapper that cannot be shown."""
+
+    def __init__(self, application: Any) -> None:
+        self.application = application
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return self.application(environ, start_response)
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no connection")
+
+
+def test_a_wrapper_that_cannot_be_shown_is_named_by_its_class(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    served = serving_app(Unprintable(create_app(Settings(models_dir=tmp_path))))
+    with caplog.at_level(logging.INFO):
+        served.started(dict)
+    assert "tests.test_factory.Unprintable around the application" in caplog.text
+    assert served.admit(environ("/livez", REQUEST_METHOD="GET")).through_wsgi
 
 
 def test_liveness_needs_no_model(tmp_path: Path) -> None:
