@@ -143,6 +143,31 @@ SLIDE = """slider => {
 }"""
 
 
+def test_answers_are_shown_while_the_slider_moves_on(visit: Visit) -> None:
+    page = opened(visit, "diabetes")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    def moved(bmi: int) -> None:
+        page.locator("[data-name=bmi] .slider").fill(str(bmi))
+
+    page.route("**/models/diabetes/predict", hold)
+    moved(25)
+    while not held:
+        page.wait_for_timeout(10)
+    moved(40)
+    with page.expect_response("**/models/diabetes/predict") as told:
+        held[0].continue_()
+    expect(headline(page)).to_have_text(f"{told.value.json()['prediction'][0]:.6g}")
+    while len(held) < 2:
+        page.wait_for_timeout(10)
+    assert [record_in(each.request)["bmi"] for each in held] == [25, 40]
+    held[1].continue_()
+    expect(page.locator("#answer.old")).to_have_count(0)
+
+
 def test_the_last_of_many_changes_is_shown(visit: Visit) -> None:
     page = opened(visit, "diabetes")
     bodies: list[float] = []

@@ -6,12 +6,14 @@ import gzip
 import re
 from base64 import b64encode
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
 
+from app import web
 from tests.web.stage import Carded, EmptyCatalogue, ManyModels, StoredCatalogue, make_app
 
 pytestmark = pytest.mark.slow
@@ -31,6 +33,10 @@ def page(path: str, catalogue: Any = None, **kwargs: Any) -> str:
     answer = client(catalogue).get(path, headers=FIREFOX, **kwargs)
     assert (answer.status_code, answer.mimetype) == (200, "text/html")
     return answer.text
+
+
+def asset(name: str) -> str:
+    return (Path(web.__file__).parent / "static" / "site" / name).read_text("utf-8")
 
 
 def test_a_page_is_compressed_where_the_browser_takes_that() -> None:
@@ -183,6 +189,15 @@ def test_every_asset_that_a_page_names_is_here(path: str, root: str) -> None:
         whole = urljoin(f"{root}{path}", address)
         answer = browser.get(whole.removeprefix(root), base_url=f"http://localhost{root}")
         assert (answer.status_code, whole.startswith(f"{root}/static/web/")) == (200, True), address
+
+
+@pytest.mark.parametrize("path", ["/", "/models/penguins"])
+def test_a_page_names_the_modules_of_its_script_so_that_they_are_fetched_with_it(path: str) -> None:
+    imported = re.findall(r'^import .* from "\./(.+)";', asset("playground.js"), re.MULTILINE)
+    named = re.findall(r'<link rel="modulepreload" href="[^"]+/([^"/]+)">', page(path))
+    assert sorted(named) == sorted(imported)
+    of_modules = [re.findall(r'^import .* from "\./(.+)";', asset(name), re.MULTILINE) for name in imported]
+    assert {*imported}.issuperset(name for names in of_modules for name in names)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/models"])

@@ -24,7 +24,7 @@ const presets = [...place.querySelectorAll("[data-preset]")];
 const explains = described.outputs.includes("explanation") && described.task !== "clusterer";
 const outputs = described.outputs.filter((name) => name !== "decision_scores");
 
-// --- answers: one request at a time; of the records that came meanwhile only the last is sent
+// --- answers: one request at a time, and each is shown; of the records that came meanwhile only the last is sent
 
 let running = null;
 let next = null;
@@ -63,7 +63,6 @@ async function ask(record) {
     signal: AbortSignal.timeout(WAIT_MS),
   });
   const document = await answer.json().catch(() => ({ detail: `the server answered with status ${answer.status}` }));
-  if (next !== null) return; // a later record waits: this answer is of the past
   timing.textContent = timeSpent(answer, performance.now() - began);
   if (!answer.ok) {
     refused(answer.status, document, answer.headers.get("Retry-After"));
