@@ -47,10 +47,11 @@ registry, metrics, keys = Registry(), SharedMetrics(), Keys()
 wsgi = SimpleNamespace(extensions={"retort": registry, "retort_metrics": metrics, "retort_keys": keys})
 server = SimpleNamespace(
     app=SimpleNamespace(wsgi=lambda: wsgi),
-    cfg=SimpleNamespace(workers=2, reuse_port=False, address=[("127.0.0.1", 8000), ("0.0.0.0", 8000), "/run/a.sock"]),
+    cfg=SimpleNamespace(workers=2, reuse_port=False, address=[("127.0.0.1", 0), ("0.0.0.0", 0), "/run/a.sock"]),
     reap_workers=lambda: None,
     murder_workers=lambda: None,
     spawn_worker=lambda: None,
+    stop=lambda: None,
     worker_class=gunicorn_conf.RetortWorker,
 )
 gunicorn_conf._applications = lambda: [wsgi]

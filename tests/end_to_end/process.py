@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -23,6 +24,8 @@ NO_INSTANCE = ROOT / "build" / "no-instance"
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 25.0
 ASK_AGAIN_AFTER_S = 0.05
+PORTS = range(15_000, 32_000)
+"""The kernel gives higher ports to clients, whose connections would keep the server of another test from listening."""
 WORKER = os.environ.get("RETORT_WORKER", "retort").lower()
 """The worker class of every server in the tests, read before the settings of the machine are removed."""
 
@@ -39,9 +42,13 @@ def web_line() -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of this machine on which nothing listens."""
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    while True:
+        port = secrets.choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("", port), family=family, dualstack_ipv6=dual):
+            return port
 
 
 def environment(**settings: object) -> dict[str, str]:
