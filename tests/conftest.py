@@ -109,6 +109,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     parts.check_places(items)
     parts.begin_with_the_longest(items)
     leave_out(config, items)
+    if parts.runs_a_sample(config):
+        chosen = set(map(id, parts.sample([test for test in items if not is_own(test.path)])))
+        beyond = [test for test in items if id(test) not in chosen and not is_own(test.path)]
+        config.hook.pytest_deselected(items=beyond)
+        items[:] = [test for test in items if id(test) in chosen or is_own(test.path)]
     without = config.stash.setdefault(TESTS_WITHOUT_PROGRAM, {})
     for test in items:
         if is_own(test.path):

@@ -23,6 +23,9 @@ MARKED = {
 }
 """Markers of all tests in a folder."""
 
+MOST_CASES = 6
+"""Cases of one test that `make unit` runs. The other parts run all."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -129,10 +132,31 @@ def begin_with_the_longest(tests: list[pytest.Item]) -> None:
     tests.sort(key=lambda test: test.get_closest_marker("early") is None)
 
 
+def runs_a_sample(config: pytest.Config) -> bool:
+    """Return whether all of `unit` was asked for, and not some tests by name."""
+    is_all = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
+    return part_of(config) is PARTS["unit"] and is_all
+
+
+def sample(tests: list[pytest.Item]) -> list[pytest.Item]:
+    """Return of each test the first case, the last, and some evenly spaced between them, in their order."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for test in tests:
+        cases.setdefault(test.nodeid.partition("[")[0], []).append(test)
+    chosen = {
+        id(some[number * (len(some) - 1) // (MOST_CASES - 1)])
+        for some in cases.values()
+        for number in range(MOST_CASES)
+    }
+    return [test for test in tests if id(test) in chosen]
+
+
 def scope_of(test_id: str) -> str:
     """Return the file of a test, or the folder if its tests share what takes long to make.
 
     The tests of one scope run in one process, one after another.
     """
     file = test_id.partition("::")[0]
+    if file.startswith("tests/wire/codecs/"):
+        return "tests/wire/codecs"
     return "tests/sweep" if file.endswith(("test_batched.py", "test_fidelity.py")) else file

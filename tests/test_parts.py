@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tests.parts import PARTS, marks_of_all_tests, names_marker
+from tests.parts import MOST_CASES, PARTS, marks_of_all_tests, names_marker, sample, scope_of
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,18 @@ def test_modules_without_a_marker_are_not_imported_for_it(source: str, is_named:
         assert not PARTS[part].has_none_in(path.parent)
     assert not PARTS["shared"].has_none_in(path)
     assert not PARTS["both_workers"].has_none_in(path)
+
+
+@pytest.mark.parametrize("count", [1, 2, MOST_CASES, MOST_CASES + 1, 5 * MOST_CASES])
+def test_a_sample_has_the_first_and_the_last_case_of_each_test(count: int) -> None:
+    tests: list[Any] = [SimpleNamespace(nodeid=f"a.py::test_many[{case}-::]") for case in range(count)]
+    other: Any = SimpleNamespace(nodeid="a.py::test_one")
+    chosen = sample([*tests, other])
+    assert len(chosen) == min(count, MOST_CASES) + 1
+    assert (chosen[0], chosen[-2], chosen[-1]) == (tests[0], tests[-1], other)
+
+
+def test_tests_that_share_a_long_fixture_run_in_one_process() -> None:
+    scopes = {scope_of(f"tests/wire/codecs/{name}.py::test") for name in ("test_bad_values", "test_every_kind")}
+    assert scopes == {"tests/wire/codecs"}
+    assert scope_of("tests/wire/test_keys.py::test_one[a::b]") == "tests/wire/test_keys.py"
