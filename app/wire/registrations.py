@@ -51,7 +51,7 @@ class Registrations:
         self._codes = reached.functions | {each: each.__code__ for each in own if type(each) is FunctionType}
         self._checked: tuple[object, Survey | None, float] = object(), None, 0.0
         """The demand that the last check of `of_objects` has met, the survey that it checked, its monotonic time."""
-        self.survey_again()
+        self._survey = self._survey_of(reached)
         self.check_at_once()
 
     def is_direct(self) -> bool:
@@ -113,7 +113,10 @@ class Registrations:
 
     def _take_survey(self) -> Survey:
         """Return a new survey of the code around a view. The next one notices changes made meanwhile."""
-        app, reached = self._app, reached_by(self._app)
+        return self._survey_of(reached_by(self._app))
+
+    def _survey_of(self, reached: Reached) -> Survey:
+        app = self._app
         hooks, names = copied(hooks_of(app)), reached.names
         of_app = attributes_of(app, classes_of_app(app), names - {*HOOKS})
         made_for_each = [*CONTEXTS, *classes_of_objects(app), *reached.classes]

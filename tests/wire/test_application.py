@@ -97,6 +97,13 @@ def service() -> Application:
     return service
 
 
+def test_libraries_are_searched_once_when_an_application_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[object] = []
+    reached_by = registrations.reached_by
+    monkeypatch.setattr(registrations, "reached_by", lambda app: searched.append(app) or reached_by(app))
+    assert searched == [made()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REGISTRATIONS)
 def test_a_registration_sees_every_request_once_and_none_on_the_loop(
