@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 APP = Path(__file__).parents[1] / "app"
 BANNED = frozenset(
     ("common", "data", "handler", "helper", "info", "item", "manager", "misc", "obj", "payload", "util", "utils")

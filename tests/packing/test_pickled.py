@@ -8,6 +8,8 @@ import pickle
 import pickletools
 import struct
 import tracemalloc
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,20 @@ from tests.packing.artifacts import Reduced
 NUMBERS = np.random.default_rng(0).uniform(size=(60, 3))
 LABELS = np.where(NUMBERS[:, 0] > 0.5, "high", "low")
 FRAME = pd.DataFrame(NUMBERS, columns=["a", "b", "c"]).assign(word=LABELS.astype(object))
-MODELS = {
-    "trees": RandomForestClassifier(5).fit(NUMBERS, LABELS),
-    "histograms": HistGradientBoostingClassifier(max_iter=3).fit(NUMBERS, LABELS),
-    "columns": make_pipeline(
+MODELS: dict[str, Callable[[], Any]] = {
+    "trees": lambda: RandomForestClassifier(5).fit(NUMBERS, LABELS),
+    "histograms": lambda: HistGradientBoostingClassifier(max_iter=3).fit(NUMBERS, LABELS),
+    "columns": lambda: make_pipeline(
         make_column_transformer((OneHotEncoder(), ["word"]), (StandardScaler(), ["a", "b"])), LogisticRegression()
     ).fit(FRAME, LABELS),
-    "texts": make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(LABELS, LABELS),
+    "texts": lambda: make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(LABELS, LABELS),
 }
+
+
+@cache
+def fitted(name: str) -> Any:
+    """Return one of the models, fitted once."""
+    return MODELS[name]()
 
 
 def read(content: bytes) -> Named:
@@ -48,7 +56,7 @@ def read(content: bytes) -> Named:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("name", MODELS)
 def test_every_pickle_protocol_is_read_to_its_end(name: str, protocol: int) -> None:
-    named = read(pickle.dumps(MODELS[name], protocol=protocol))
+    named = read(pickle.dumps(fitted(name), protocol=protocol))
     assert (named.whole, list(named.versions)) == (True, [sklearn.__version__])
     assert any(module.startswith("sklearn.linear_model") or module.startswith("sklearn.e") for module in named.modules)
 
@@ -56,7 +64,7 @@ def test_every_pickle_protocol_is_read_to_its_end(name: str, protocol: int) -> N
 @pytest.mark.parametrize("compress", [0, 3, ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)], ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_file_of_joblib_is_read_to_its_end(tmp_path: Path, name: str, compress: Any) -> None:
-    joblib.dump(MODELS[name], tmp_path / "model", compress=compress)
+    joblib.dump(fitted(name), tmp_path / "model", compress=compress)
     with (tmp_path / "model").open("rb") as stream:
         named = pickled.read(stream)
     assert (named.whole, list(named.versions)) == (True, [sklearn.__version__])
@@ -190,7 +198,7 @@ def test_every_opcode_of_python_is_known() -> None:
 
 @pytest.mark.slow
 def test_damaged_files_end_the_reading_and_nothing_else() -> None:
-    content = pickle.dumps(MODELS["columns"])
+    content = pickle.dumps(fitted("columns"))
     random = np.random.default_rng(0)
     for _ in range(500):
         damaged = bytearray(content)

@@ -187,16 +187,16 @@ for _ in range(50):
     DEEP = pa.struct([("a", DEEP)])
 REFUSED_BY_FOOTER = {("Parquet", "a struct of very many fields"): 400}
 """Each field is a column of the file, which has too many then."""
-TABLES: dict[str, tuple[int, pa.Array]] = {
-    "a struct of very many fields": (422, pa.nulls(50_000, WIDE)),
-    "a struct in fifty others": (422, pa.nulls(1, DEEP)),
-    "a list of very many values": (413, pa.array([[0.0] * 6_000_000])),
-    "lists of structs": (422, pa.array([[{"a": 1}]])),
-    "a map": (422, pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))),
-    "lists of bytes": (422, pa.array([[b"a"]])),
+TABLES: dict[str, tuple[int, Callable[[], pa.Array]]] = {
+    "a struct of very many fields": (422, lambda: pa.nulls(50_000, WIDE)),
+    "a struct in fifty others": (422, lambda: pa.nulls(1, DEEP)),
+    "a list of very many values": (413, lambda: pa.array([[0.0] * 6_000_000])),
+    "lists of structs": (422, lambda: pa.array([[{"a": 1}]])),
+    "a map": (422, lambda: pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))),
+    "lists of bytes": (422, lambda: pa.array([[b"a"]])),
     "a long text in very many structs": (
         422,
-        pa.StructArray.from_arrays(
+        lambda: pa.StructArray.from_arrays(
             [pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), ["x" * 1_000_000])], ["width"]
         ),
     ),
@@ -208,7 +208,8 @@ TABLES: dict[str, tuple[int, pa.Array]] = {
 @pytest.mark.parametrize("bad", TABLES)
 @pytest.mark.fault("B04")
 def test_columns_that_no_kind_of_input_takes(service: Flask, media: str, bad: str, grown_bytes: Any) -> None:
-    status, array = TABLES[bad]
+    status, make = TABLES[bad]
+    array = make()
     status = REFUSED_BY_FOOTER.get((media, bad), status)
     names = ["size", *(name for name in FRAME if name != "size.width")]
     columns = [array, *(pa.array([FRAME[name]] * len(array)) for name in names[1:])]

@@ -19,6 +19,8 @@ from tests.wire.codecs import bodies, hostile, hostile_images, hostile_structure
 from tests.wire.codecs.hostile import Hostile
 from tests.wire.exchange import post
 
+pytestmark = pytest.mark.slow
+
 BODIES = [
     *hostile.every(),
     *hostile_texts.every(),
@@ -85,7 +87,6 @@ def test_there_are_hundreds_of_them_and_each_has_a_name_of_its_own() -> None:
     assert names >= WORST
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("body", [pytest.param(body, id=body.name) for body in ASKED])
 @pytest.mark.fault("B02")
 def test_a_small_body_costs_at_most_a_loop_and_little_memory_or_is_refused(warm: Flask, body: Hostile) -> None:
