@@ -126,6 +126,7 @@ def test_every_extra_is_pinned() -> None:
     assert set(CFG["options.extras_require"]) == {*SERVING_EXTRAS, *OPTIONAL_EXTRAS, "dev"}
 
 
+@pytest.mark.slow
 @pytest.mark.pinned
 def test_the_pins_are_the_whole_closure_and_nothing_else() -> None:
     assert closure([*declared(), *declared(*GRAPH_EXTRAS)]) == GRAPHS.keys()

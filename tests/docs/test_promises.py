@@ -39,6 +39,7 @@ def test_pytest_collects_each_of_them() -> None:
     assert collected.returncode == 0, collected.stdout[-3000:] + collected.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_each_fault_has_a_test_or_a_reason_and_no_other_is_marked() -> None:
     tests = marked()
     assert tests.keys() == FAULTS.keys()
@@ -47,6 +48,7 @@ def test_each_fault_has_a_test_or_a_reason_and_no_other_is_marked() -> None:
     assert all(fault.expected or fault.untested for fault in FAULTS.values())
 
 
+@pytest.mark.slow
 def test_the_page_of_faults_has_the_faults_and_the_tests_that_are_marked() -> None:
     """It says of each what it must do, or that it did not; a run is not needed to compare the rest."""
     tests, told = marked(), rows("docs/faults.md", "id")

@@ -89,12 +89,25 @@ def score(model: str, source: object, output: object, **options: Any) -> Scored:
     return ScoringJob(model, None, str(source), str(output), settings=settings, processes=1, **options).run()
 
 
+def answers_of(estimator: Any, features: Any) -> pd.DataFrame:
+    """Return what the estimator itself predicts, in the columns of a scored file."""
+    answers = pd.DataFrame({"prediction": estimator.predict(features)})
+    if answers["prediction"].dtype.kind == "f":
+        return answers
+    names = [f"probability_{label}" for label in estimator.classes_]
+    return answers.join(pd.DataFrame(estimator.predict_proba(features), columns=names))
+
+
+def same(answers: pd.DataFrame, scored: pd.DataFrame) -> None:
+    """Compare a scored file with the answers of the estimator."""
+    prediction, *probabilities = answers.columns
+    if answers[prediction].dtype.kind == "f":
+        np.testing.assert_allclose(scored[prediction], answers[prediction], rtol=1e-9, atol=1e-12)
+    else:
+        assert scored[prediction].tolist() == answers[prediction].tolist()
+    np.testing.assert_allclose(scored[probabilities], answers[probabilities], rtol=1e-9, atol=1e-12)
+
+
 def same_as(estimator: Any, features: Any, scored: pd.DataFrame) -> None:
-    """Compare with what the estimator itself predicts."""
-    wanted = estimator.predict(features)
-    if wanted.dtype.kind == "f":
-        np.testing.assert_allclose(scored["prediction"], wanted, rtol=1e-9, atol=1e-12)
-        return
-    assert scored["prediction"].tolist() == wanted.tolist()
-    columns = [f"probability_{label}" for label in estimator.classes_]
-    np.testing.assert_allclose(scored[columns], estimator.predict_proba(features), rtol=1e-9, atol=1e-12)
+    """Compare a scored file with what the estimator itself predicts."""
+    same(answers_of(estimator, features), scored)

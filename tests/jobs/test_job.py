@@ -34,7 +34,7 @@ from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.settings import Settings
 from app.storage.repository import Repository
-from tests.jobs.files import SETTINGS, estimator, penguins, read, same_as, score, write
+from tests.jobs.files import SETTINGS, answers_of, estimator, penguins, read, same, same_as, score, write
 from tests.packing.artifacts import saved
 
 ROWS = 500
@@ -56,8 +56,8 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def wanted(table: pd.DataFrame) -> Any:
-    model = estimator("penguins")
-    return lambda scored: same_as(model, table.drop(columns="id"), scored)
+    answers = answers_of(estimator("penguins"), table.drop(columns="id"))
+    return lambda scored: same(answers, scored)
 
 
 @pytest.mark.parametrize("suffix", INPUTS)
@@ -96,8 +96,8 @@ def test_a_folder_gets_a_file_for_each_part(table: pd.DataFrame, wanted: Any, ma
         score("penguins", source, f"{tmp_path}/out/")
 
 
+@pytest.mark.slow
 def test_folders_name_columns_as_hive_writes_them(table: pd.DataFrame, wanted: Any, tmp_path: Path) -> None:
-    model = estimator("penguins")
     for (year, island), some in table.groupby(["year", "island"]):
         folder = tmp_path / "in" / f"year={year}" / f"island={island}"
         folder.mkdir(parents=True)
@@ -107,7 +107,7 @@ def test_folders_name_columns_as_hive_writes_them(table: pd.DataFrame, wanted: A
         score("penguins", location, tmp_path / "out.parquet", keep=("id", "island"))
         found = read(tmp_path / "out.parquet").astype({"id": int}).sort_values("id").reset_index(drop=True)
         assert found["island"].tolist() == table["island"].tolist()
-        same_as(model, table.drop(columns="id"), found)
+        wanted(found)
 
 
 @pytest.mark.parametrize("model", ["diabetes", "digits", "iris-two"])
@@ -127,6 +127,7 @@ def test_other_models_answer_as_their_estimators(model: str, many_parts: None, t
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_of_several_targets_has_a_column_for_each(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
@@ -141,6 +142,7 @@ def test_a_model_of_several_targets_has_a_column_for_each(tmp_path: Path) -> Non
     np.testing.assert_allclose(found, fitted.predict(features), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_classifier_of_several_targets_has_a_column_for_each_class_of_each(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
@@ -238,6 +240,7 @@ def test_an_output_without_rows_has_the_columns_all_the_same(
         assert found["id"].dtype == int
 
 
+@pytest.mark.slow
 def test_a_header_is_written_once_if_the_first_parts_have_no_good_row(
     table: pd.DataFrame, many_parts: None, tmp_path: Path
 ) -> None:
@@ -636,6 +639,7 @@ def test_a_file_that_changes_while_it_is_read_ends_the_run(
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.slow
 def test_without_pyarrow_text_is_scored_all_the_same(
     table: pd.DataFrame, wanted: Any, many_parts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

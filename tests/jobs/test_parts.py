@@ -151,6 +151,7 @@ def test_only_columns_that_are_used_must_have_different_names(tmp_path: Path) ->
         all_parts(tmp_path / "in.csv")
 
 
+@pytest.mark.slow
 def test_wide_rows_make_smaller_parts() -> None:
     assert rows_of_a_part([pa.float64()] * 2) == table_parts.MOST_ROWS
     assert rows_of_a_part([pa.float64()] * 30) == table_parts.TABLE_BYTES // 240

@@ -75,13 +75,17 @@ FILES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     ),
     "nothing": ("in.arrow", lambda: b"ARROW1\0\0" + bytes(100) + b"ARROW1", "it is damaged"),
 }
+SLOW = {"chunks", "columns", "shared-fields"}
 
 
 def parts(path: Path, keep: tuple[str, ...] = ()) -> list[Any]:
     return list(parts_of(sources_of(str(path)), SIGNATURE, keep, travelling=False))
 
 
-@pytest.mark.parametrize(("name", "make", "says"), FILES.values(), ids=FILES)
+@pytest.mark.parametrize(
+    ("name", "make", "says"),
+    [pytest.param(*file, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, file in FILES.items()],
+)
 def test_a_file_that_declares_too_much_is_refused(
     name: str, make: Callable[[], bytes], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -252,6 +252,7 @@ def test_a_model_with_labels_is_served_as_one_graph(tmp_path: Path) -> None:
     assert "sample column 'Unnamed: 0' dropped: it is an index, and the model does not name it" in result.remarks
 
 
+@pytest.mark.slow
 def test_a_name_that_is_neither_a_part_nor_a_step_is_refused(tmp_path: Path) -> None:
     path = saved(BUNDLE, tmp_path / "bundle.pkl")
     for known in (None, ("enrich",)):

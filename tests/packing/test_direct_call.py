@@ -147,6 +147,7 @@ def outcome(by: Any, validator: Validator, record: dict[str, Any], signature: Si
         return error
 
 
+@pytest.mark.slow
 def test_an_error_after_a_step_stays_an_error() -> None:
     """The logarithm of 0 is none, which a line refuses; without its checks it would answer."""
     estimator = make_pipeline(FunctionTransformer(log_of_size), Ridge()).fit(FRAME.abs(), TARGET)

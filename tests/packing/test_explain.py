@@ -140,6 +140,7 @@ def reference(tree: Any, row: NDArray[np.float64], known: frozenset[int]) -> NDA
     return value(0)
 
 
+@pytest.mark.slow
 def test_missing_values_are_explained_by_the_definition_of_shapley_values(tmp_path: Path) -> None:
     case = Explained(DecisionTreeClassifier(max_depth=5, random_state=0), HOLES, TWO, tmp_path)
     assert case.found.method == "trees"

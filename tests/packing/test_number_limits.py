@@ -59,6 +59,7 @@ def test_a_column_without_a_limit_has_none() -> None:
     assert [(spec.least, spec.most) for spec in signature.inputs] == [(0.0, None), (None, None)]
 
 
+@pytest.mark.slow
 def test_the_limits_of_integers_are_integers() -> None:
     assert limits(np.log, WHOLE) == {"count": (1, None)}
 

@@ -185,6 +185,7 @@ def test_the_remarks_tell_what_becomes_of_a_pixel(
     assert told == ([f"input photo: the sample's values {suspect}"] if suspect else [])
 
 
+@pytest.mark.slow
 def test_the_remarks_tell_what_one_row_and_many_take(workspace: Workspace) -> None:
     artifact = saved(TWO, workspace.folder / "model.joblib")
     remarks = workspace.pack(artifact).remarks
@@ -198,6 +199,7 @@ def test_the_remarks_tell_what_one_row_and_many_take(workspace: Workspace) -> No
     )
 
 
+@pytest.mark.slow
 def test_a_graph_that_is_slower_for_many_rows_is_told_and_recorded(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,9 +217,9 @@ def test_a_graph_that_is_slower_for_many_rows_is_told_and_recorded(
     [
         (".joblib", lambda path: joblib.dump(TWO, path), "joblib"),
         (".pkl", lambda path: path.write_bytes(pickle.dumps(TWO)), "joblib"),
-        (".pickle", lambda path: path.write_bytes(pickle.dumps(TWO)), "joblib"),
+        pytest.param(".pickle", lambda path: path.write_bytes(pickle.dumps(TWO)), "joblib", marks=pytest.mark.slow),
         pytest.param(".skops", lambda path: skops_dump(TWO, path), "skops", marks=pytest.mark.slow),
-        (".JOBLIB", lambda path: joblib.dump(TWO, path), "joblib"),
+        pytest.param(".JOBLIB", lambda path: joblib.dump(TWO, path), "joblib", marks=pytest.mark.slow),
     ],
 )
 def test_every_format(workspace: Workspace, suffix: str, save: Any, format_: str) -> None:
@@ -337,6 +339,7 @@ def test_a_sample_of_words_that_the_model_never_saw(workspace: Workspace) -> Non
     assert said.startswith("the model fails on the sample's rows (ValueError: Found unknown categories")
 
 
+@pytest.mark.slow
 def test_a_column_is_served_as_wide_as_it_was_trained(workspace: Workspace) -> None:
     # 2 * 100 wraps around in int8; served as int64 it would not.
     rows = pd.DataFrame({"a": np.array([1, 2, 3, 4], dtype=np.int8)})
@@ -428,6 +431,7 @@ def test_an_artifact_that_other_libraries_answer_otherwise_is_refused_with_both_
         assert said.endswith("train and save it with those that are installed")
 
 
+@pytest.mark.slow
 def test_a_proven_graph_is_served_whatever_is_installed(workspace: Workspace) -> None:
     workspace.packed(TWO)
     folder = workspace.repository.folder("flowers", 1)

@@ -160,6 +160,7 @@ def test_the_master_shows_the_counts_of_all_workers_and_of_ended_ones() -> None:
     assert samples["retort_queue_requests"] == {(): (2.0,)}  # what the first left behind is not the third's
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
 def test_the_master_knows_the_running_versions_of_a_crashed_worker() -> None:
     metrics = SharedMetrics()

@@ -111,6 +111,7 @@ def statuses_in(path: Path) -> set[tuple[str, int]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_page_shows_the_status_that_the_service_answers_with() -> None:
     told = {(code.value, status) for code, status in STATUS.items()}
     for folder in ("server", "wire", "gateway"):

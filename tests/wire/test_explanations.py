@@ -87,7 +87,10 @@ def test_no_instances_have_no_explanations(app: Flask) -> None:
     assert answer["explanation"] == []
 
 
-@pytest.mark.parametrize(("model", "most"), [("iris-two", 1000), ("digits", 312), ("digits-image", 781)])
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [("iris-two", 1000), ("digits", 312), pytest.param("digits-image", 781, marks=pytest.mark.slow)],
+)
 def test_a_request_has_as_many_explanations_as_are_cheap(app: Flask, model: str, most: int) -> None:
     """Digits has 64 inputs and 10 classes; digits-image runs 128 times for an explanation, of 100,000 at most."""
     lease = app.extensions["retort"].current(model)

@@ -95,6 +95,7 @@ def test_a_client_that_waits_for_a_failing_model_is_not_served_twice(
     assert (answer.status, waits) == (504, [2])
 
 
+@pytest.mark.slow
 def test_a_step_of_a_pipeline_that_raises(served: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     rows, labels = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), [0, 1, 1]
     app = served(make_pipeline(FunctionTransformer(raise_near_1001), LogisticRegression()).fit(rows, labels))

@@ -64,6 +64,7 @@ def test_bytes(app: Flask, body: bytes) -> None:
     never_a_500(app, IRIS_TWO, body)
 
 
+@pytest.mark.slow
 @bounded
 @given(text=st.text(st.sampled_from('{}[]",:0123456789eE+-. \\undtrfalsNIityé\ufeff\n'), max_size=40))
 def test_bodies_that_resemble_json(app: Flask, text: str) -> None:

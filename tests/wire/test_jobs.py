@@ -401,6 +401,7 @@ def test_rows_of_a_job_are_charged(at: Settings) -> None:
         refused(send(client, GOOD, "text/csv"), 429, "rate-limited", "60 rows per minute")
 
 
+@pytest.mark.slow
 def test_rows_that_the_worker_counts_are_charged_once(at: Settings) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(RECORDS[:1] * 40), sink)
@@ -428,6 +429,7 @@ def test_rows_that_the_worker_counts_are_charged_once(at: Settings) -> None:
         assert left(client.get(text.headers["Location"], headers=by("one"))) == 840 - 101
 
 
+@pytest.mark.slow
 def test_rows_of_jobs_without_keys_are_charged_to_the_client_that_asks(at: Settings) -> None:
     with JobFolders(at.jobs_folder).working():
         client = service_of(replace(at, limit_rows="100/minute"))

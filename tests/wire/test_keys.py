@@ -327,6 +327,7 @@ def test_a_view_that_only_flask_finds_needs_its_own_scope() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_keys_in_the_file_of_the_instance_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.gateway.key_table.REFRESH_S", 0.0)
     made = create_app(Settings(models_dir=MODELS, instance_dir=tmp_path, access_log=False))

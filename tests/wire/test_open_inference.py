@@ -160,6 +160,7 @@ def test_limits(iris_two: MakeApp) -> None:
     assert (answer.status, "longer than 400 bytes" in answer.document["error"]) == (413, True)
 
 
+@pytest.mark.slow
 def test_the_server_is_not_ready_while_it_drains(iris_two: MakeApp) -> None:
     app = iris_two()
     app.gateway.draining()

@@ -45,6 +45,7 @@ def test_numbers_as_raw_bytes_and_as_json(data: st.DataObject) -> None:
         assert equal(from_json(array.tolist(), datatype, array.shape, "#")[0], array)
 
 
+@pytest.mark.slow
 @bounded
 @given(st.data())
 def test_texts_as_raw_bytes_and_as_json(data: st.DataObject) -> None:
@@ -54,6 +55,7 @@ def test_texts_as_raw_bytes_and_as_json(data: st.DataObject) -> None:
     assert equal(from_json(to_json(array), "BYTES", array.shape, "#")[0], array)
 
 
+@pytest.mark.slow
 @bounded
 @given(raw=st.binary(max_size=40), datatype=st.sampled_from([*DTYPES, "BF16", "BYTES"]), shape=SHAPES)
 def test_any_bytes_are_a_tensor_or_refused(raw: bytes, datatype: str, shape: tuple[int, ...]) -> None:

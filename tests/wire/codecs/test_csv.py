@@ -111,6 +111,7 @@ def test_a_header_of_other_names_or_of_one_name_twice(ask: Sends) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"," * 2_000_000, b"\n," * 1_000_000, b"feature1" + b",x" * 500_000 + b"\n1,2\n"])
 @pytest.mark.fault("B09")
 def test_huge_numbers_of_cells_are_refused_soon(ask: Sends, content: bytes) -> None:
@@ -134,9 +135,10 @@ def test_too_many_rows(ask: Sends) -> None:
     ("content", "says"),
     [
         (b"5.1," + b"x" * MAX_LINE_CHARS, "a line is longer than 8388608 characters"),
-        (
+        pytest.param(
             b'5.1,"' + (b"x" * 99 + b"\n") * (MAX_LINE_CHARS // 100 + 1) + b'"\n',
             "a cell has more than 8388608 characters",
+            marks=pytest.mark.slow,
         ),
         (b"5.1,3.5\n" * 1000 + b"5.1,\xff\n" + b"5.1,3.5\n" * 2_000, "not UTF-8 (line 1001)"),
     ],

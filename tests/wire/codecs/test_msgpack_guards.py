@@ -39,7 +39,7 @@ def test_invalid_messagepack_is_left_to_the_decoder() -> None:
         assert excess_in_msgpack(body, 400) is None
 
 
-@pytest.mark.parametrize("keys", [5_000, 70_000])
+@pytest.mark.parametrize("keys", [5_000, pytest.param(70_000, marks=pytest.mark.slow)])
 def test_keys_that_all_have_one_hash_are_not_put_into_a_dict(keys: int) -> None:
     with pytest.raises(InvalidBody, match="a key of a map is not a string"):
         check_keys(of_colliding_keys(keys), 500_000)

@@ -199,6 +199,7 @@ def test_a_delta_encoding_that_repeats_is_not_read(ask: Sends) -> None:
     assert "DELTA_BYTE_ARRAY" in answer.document["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("B02")
 def test_very_many_columns(ask: Sends) -> None:
     for answer in both(ask, pa.table({f"c{number}": [1.0] for number in range(2000)})):
