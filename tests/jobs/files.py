@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from tests.end_to_end.process import EXAMPLE_MODELS, ROOT
 SETTINGS = Settings(models_dir=EXAMPLE_MODELS)
 
 
+@cache
 def estimator(model: str) -> Any:
-    """The artifact of an example model, as it was saved."""
+    """The artifact of an example model, as it was saved. Tests share it."""
     return joblib.load(EXAMPLE_MODELS / model / "1" / "model.joblib")
 
 

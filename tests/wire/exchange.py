@@ -97,3 +97,20 @@ def check(answer: Answer, sent: bytes | str = b"") -> None:
         assert len(errors) + document["errors_more"] == document["errors_total"]
         assert document["errors_more"] >= 0
         assert all(each["pointer"].startswith("#") and each["detail"] for each in errors)
+
+
+def environ_of(stream: Any, **more: str) -> dict[str, Any]:
+    """Return the environ of a request for predictions whose body is a stream."""
+    return {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/models/iris-two/predict",
+        "SCRIPT_NAME": "",
+        "QUERY_STRING": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "8000",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "CONTENT_TYPE": "application/json",
+        "wsgi.url_scheme": "http",
+        "wsgi.input": stream,
+        **more,
+    }

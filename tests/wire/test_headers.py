@@ -11,8 +11,7 @@ from flask import Flask
 
 from app.wire.application import Application
 from tests.wire.conftest import MakeApp
-from tests.wire.exchange import Answer, get, post, send
-from tests.wire.test_limits import environ_of
+from tests.wire.exchange import Answer, environ_of, get, post, send
 
 PATH = "/models/iris-two/predict"
 BODY = '{"feature1": 5.1, "feature2": 3.5}'

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from tests.wire.conftest import MakeApp
-from tests.wire.exchange import Answer, call, check, post, send
+from tests.wire.exchange import Answer, call, check, environ_of, post, send
 
 pytestmark = pytest.mark.slow
 
@@ -104,22 +104,6 @@ def test_a_body_shorter_than_declared_is_refused(app: Flask, length: str) -> Non
     answer = call(app, environ_of(Ends(), CONTENT_LENGTH=length))
     assert answer.status == 400
     check(answer)
-
-
-def environ_of(stream: Any, **more: str) -> dict[str, Any]:
-    return {
-        "REQUEST_METHOD": "POST",
-        "PATH_INFO": PATH,
-        "SCRIPT_NAME": "",
-        "QUERY_STRING": "",
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "8000",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "CONTENT_TYPE": "application/json",
-        "wsgi.url_scheme": "http",
-        "wsgi.input": stream,
-        **more,
-    }
 
 
 @pytest.mark.fault("I13")

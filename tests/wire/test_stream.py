@@ -16,8 +16,7 @@ from werkzeug.test import run_wsgi_app
 from app.telemetry import NO_REQUEST, request_id
 from app.wire.stream import MOST_BAD_LINES
 from tests.wire.conftest import MakeApp
-from tests.wire.exchange import post
-from tests.wire.test_limits import environ_of
+from tests.wire.exchange import environ_of, post
 
 PATH = "/models/iris-two/predict"
 NDJSON = "application/x-ndjson"
