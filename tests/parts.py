@@ -23,7 +23,7 @@ MARKED = {
 }
 """Markers of all tests in a folder."""
 
-MOST_CASES = 6
+MOST_CASES = 4
 """Cases of one test that `make unit` runs. The other parts run all."""
 
 

@@ -120,6 +120,7 @@ def test_threads_of_one_process_lose_no_count(storage: SharedStorage) -> None:
     assert storage.add("a", MINUTE_S, 0)[0] == 8000
 
 
+@pytest.mark.slow
 @FORKS
 def test_processes_share_the_counts() -> None:
     storage = SharedStorage(FEW_ROWS)

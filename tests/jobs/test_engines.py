@@ -80,6 +80,7 @@ class Deadly:
             yield scored
 
 
+@pytest.mark.slow
 def test_parts_of_a_lost_worker_are_scored_again(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "engine_of", lambda *_, **__: Deadly(4))
     assert job.run().rows == 600

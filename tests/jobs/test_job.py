@@ -263,6 +263,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "ndjson"])
 def test_bad_rows_are_rejected_in_the_words_of_http(
     suffix: str, table: pd.DataFrame, many_parts: None, tmp_path: Path
@@ -388,6 +389,7 @@ def test_files_that_cannot_be_scored_are_refused_before_anything_is_written(
     assert left == {"in.csv", "whole.csv", "latin.csv", "cut.parquet", "cut.csv.gz", "cut.arrows", "folder.csv"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("location", ["year=2007", "year=2007/", "year=2007/*/*.csv", "year=2007/island=D*"])
 def test_folders_in_the_location_itself_name_columns_too(table: pd.DataFrame, tmp_path: Path, location: str) -> None:
     folder = tmp_path / "year=2007" / "island=Dream"

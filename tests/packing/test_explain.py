@@ -260,6 +260,7 @@ def test_samples_come_near_the_exact_contributions(tmp_path: Path) -> None:
     assert np.ptp(got[:, 2] + 3 * NUMBERS.c.to_numpy()[:ROWS]) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_missing_value_is_explained_against_rows_that_have_none(tmp_path: Path) -> None:
     features = pd.DataFrame({"count": RANDOM.integers(0, 9, 200), "size": NUMBERS.a})
     pipeline = make_pipeline(SimpleImputer(), KNeighborsRegressor())

@@ -71,6 +71,7 @@ def stored(models: Path, **facts: Any) -> tuple[Manifest, Path]:
     return replace(manifest, **facts), repository.folder("m", 1) / manifest.artifact
 
 
+@pytest.mark.slow
 def test_a_version_is_packed_again_where_it_was_trained(models: Path, runs: Runs) -> None:
     request = RepackRequest("m", 1, str(models))
     assert start.repack(request, 60).version == 2

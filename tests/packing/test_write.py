@@ -446,6 +446,7 @@ def test_a_version_of_an_earlier_release_has_no_rows_and_is_proven_by_its_exampl
     assert check(CheckRequest("flowers", 1, str(workspace.repository.root))).version == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x1f\x8b\x08\x00broken"])
 def test_recorded_rows_that_cannot_be_read_are_no_proof(workspace: Workspace, content: bytes) -> None:
     workspace.packed(TWO, graph_limit_bytes=0)

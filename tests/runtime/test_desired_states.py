@@ -93,6 +93,7 @@ class TornNumbers(Torn):
         self.memory[where] = number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("states", [0, 1, 2])
 @pytest.mark.parametrize(("torn", "name"), [(Torn, "_memory"), (TornNumbers, "_numbers")])
 def test_a_process_that_is_killed_while_it_writes_has_changed_nothing(states: int, torn: type[Torn], name: str) -> None:

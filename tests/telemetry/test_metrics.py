@@ -124,6 +124,7 @@ class Forked:
         self.metrics.ended(self.number)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
 def test_the_master_shows_the_counts_of_all_workers_and_of_ended_ones() -> None:
     metrics = SharedMetrics()

@@ -175,6 +175,7 @@ def test_a_request_that_an_interceptor_refuses_runs_no_step(asked: MakeWorkerSid
     assert (response.status, document["type"], TOLD) == (403, "/problems/refused", [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "body", "status", "problem"),
     [
@@ -227,12 +228,14 @@ def test_a_step_may_await_another_model(asked: MakeWorkerSide) -> None:
     assert one()[1]["other"] == [2]
 
 
+@pytest.mark.slow
 def test_a_model_whose_steps_block_is_awaited_in_a_thread_for_waiting(asked: MakeWorkerSide) -> None:
     response, _ = asked(iris=(["enrich_soon"], ["second_opinion"]), plain=(["where"], []))()
     assert response.status == 200
     assert steps_module.SEEN[-1].startswith("retort-waiting")
 
 
+@pytest.mark.slow
 def test_a_large_body_is_read_and_answered_off_the_event_loop(
     asked: MakeWorkerSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:

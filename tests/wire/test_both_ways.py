@@ -144,6 +144,7 @@ def test_a_middleware_may_pass_on_another_body_in_a_copy_of_the_environ(
     assert post(app, "/models/iris-two/predict", b"feature1,feature2\n").document["prediction"] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hooked", [False, True])
 @pytest.mark.parametrize("headers", [{}, {"Transfer-Encoding": "chunked"}])
 def test_the_longest_body_that_a_user_allows_flask_is_the_longest_that_is_read(

@@ -66,6 +66,7 @@ def counted(app: Flask) -> str:
     return next(line for line in get(app, "/metrics").content.decode().splitlines() if 'status="model-failed"' in line)
 
 
+@pytest.mark.slow
 def test_a_failing_model_is_run_once_and_answered_as_through_flask(
     served: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:

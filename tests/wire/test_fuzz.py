@@ -57,6 +57,7 @@ def rows_of(document: Any) -> int:
     return len(instances) if isinstance(instances, list) else 1
 
 
+@pytest.mark.slow
 @bounded
 @given(body=st.binary(max_size=60))
 @pytest.mark.fault("X06")

@@ -152,6 +152,7 @@ def test_rows_that_cannot_be_scored_are_told(client: Client, at: Settings) -> No
     assert "must be one of: Biscoe, Dream, Torgersen" in told["errors"][0]["detail"]
 
 
+@pytest.mark.slow
 def test_a_job_with_too_many_rejects_fails_and_keeps_them(client: Client, at: Settings) -> None:
     here = upload(client, penguins(3, "x,Mars,1,2,3,4,male,2007"), max_rejects="0").headers["Location"]
     work(at)

@@ -202,6 +202,7 @@ def test_the_document_says_that_a_key_is_needed(ask: Ask, app: Application) -> N
 # --- browsers
 
 
+@pytest.mark.slow
 def test_a_page_of_an_allowed_origin_may_send_a_key_and_read_the_refusal() -> None:
     key, stored = KEYS["predict"]
     settings = Settings(models_dir=MODELS, api_keys=(stored.entry(),), cors_origins=("https://app.example",))

@@ -130,6 +130,7 @@ def test_a_refused_value_that_no_instance_has_is_pointed_at_by_its_name(stepped:
     assert pointers == ["#/instances/0/weather", "#/instances/9/feature1", "#/instances/-1/7"]
 
 
+@pytest.mark.slow
 def test_async_steps_run_in_the_context_of_their_request(stepped: Stepped) -> None:
     app = stepped(iris=(["enrich_soon"], []))
     body = '{"instances": [[1, 3.5], [2, 3.0]], "outputs": ["prediction"]}'

@@ -131,6 +131,7 @@ def test_too_many_rows(ask: Sends) -> None:
         assert f"{rows} instances" in answer.document["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -138,7 +139,6 @@ def test_too_many_rows(ask: Sends) -> None:
         pytest.param(
             b'5.1,"' + (b"x" * 99 + b"\n") * (MAX_LINE_CHARS // 100 + 1) + b'"\n',
             "a cell has more than 8388608 characters",
-            marks=pytest.mark.slow,
         ),
         (b"5.1,3.5\n" * 1000 + b"5.1,\xff\n" + b"5.1,3.5\n" * 2_000, "not UTF-8 (line 1001)"),
     ],
