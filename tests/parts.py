@@ -157,6 +157,6 @@ def scope_of(test_id: str) -> str:
     The tests of one scope run in one process, one after another.
     """
     file = test_id.partition("::")[0]
-    if file.startswith("tests/wire/codecs/"):
+    if file.startswith("tests/wire/codecs/") and not file.endswith("test_hostile.py"):  # long, with other fixtures
         return "tests/wire/codecs"
     return "tests/sweep" if file.endswith(("test_batched.py", "test_fidelity.py")) else file

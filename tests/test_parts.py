@@ -64,4 +64,5 @@ def test_a_sample_has_the_first_and_the_last_case_of_each_test(count: int) -> No
 def test_tests_that_share_a_long_fixture_run_in_one_process() -> None:
     scopes = {scope_of(f"tests/wire/codecs/{name}.py::test") for name in ("test_bad_values", "test_every_kind")}
     assert scopes == {"tests/wire/codecs"}
+    assert scope_of("tests/wire/codecs/test_hostile.py::test") == "tests/wire/codecs/test_hostile.py"
     assert scope_of("tests/wire/test_keys.py::test_one[a::b]") == "tests/wire/test_keys.py"
