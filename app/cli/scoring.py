@@ -6,8 +6,10 @@ import atexit
 import gc
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import click
 from flask.cli import with_appcontext
@@ -19,6 +21,9 @@ from app.jobs.engines import ENGINES
 from app.jobs.job import ScoringJob
 from app.telemetry.memory import keep_freed_blocks
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+SIGNALLED = 128
+"""What shells add to the number of a signal for the exit status of a command that it ended."""
 NAMED = re.compile(r"(?P<model>[^@:]*)(?:[@:](?P<version>.+))?")
 
 
@@ -83,25 +88,44 @@ def score(
     )
     keep_freed_blocks()
     atexit.register(gc.freeze)  # else the end of the process looks for garbage among all modules
-    with ScoringProgress() as progress:
+    with ScoringProgress() as progress, _stoppable() as stopped_by:
         try:
-            with _stopping_at_sigterm():
-                scored = job.run(progress.show)
-        except KeyboardInterrupt:
-            raise ScoringCancelled from None
+            scored = job.run(progress.show, lambda: bool(stopped_by))
+        except (KeyboardInterrupt, ScoringCancelled):
+            progress.line(f"Error: {ScoringCancelled().detail}")
+            raise click.exceptions.Exit(SIGNALLED + stopped_by[0]) from None
     click.echo(f"{_rows(scored.rows - scored.rejected)} scored with {scored.model} version {scored.version}: {output}")
     if scored.rejected:
         click.echo(f"{_rows(scored.rejected)} could not be scored: {scored.rejects}")
 
 
 @contextmanager
-def _stopping_at_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which supervisors and schedulers send, do what Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _stoppable() -> Iterator[list[int]]:
+    """Let SIGTERM, which supervisors and schedulers send, do what Ctrl-C does. Yields the signals that came.
+
+    The first one raises KeyboardInterrupt, which code that Python calls by itself may lose. Further ones, and those
+    after the run, are ignored until the process has ended: it ends soon, and an impatient one would only leave a
+    traceback.
+    """
+    came: list[int] = []
+
+    def ignore() -> None:
+        for each in STOPPING:
+            signal.signal(each, signal.SIG_IGN)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        ignore()
+        came.append(number)
+        threading.excepthook = lambda _: None  # threads of libraries may stumble over an end in the middle
+        raise KeyboardInterrupt
+
+    for each in STOPPING:
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as a shell ignores Ctrl-C for what runs in the background
+            signal.signal(each, stop)
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        ignore()
 
 
 def _rows(count: int) -> str:

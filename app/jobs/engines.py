@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -98,7 +99,11 @@ class Unseen:
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after its parent, even if the parent was killed. loky's own would wait five minutes."""
+    """End this process soon after its parent, even if the parent was killed. loky's own would wait five minutes.
+
+    Ctrl-C is the parent's: a terminal sends it to all processes of a command.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -128,8 +133,18 @@ class ThreadEngine:
         from joblib import parallel_config
 
         version.lease()
-        with parallel_config(backend="threading", n_jobs=self._threads), _switching_quickly():
-            yield from _in_parallel(version, form, parts.read(), PARTS_OF_A_PROCESS * self._threads)
+        threads: set[threading.Thread] = set()
+
+        def score(version: VersionFiles, form: OutputForm, part: Part | Stretch) -> list[ScoredPart] | Unseen:
+            threads.add(threading.current_thread())
+            return score_part(version, form, part)
+
+        try:
+            with parallel_config(backend="threading", n_jobs=self._threads), _switching_quickly():
+                yield from _in_parallel(version, form, parts.read(), PARTS_OF_A_PROCESS * self._threads, score)
+        finally:  # joblib does not wait for them; the end of Python in the middle of their C++ would abort the process
+            while threads:
+                threads.pop().join()
 
 
 @contextmanager
@@ -154,11 +169,12 @@ class LokyEngine:
         from joblib import parallel_config
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
+        _start_trackers()
         beginning = {"initializer": end_with, "initargs": (os.getpid(),)}
         with parallel_config(backend="loky", n_jobs=self._processes, inner_max_num_threads=1, **beginning):
             try:
                 read = parts.read(travelling=True)
-                yield from _in_parallel(version, form, read, PARTS_OF_A_PROCESS * self._processes)
+                yield from _in_parallel(version, form, read, PARTS_OF_A_PROCESS * self._processes, score_part)
             except BrokenProcessPool as error:
                 raise WorkerLost(f"a worker process ended ({type(error).__name__})") from None
 
@@ -198,7 +214,7 @@ class DaskEngine:
         done, at_once = parts.done, PARTS_OF_A_PROCESS * threads
         if self._is_input_seen:
             try:
-                for scored in _in_parallel(version, form, parts.named(threads), at_once):
+                for scored in _in_parallel(version, form, parts.named(threads), at_once, score_part):
                     done = scored.number + 1
                     yield scored
                 return
@@ -206,7 +222,7 @@ class DaskEngine:
                 log.warning("%s; so this process reads the input, and its rows travel to the workers", unseen)
                 self._is_input_seen = False
         left = replace(parts, done=done).read(travelling=True)
-        yield from _in_parallel(version, form, left, at_once)
+        yield from _in_parallel(version, form, left, at_once, score_part)
 
 
 def _dask_backend(client: Any, version: VersionFiles) -> Any:
@@ -257,7 +273,23 @@ def _refuse_cluster_without_retort(client: Any) -> None:
             )
 
 
-def _in_parallel(version: Any, form: OutputForm, parts: Iterable[Part | Stretch], at_once: int) -> Iterator[ScoredPart]:
+def _start_trackers() -> None:
+    """Start the two processes that would begin with the first worker, because the code that does so unblocks SIGINT."""
+    from multiprocessing import resource_tracker
+
+    from joblib.externals.loky.backend import resource_tracker as loky_tracker
+
+    resource_tracker.ensure_running()
+    loky_tracker.ensure_running()
+
+
+def _in_parallel(
+    version: Any,
+    form: OutputForm,
+    parts: Iterable[Part | Stretch],
+    at_once: int,
+    score: Callable[[Any, OutputForm, Part | Stretch], list[ScoredPart] | Unseen],
+) -> Iterator[ScoredPart]:
     """Score parts by joblib, at most so many at once.
 
     Raises:
@@ -276,8 +308,10 @@ def _in_parallel(version: Any, form: OutputForm, parts: Iterable[Part | Stretch]
             failed.append(error)
 
     run = Parallel(return_as="generator", batch_size=1, pre_dispatch=at_once)
-    results = run(delayed(score_part)(version, form, part) for part in read())
+    results: Generator[Any, None, None] | None = None
     try:
+        with _interrupting_only_this_thread():
+            results = run(delayed(score)(version, form, part) for part in read())
         for scored in results:
             if isinstance(scored, Unseen):
                 raise InputUnseen(scored.reason)
@@ -287,6 +321,20 @@ def _in_parallel(version: Any, form: OutputForm, parts: Iterable[Part | Stretch]
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # joblib counts the parts that are not needed any more
-            results.close()
+            if results is not None:
+                results.close()
     if failed:
         raise failed[0]
+
+
+@contextmanager
+def _interrupting_only_this_thread() -> Iterator[None]:
+    """Let threads and processes that are started here never get SIGINT.
+
+    At Ctrl-C a terminal sends it to all processes of a command. The one that began them ends them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,12 +19,23 @@ from app.cli.progress import ScoringProgress
 from app.errors import ScoringRefused
 from app.jobs.progress import Progress
 from tests.command_runner import runner
-from tests.end_to_end.process import EXAMPLE_MODELS
+from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, environment
+from tests.jobs import killed
 from tests.jobs.files import SETTINGS, penguins, read, write
 
 
 def run(*arguments: object) -> Result:
-    return runner(SETTINGS).invoke(args=["score", *map(str, arguments)])
+    """Run the command, which ignores signals after its run until its process ends."""
+    before, excepthook = (
+        {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)},
+        threading.excepthook,
+    )
+    try:
+        return runner(SETTINGS).invoke(args=["score", *map(str, arguments)])
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        threading.excepthook = excepthook
 
 
 @pytest.mark.parametrize("model", ["penguins", "penguins:1", ""])
@@ -75,7 +90,10 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
-        signal.raise_signal(number)
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(signal.SIGINT)  # somebody has no patience
 
     monkeypatch.setattr(ScoringProgress, "show", interrupt)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs behind
@@ -83,10 +101,33 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
         result = run("penguins", write(penguins(30), tmp_path / "in.csv"), tmp_path / "out.csv")
     finally:
         signal.signal(signal.SIGINT, before)
-    assert result.exit_code == 1
+    assert result.exit_code == 128 + number
     assert result.stderr == (
         "Error: the run was stopped; its finished parts are kept, and the same command with --resume goes on\n"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts_done", [0, 1])
+def test_ctrl_c_on_a_terminal_ends_all_processes_with_one_sentence(parts_done: int, tmp_path: Path) -> None:
+    source, output = write(penguins(200_000), tmp_path / "in.ndjson"), tmp_path / "out.ndjson"
+    command = [sys.executable, "-m", "flask", "score", "penguins", str(source), str(output), "--processes", "2"]
+    models = environment(RETORT_MODELS_DIR=EXAMPLE_MODELS)
+    begun = subprocess.Popen(
+        command, cwd=ROOT, env=models, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    journal, children = tmp_path / ".out.ndjson.scoring" / "journal.ndjson", list[Path]()
+    while begun.poll() is None and not (len(children) >= 3 and journal.read_bytes().count(b"\n") > parts_done):
+        children = killed.children_of(begun.pid)
+        time.sleep(0.005)
+    os.killpg(begun.pid, signal.SIGINT)
+    printed, said = begun.communicate(timeout=60)
+    assert said.splitlines() == [
+        "Error: the run was stopped; its finished parts are kept, and the same command with --resume goes on"
+    ]
+    # Python ends itself by the signal if that came while it ran code from a text, such as a named tuple's.
+    assert (begun.returncode in (130, -signal.SIGINT), printed) == (True, "")
+    assert killed.ended(children)
 
 
 def test_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

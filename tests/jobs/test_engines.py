@@ -6,10 +6,12 @@ import gc
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +58,27 @@ def test_threads_score_a_graph(job: ScoringJob) -> None:
     job.processes = 2
     assert job.run().rows == 600
     compare(job)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_threads_have_ended_when_a_run_is_left_in_the_middle(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    score_part, left, threads = engines.score_part, threading.Event(), set[threading.Thread]()
+
+    def first_alone(version: VersionFiles, form: OutputForm, part: Part) -> Any:
+        threads.add(threading.current_thread())
+        if part.number:
+            left.wait(10)
+        return score_part(version, form, part)
+
+    monkeypatch.setattr(engines, "score_part", first_alone)
+    version, manifest = choose(SETTINGS, "penguins", None)
+    read = InputParts(jobs.sources_of(job.input), manifest.signature, ())
+    scored = ThreadEngine(2).scored(version, OutputForm((), jobs.format_of("out.csv"), False), read)
+    next(scored)
+    threading.Timer(0.2, left.set).start()
+    scored.close()  # type: ignore[attr-defined]
+    assert len(threads) == 2
+    assert not any(each.is_alive() for each in threads)
 
 
 @pytest.mark.slow
