@@ -118,12 +118,20 @@ class Jobs:
 
         Raises:
             JobsNotInstalled: A library is missing.
-            JobsUnavailable: No worker runs.
+            JobsUnavailable: No worker runs, or the folder of jobs cannot be read.
         """
         if missing := missing_library():
             raise JobsNotInstalled(missing)
-        if not self.folders.has_worker():
-            raise JobsUnavailable(NO_WORKER)
+        if reason := self.why_waiting():
+            raise JobsUnavailable(reason)
+
+    def why_waiting(self) -> str:
+        """Return why no job is done now; empty if a worker runs."""
+        try:
+            return "" if self.folders.has_worker() else NO_WORKER
+        except OSError as error:
+            log.error("whether a worker of jobs runs cannot be told: %s", error)
+            return NO_FILES
 
     def create(
         self,

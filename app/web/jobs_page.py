@@ -30,6 +30,7 @@ class JobView:
     rejected: str
     rate: str
     left: str
+    waits_for: str
     error: str
     result: bool
     rejects: bool
@@ -53,6 +54,7 @@ def job_view(document: Mapping[str, Any]) -> JobView:
         f"{document['rejected']:,}",
         f"{round(rate):,}" if rate else UNKNOWN,
         duration(document["left_s"]) if state in OPEN else UNKNOWN,
+        document["waits_for"] or "",
         document["error"] or "",
         "result" in document["links"],
         "rejects" in document["links"],

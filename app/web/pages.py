@@ -145,7 +145,8 @@ def _jobs(catalogue: Catalogue, found: dict[str, Any]) -> Response:
     entries = catalogue.models()["models"]
     default = next((entry["name"] for entry in entries if entry.get("default")), "")
     names = [entry["name"] for entry in entries]
-    return _page("jobs.html", jobs=[*map(job_view, found["jobs"])], models=names, default=default)
+    listed = [*map(job_view, found["jobs"])]
+    return _page("jobs.html", jobs=listed, waits_for=found["waits_for"] or "", models=names, default=default)
 
 
 def _both(page: Callable[..., Response], document: Callable[..., Any]) -> Callable[..., Response]:

@@ -18,6 +18,7 @@ JOB = {
     "rejected": 0,
     "rows_per_s": 98_765.4,
     "left_s": 12.2,
+    "waits_for": None,
     "error": None,
     "links": {"self": "/jobs/abc"},
 }

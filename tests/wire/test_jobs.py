@@ -199,7 +199,7 @@ def test_columns_that_a_file_lacks_are_refused_when_a_job_is_made(client: Client
     missing = "is missing: every feature of the model is needed, null if not known; the file has: id, island"
     assert {detail for _, detail, _ in features} == {missing}
     assert kept == ("#/keep/1", "must be a column of the file, which has: id, island", "ident")
-    assert client.get("/jobs").get_json() == {"jobs": []}
+    assert client.get("/jobs").get_json()["jobs"] == []
     assert JobFolders(at.jobs_folder).ids() == []
 
 
@@ -326,7 +326,7 @@ def test_jobs_belong_to_the_key_that_made_them(keyed: Client, at: Settings) -> N
         refused(keyed.get(path), 401, "key-required")
         refused(keyed.get(path, headers=by("metrics")), 403, "scope-missing")
     refused(keyed.delete(here, headers=by("two")), 404, "job-not-found")
-    assert keyed.get("/jobs", headers=by("two")).get_json() == {"jobs": []}
+    assert keyed.get("/jobs", headers=by("two")).get_json()["jobs"] == []
     same = {"Idempotency-Key": "a"}
     mine, theirs = (upload(keyed, headers=by(key) | same).get_json()["id"] for key in ("one", "two"))
     assert mine != theirs
@@ -360,7 +360,7 @@ def test_what_is_refused_says_what_is_allowed(client: Client, at: Settings) -> N
         ({"input": "s3://a/b.csv", "colour": 1}, "colour is no field"),
     ]:
         refused(client.post("/jobs", json=document), 400, "malformed-request", word)
-    assert client.get("/jobs").get_json() == {"jobs": []}
+    assert client.get("/jobs").get_json()["jobs"] == []
     assert JobFolders(at.jobs_folder).ids() == []
 
 
@@ -446,10 +446,40 @@ def test_without_a_worker_or_a_library_no_job_is_taken(at: Settings, monkeypatch
     answer = upload(client)
     refused(answer, 503, "jobs-unavailable", "flask jobs work")
     assert answer.headers["Retry-After"]
-    assert client.get("/jobs").get_json() == {"jobs": []}
+    assert client.get("/jobs").get_json() == {"jobs": [], "waits_for": service.NO_WORKER}
+    page = client.get("/jobs", headers={"Accept": "text/html"}).get_data(as_text=True)
+    assert "No job is taken now, because no worker of jobs runs on this server" in page
+    assert "<code>flask jobs work</code>" in page
     monkeypatch.setattr(service, "find_spec", lambda name: None)
     refused(upload(client), 501, "jobs-not-installed", "pip install huey sqlalchemy alembic")
     assert not at.instance_dir.exists()
+
+
+def test_a_job_that_waits_for_a_worker_says_so(at: Settings) -> None:
+    client, page = service_of(at), {"Accept": "text/html"}
+    with JobFolders(at.jobs_folder).working():
+        made = upload(client).get_json()
+        assert made["waits_for"] is None
+        assert client.get("/jobs").get_json()["waits_for"] is None
+        assert "No job is taken now" not in client.get("/jobs", headers=page).get_data(as_text=True)
+    here = made["links"]["self"]
+    assert client.get(here).get_json()["waits_for"] == service.NO_WORKER
+    assert [each["waits_for"] for each in client.get("/jobs").get_json()["jobs"]] == [service.NO_WORKER]
+    shown = client.get(here, headers=page).get_data(as_text=True)
+    assert "The job waits, because no worker of jobs runs on this server" in shown
+    assert "<code>flask jobs work</code>" in shown
+    work(at)
+    assert client.get(here).get_json()["waits_for"] is None
+
+
+def test_a_folder_of_jobs_that_cannot_be_read_is_told(at: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(folders: JobFolders) -> bool:
+        raise PermissionError(13, "Permission denied", str(folders.root))
+
+    monkeypatch.setattr(JobFolders, "has_worker", forbidden)
+    client = service_of(at)
+    refused(upload(client), 503, "jobs-unavailable", service.NO_FILES)
+    assert client.get("/jobs").get_json() == {"jobs": [], "waits_for": service.NO_FILES}
 
 
 def test_a_disk_that_takes_no_file_is_503(client: Client, at: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

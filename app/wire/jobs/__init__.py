@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flask import Response, request, send_file
 from flask_smorest import Blueprint
@@ -54,6 +55,9 @@ def blueprint(backend: Backend) -> Blueprint:
             context.rows += jobs.charge(job)
         return job
 
+    def shown(job: JobRecord) -> dict[str, Any]:
+        return document(job, request.environ, jobs.why_waiting() if job.is_open else "")
+
     @blp.post("/jobs")
     @answers(blp, "the job was taken", ERRORS_OF_ORDERS, status=202, schema=JOB, body=REQUEST_BODY)
     def create_job() -> Response:
@@ -73,21 +77,22 @@ def blueprint(backend: Backend) -> Blueprint:
             context.rows += job.charged_rows
         context.rows += jobs.charge(job)
         status = 303 if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html" else 202
-        return json_response(document(job, request.environ), status, {"Location": path_of(job, request.environ)})
+        return json_response(shown(job), status, {"Location": path_of(job, request.environ)})
 
     @blp.get("/jobs")
     @answers(blp, f"the newest {MOST_LISTED} jobs of the caller", UNAVAILABLE, schema=JOBS)
     def list_jobs() -> Response:
         """List your jobs"""
         found = jobs.of_owner(_owner(context_of(request.environ)), MOST_LISTED)
-        return json_response({"jobs": [document(job, request.environ) for job in found]})
+        waits_for = jobs.why_waiting()
+        listed = [document(job, request.environ, waits_for) for job in found]
+        return json_response({"jobs": listed, "waits_for": waits_for or None})
 
     @blp.get("/jobs/<string:job>")
     @answers(blp, "the job and how far it is", UNKNOWN_JOB, schema=JOB)
     def show_job(job: str) -> Response:
         """Show the progress of a job"""
-        found = charged(job)
-        return json_response(document(found, request.environ), headers={"Cache-Control": "no-store"})
+        return json_response(shown(charged(job)), headers={"Cache-Control": "no-store"})
 
     @blp.delete("/jobs/<string:job>")
     @answers(blp, "an open job was cancelled", UNKNOWN_JOB, schema=JOB)
@@ -95,7 +100,7 @@ def blueprint(backend: Backend) -> Blueprint:
     def delete_job(job: str) -> Response:
         """Cancel an open job, or remove an ended one"""
         cancelled = jobs.delete(charged(job).id, _owner(context_of(request.environ)))
-        return Response(status=204) if cancelled is None else json_response(document(cancelled, request.environ))
+        return Response(status=204) if cancelled is None else json_response(shown(cancelled))
 
     @blp.get("/jobs/<string:job>/result")
     @answers(blp, "the file with the predictions; ranges may be asked for", NO_FILE)

@@ -24,8 +24,8 @@ def path_of(job: JobRecord, environ: Environ) -> str:
     return f"{quote(environ.get('SCRIPT_NAME', '').rstrip('/'), encoding='latin-1')}/jobs/{job.id}"
 
 
-def document(job: JobRecord, environ: Environ) -> dict[str, Any]:
-    """Return a job as its owner sees it."""
+def document(job: JobRecord, environ: Environ, waits_for: str) -> dict[str, Any]:
+    """Return a job as its owner sees it. `waits_for` is why no job is done now; empty if a worker runs."""
     here = path_of(job, environ)
     links = {"self": here}
     if job.state == DONE and not is_url(job.output):
@@ -48,6 +48,7 @@ def document(job: JobRecord, environ: Environ) -> dict[str, Any]:
         "fraction": round(job.fraction, 4),
         "rows_per_s": round(job.rows_per_s, 1),
         "left_s": None if job.left_s is None else round(job.left_s, 1),
+        "waits_for": (waits_for or None) if job.is_open else None,
         "error": job.error,
         "created": _time(job.created_at),
         "started": _time(job.started_at),
@@ -79,6 +80,7 @@ JOB: Final[Mapping[str, Any]] = {
         "fraction": {"type": "number", "description": "the share of the input that is done"},
         "rows_per_s": {"type": "number"},
         "left_s": {"type": ["number", "null"], "description": "the time left at this rate, in seconds"},
+        "waits_for": {"type": ["string", "null"], "description": "why an open job does not go on now: no worker runs"},
         "error": {"type": ["string", "null"], "description": "why the job failed"},
         "created": TIME,
         "started": TIME,
@@ -92,8 +94,11 @@ JOB: Final[Mapping[str, Any]] = {
 }
 JOBS: Final[Mapping[str, Any]] = {
     "type": "object",
-    "required": ["jobs"],
-    "properties": {"jobs": {"type": "array", "items": JOB}},
+    "required": ["jobs", "waits_for"],
+    "properties": {
+        "jobs": {"type": "array", "items": JOB},
+        "waits_for": {"type": ["string", "null"], "description": "why no job is taken or done now: no worker runs"},
+    },
 }
 _FIELDS: Final[Mapping[str, Any]] = {
     "model": {"type": "string", "description": "default: the default model"},

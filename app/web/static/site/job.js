@@ -25,6 +25,15 @@ function link(path, text) {
   return entry;
 }
 
+function withCode(text) {
+  return text.split("`").map((part, at) => {
+    if (at % 2 === 0) return part;
+    const code = document.createElement("code");
+    code.textContent = part;
+    return code;
+  });
+}
+
 function show(told) {
   const percent = `${Math.floor(told.fraction * 100)} %`;
   job.dataset.state = told.state;
@@ -36,6 +45,8 @@ function show(told) {
   shown.rejected.textContent = told.rejected.toLocaleString("en");
   shown.rate.textContent = told.rows_per_s ? Math.round(told.rows_per_s).toLocaleString("en") : "-";
   shown.left.textContent = isOpen(told.state) ? duration(told.left_s) : "-";
+  shown.waits_for.replaceChildren(...withCode(`The job waits, because ${told.waits_for}.`));
+  shown.waits_for.hidden = !told.waits_for;
   shown.error.textContent = told.error ?? "";
   shown.error.hidden = !told.error;
   shown.files.replaceChildren();
