@@ -27,6 +27,7 @@ from app.gateway.key_table import KeyTable
 from app.gateway.keys import ApiKeys
 from app.gateway.standard import CommonHeaders, RequestMetrics, limits
 from app.gateway.tracing import tracing
+from app.jobs.service import missing_library
 from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS
 from app.runtime.quarantine import record_runs
@@ -80,7 +81,7 @@ def create_app(
         api.register_blueprint(protocol.blueprint(backend))
     openapi.register(app, api, registry, errors, wire.REQUESTS, keys, wire.OPEN)
     problems.register(app, errors)
-    web.register(app, catalogue, errors)
+    web.register(app, catalogue, errors, has_jobs=not missing_library())
     cli.register(app, repository, settings, keys.source)
     router = FlaskRouter(app, backend.routes, wire.BLOCKING, wire.SCOPES, wire.UNLIMITED)
     chain = [*_interceptors(settings, metrics, keys, registry), *interceptors]

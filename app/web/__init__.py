@@ -12,8 +12,9 @@ from app.web.rendering import error_page
 __all__ = ["Catalogue", "blueprint", "negotiate", "register"]
 
 
-def register(app: Flask, catalogue: Catalogue, errors: ErrorRenderer) -> None:
-    """Add the pages to an application, and show browsers pages for errors."""
+def register(app: Flask, catalogue: Catalogue, errors: ErrorRenderer, *, has_jobs: bool) -> None:
+    """Add the pages to an application, and show browsers pages for errors. `has_jobs` lets pages link to jobs."""
+    app.jinja_env.globals["has_jobs"] = has_jobs
     app.register_blueprint(blueprint(catalogue))
     negotiate(app, catalogue)
     errors.page = error_page(app)

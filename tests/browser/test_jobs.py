@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from app import create_app
+from app.jobs.job_folders import JobFolders
 from app.jobs.job_record import JobRecord
 from app.jobs.progress import Progress
 from app.jobs.worker import JobWorker
@@ -98,7 +99,7 @@ def test_a_waiting_job_can_be_cancelled_on_a_small_screen(
 ) -> None:
     rows = tmp_path / f"{'long-name-' * 8}.csv"
     rows.write_bytes(penguins(2))
-    for visit in visiting(chromium, root, viewport={"width": 360, "height": 740}, color_scheme=scheme):
+    for visit in visiting(chromium, root, viewport={"width": 320, "height": 740}, color_scheme=scheme):
         page = visit.page
         page.goto(f"{root}/jobs")
         page.get_by_label("File").set_input_files(rows)
@@ -114,6 +115,30 @@ def test_a_waiting_job_can_be_cancelled_on_a_small_screen(
         page.get_by_role("link", name=rows.name).first.click()
         page.get_by_role("button", name="Delete the job").click()
         expect(page.get_by_role("heading", name="New job")).to_be_visible()
+
+
+def test_the_page_of_a_job_says_that_no_worker_runs(chromium: Browser, tmp_path: Path) -> None:
+    at = settings(tmp_path)
+    app = create_app(at)
+    app.extensions["retort"].load()
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(penguins(2))
+    with serving(app) as root:
+        for visit in visiting(chromium, root):
+            page = visit.page
+            page.goto(f"{root}/jobs")
+            expect(page.get_by_text("No job is taken now, because no worker of jobs runs")).to_be_visible()
+            assert visit.violations() == []
+            with JobFolders(at.jobs_folder).working():
+                page.reload()
+                expect(page.get_by_text("No job is taken now")).to_have_count(0)
+                page.get_by_label("File").set_input_files(rows)
+                page.get_by_role("button", name="Score").click()
+                expect(page.get_by_role("status")).to_have_text("queued")
+                expect(page.get_by_text("The job waits")).to_be_hidden()
+            expect(page.get_by_text("The job waits, because no worker of jobs runs")).to_be_visible()
+            expect(page.locator("code").filter(has_text="flask jobs work")).to_be_visible()
+            assert visit.violations() == []
 
 
 def test_without_javascript_the_page_loads_itself_anew(

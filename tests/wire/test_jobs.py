@@ -482,6 +482,15 @@ def test_a_folder_of_jobs_that_cannot_be_read_is_told(at: Settings, monkeypatch:
     assert client.get("/jobs").get_json() == {"jobs": [], "waits_for": service.NO_FILES}
 
 
+def test_pages_link_to_jobs_where_there_are_some(at: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, page = '<a href="./jobs">Jobs</a>', {"Accept": "text/html"}
+    assert link in service_of(at).get("/models", headers=page).get_data(as_text=True)
+    monkeypatch.setattr(service, "find_spec", lambda name: None)
+    without = service_of(at)
+    for place in ("/", "/models"):
+        assert "./jobs" not in without.get(place, headers=page).get_data(as_text=True)
+
+
 def test_a_disk_that_takes_no_file_is_503(client: Client, at: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(folders: JobFolders, job_id: str) -> Path:
         raise OSError(28, "No space left on device", str(folders.root))
