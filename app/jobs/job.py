@@ -18,7 +18,7 @@ from app.jobs.formats import Format, compressed, format_of, has_pyarrow
 from app.jobs.input_parts import InputParts
 from app.jobs.locations import Source, is_url, put, remove, sources_of
 from app.jobs.order_check import require_free_names
-from app.jobs.output_place import place_of, require_place
+from app.jobs.output_place import place_of, require_new, require_place
 from app.jobs.parts import TEXT_BYTES
 from app.jobs.progress import Progress
 from app.jobs.run_folder import JOURNAL, NOTHING_DONE, Done, RunFolder, publish
@@ -141,8 +141,15 @@ class _Run:
         """The file of a table, which is written while parts are scored. A resumed run writes it anew."""
 
     def run(self) -> Scored:
-        job = self._job
-        done = self._folder.open(self._identity(), resume=job.resume)
+        job, identity, rejects = self._job, self._identity(), rejects_of(self._place)
+        if job.resume and not is_url(self._place):
+            finished = self._folder.finished_at(identity, Path(self._place), Path(rejects))
+            if finished is not None:
+                self._report(finished, first=finished)
+                self._folder.remove()
+                return self._scored(finished, rejects if finished.rejected else "")
+        require_new(self._place)
+        done = self._folder.open(identity, resume=job.resume)
         try:
             if not self._format.is_text and not self._is_folder:
                 self._assembly = Assembly(self._folder.output, self._assembled, self._format.name)
@@ -160,10 +167,11 @@ class _Run:
             raise
         self._folder.close()
         self._folder.remove()
-        elapsed_s = time.monotonic() - self._began_s
-        return Scored(
-            self._version.model, self._version.version, done.rows, done.rejected, job.output, rejects, elapsed_s
-        )
+        return self._scored(done, rejects)
+
+    def _scored(self, done: Done, rejects: str) -> Scored:
+        version, elapsed_s = self._version, time.monotonic() - self._began_s
+        return Scored(version.model, version.version, done.rows, done.rejected, self._job.output, rejects, elapsed_s)
 
     @property
     def _assembled(self) -> Path:

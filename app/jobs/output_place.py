@@ -8,6 +8,8 @@ from pathlib import Path
 from app.errors import ScoringRefused
 from app.jobs.locations import Source, is_url, require_answer
 
+NOT_NEW = "is there already: a folder of output must be new or empty"
+
 
 def place_of(output: str) -> str:
     """Return where an output is written: for a symbolic link, the file or the folder that it names."""
@@ -31,10 +33,9 @@ def require_place(output: str, location: str, sources: Sequence[Source]) -> None
         require_answer(output)
         return
     path, parent = Path(output), Path(output).absolute().parent
-    if output.endswith("/"):
-        if not path.absolute().name or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
-            raise ScoringRefused(f"{output} is there already: a folder of output must be new or empty")
-    elif output and path.is_dir():
+    if output.endswith("/") and (not path.absolute().name or path.is_file()):
+        raise ScoringRefused(f"{output} {NOT_NEW}")
+    if output and not output.endswith("/") and path.is_dir():
         raise ScoringRefused(f"{output} is a folder; with a slash at its end, it gets a file for each part")
     if not parent.is_dir():
         raise ScoringRefused(f"{output} cannot be written: there is no folder {parent}")
@@ -44,3 +45,14 @@ def require_place(output: str, location: str, sources: Sequence[Source]) -> None
     folder = Path(location)
     if location and not is_url(location) and folder.is_dir() and whole.is_relative_to(folder.resolve()):
         raise ScoringRefused(f"{output} lies in the input, {location}: the next run would read it; name another folder")
+
+
+def require_new(output: str) -> None:
+    """Refuse a folder of output that is there and has files.
+
+    Raises:
+        ScoringRefused: It is.
+    """
+    path = Path(output)
+    if not is_url(output) and output.endswith("/") and path.exists() and any(path.iterdir()):
+        raise ScoringRefused(f"{output} {NOT_NEW}")

@@ -7,12 +7,13 @@ was killed is resumed from the last line whose bytes are all there: what lies be
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import shutil
 import time
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -93,11 +94,10 @@ class RunFolder:
         except OSError:
             raise ScoringRefused(f"another run is writing this output: it holds {self.folder}") from None
         journal.seek(0)
-        written, _, _ = journal.read().rpartition(b"\n")  # without a line that was cut off
-        first, *lines = [line for line in written.split(b"\n") if line] or [b""]
+        first, lines = _lines(journal.read())
         if resume and first:
             self._require_same(first, identity)
-            self.last = self._last_whole(lines)
+            self.last = self._last_whole(lines, self.output, self.rejects)
             return self._cut()
         journal.truncate(0)
         self.output.unlink() if self.output.is_file() else shutil.rmtree(self.output, ignore_errors=True)
@@ -108,40 +108,49 @@ class RunFolder:
             raise
         return self._cut()
 
+    def finished_at(self, identity: Mapping[str, object], output: Path, rejects: Path) -> Done | None:
+        """Return the last part of a run that was killed after it had moved its output there; None if it did not.
+
+        Every byte of the output and of the rejects must be that of the journal.
+        """
+        journal = self.folder / JOURNAL
+        if self.output.exists() or not journal.exists():
+            return None
+        first, lines = _lines(journal.read_bytes())
+        last = self._last_whole(lines, output, rejects)
+        sizes = [_size_bytes(each) for each in (output, rejects)]
+        is_whole = last.part >= 0 and last.part + 1 == len(lines) and sizes == [last.output_bytes, last.rejects_bytes]
+        return last if is_whole and not _changed(first, identity) else None
+
     def _require_same(self, first: bytes, identity: Mapping[str, object]) -> None:
-        try:
-            before = msgspec.json.decode(first, type=dict[str, object])
-        except msgspec.DecodeError:
-            before = {}
-        now = msgspec.json.decode(msgspec.json.encode(identity), type=dict[str, object])
-        changed = [_changes(name, before.get(name), now[name]) for name in now if now[name] != before.get(name)]
-        if changed:
+        if changed := _changed(first, identity):
             self.close()
             raise NotResumable(
                 f"the run cannot be resumed: since it began, {' and '.join(changed)}; without --resume it begins anew"
             )
 
-    def _last_whole(self, lines: list[bytes]) -> Done:
+    def _last_whole(self, lines: list[bytes], output: Path, rejects: Path) -> Done:
         """Return the last part of which, and of all before it, every byte is there."""
         last = NOTHING_DONE
-        with self._opened(OUTPUT) as output, self._opened(REJECTS) as rejects:
+        with _opened(output) as outputs, _opened(rejects) as rejected:
             for line in lines:
                 try:
                     done = msgspec.json.decode(line, type=Done)
                 except msgspec.DecodeError:  # it was killed in the middle of it
                     break
-                whole = self._suffix or _crc(output, done.output_bytes - last.output_bytes) == done.output_crc
+                size_bytes = done.output_bytes - last.output_bytes
+                with _opened(output / self._name(done.part)) if self._suffix else nullcontext(outputs) as stream:
+                    whole = _crc(stream, size_bytes) == done.output_crc
                 if done.part != last.part + 1 or not whole:
                     break
-                if _crc(rejects, done.rejects_bytes - last.rejects_bytes) != done.rejects_crc:
+                if _crc(rejected, done.rejects_bytes - last.rejects_bytes) != done.rejects_crc:
                     break
                 last = done
         return last
 
-    def _opened(self, name: str) -> BinaryIO:
-        path = self.folder / name
-        path.touch()
-        return path.open("rb")
+    def _name(self, part: int) -> str:
+        """Return the name of the file of a part."""
+        return f"part-{part:05}{self._suffix}"
 
     def _cut(self) -> Done:
         """Cut the files to what is finished, and open them to go on."""
@@ -161,7 +170,7 @@ class RunFolder:
         content = header + scored.output
         if self._suffix:
             if content:
-                _write_whole(self.output / f"part-{scored.number:05}{self._suffix}", content)
+                _write_whole(self.output / self._name(scored.number), content)
         else:
             self._append(OUTPUT, content)
         self._append(REJECTS, scored.rejects)
@@ -205,6 +214,22 @@ class RunFolder:
         shutil.rmtree(self.folder)
 
 
+def _lines(written: bytes) -> tuple[bytes, list[bytes]]:
+    """Return the lines of a journal, the first one alone, without one that was cut off."""
+    first, *lines = [line for line in written.rpartition(b"\n")[0].split(b"\n") if line] or [b""]
+    return first, lines
+
+
+def _changed(first: bytes, identity: Mapping[str, object]) -> list[str]:
+    """Return what changed since the first line of a journal was written, each as a clause."""
+    try:
+        before = msgspec.json.decode(first, type=dict[str, object])
+    except msgspec.DecodeError:
+        before = {}
+    now = msgspec.json.decode(msgspec.json.encode(identity), type=dict[str, object])
+    return [_changes(name, before.get(name), now[name]) for name in now if now[name] != before.get(name)]
+
+
 def _changes(name: str, before: object, now: object) -> str:
     """Return what changed as a clause: the facts that differ, with their values if these are short."""
     facts = []
@@ -215,6 +240,17 @@ def _changes(name: str, before: object, now: object) -> str:
             if values[0] != values[1]:
                 facts.append(f"{fact} was {values[0]!r}, is {values[1]!r}" if is_short else fact)
     return f"the {name} changed" + (f" ({some(facts)})" if facts else "")
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file for reading. One that is not there, or is a folder, is empty."""
+    return path.open("rb") if path.is_file() else io.BytesIO()
+
+
+def _size_bytes(path: Path) -> int:
+    """Return the size of a file, or of the files of a folder; 0 if it is not there."""
+    files = path.iterdir() if path.is_dir() else [path] if path.exists() else []
+    return sum(each.stat().st_size for each in files)
 
 
 def _crc(stream: BinaryIO, size_bytes: int) -> int:

@@ -75,6 +75,59 @@ def test_a_run_that_is_killed_while_it_finishes_can_be_resumed(
     assert files_of(job) == undisturbed
 
 
+def killed_after_its_output_was_moved(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "remove", killer())
+        with pytest.raises(Killed):
+            job.run()
+    job.resume = True
+
+
+@pytest.mark.parametrize("output", ["out.csv", "out/"])
+def test_a_run_that_was_killed_after_its_output_was_moved_is_done(
+    output: str, job: ScoringJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.output = f"{Path(job.output).parent}/{output}"
+    killed_after_its_output_was_moved(job, monkeypatch)
+    made = [each for each in Path(job.output).parent.rglob("*.csv") if ".scoring" not in str(each)]
+    before = {each: each.stat().st_mtime_ns for each in made}
+    scored = job.run()
+    assert (scored.rows, scored.rejected, Path(scored.rejects).is_file()) == (400, 2, True)
+    assert {each: each.stat().st_mtime_ns for each in before} == before
+    assert not Path(job.output).with_name(f".{Path(output).name}.scoring").exists()
+
+
+@pytest.mark.parametrize("change", ["another input", "another file", "other bytes", "one file fewer"])
+def test_a_folder_that_is_not_the_whole_output_of_the_run_is_refused(
+    change: str, job: ScoringJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.output = str(Path(job.output).with_name("out")) + "/"
+    killed_after_its_output_was_moved(job, monkeypatch)
+    first = Path(job.output) / "part-00000.csv"
+    if change == "another input":
+        write(penguins(300), Path(job.input))
+    elif change == "another file":
+        first.with_name("more.csv").write_text("1\n")
+    elif change == "other bytes":
+        first.write_bytes(first.read_bytes()[:-1] + b" ")
+    else:
+        first.unlink()
+    with pytest.raises(ScoringRefused, match="out/ is there already: a folder of output must be new or empty"):
+        job.run()
+
+
+def test_a_file_of_a_part_that_the_disk_has_lost_is_written_again(job: ScoringJob) -> None:
+    job.output = str(Path(job.output).with_name("out")) + "/"
+    seen: list[object] = []
+    with pytest.raises(ScoringCancelled):
+        job.run(seen.append, lambda: len(seen) == 4)
+    lost = Path(job.output).with_name(".out.scoring") / "parts" / "part-00001.csv"
+    lost.write_bytes(b"")
+    job.resume = True
+    assert job.run().rows == 400
+    assert len(read(Path(job.output))) == 398
+
+
 def killer() -> object:
     def kill(*_: object) -> None:
         raise Killed
