@@ -66,7 +66,7 @@ def require_columns(source: Source, names: Collection[str], signature: Signature
     Raises:
         ColumnsMissing: It lacks some; the message names them and those that it has.
     """
-    there = {*names, *source.partition}
+    there = dict.fromkeys([*names, *source.partition])
     features, kept = ([name for name in wanted if name not in there] for wanted in (signature.names, keep))
     lacks = [
         f"{what} {some(missing)}"
@@ -75,7 +75,7 @@ def require_columns(source: Source, names: Collection[str], signature: Signature
     ]
     if lacks:
         # In quotes if a name has spaces around it.
-        has = some([name if name == name.strip() else repr(name) for name in sorted(there)]) or "none"
+        has = some([name if name == name.strip() else repr(name) for name in there]) or "none"
         other = next((mark for mark in (";", "\t", "|") if len(names) == 1 and mark in next(iter(names))), "")
         has += f"; columns are separated by commas, and these are by {other!r}" if other else ""
         by = ", by its first row," if source.format.name == "csv" and len(features) == len(signature.names) else ""
@@ -89,7 +89,7 @@ def require_once(source: Source, names: Sequence[str], wanted: Collection[str]) 
     Raises:
         ScoringRefused: It has.
     """
-    twice = sorted(name for name, times in Counter(names).items() if times > 1 and name in wanted)
+    twice = [name for name, times in Counter(names).items() if times > 1 and name in wanted]
     if twice:
         raise ScoringRefused(f"{source.name} has more than one column named {some(twice)}")
 

@@ -487,12 +487,12 @@ def test_text_in_utf_16_is_told(table: pd.DataFrame, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("id,feature1,feature2 ", "lacks the model's features feature2; its columns are: feature1, 'feature2 ', id"),
+        ("id,feature1,feature2 ", "lacks the model's features feature2; its columns are: id, feature1, 'feature2 '"),
         (
             "length,width",
             "lacks the model's features feature1, feature2; its columns, by its first row, are: length, width",
         ),
-        ("1,5.1,3.5", "lacks the model's features feature1, feature2; its columns, by its first row, are: 1, 3.5, 5.1"),
+        ("1,5.1,3.5", "lacks the model's features feature1, feature2; its columns, by its first row, are: 1, 5.1, 3.5"),
     ],
 )
 def test_columns_that_look_right_are_told_apart(tmp_path: Path, header: str, said: str) -> None:

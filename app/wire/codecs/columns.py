@@ -33,7 +33,7 @@ def check_names(names: Sequence[str], reading: Reading) -> None:
     """
     if len(names) > len(reading.signature.inputs) + MAX_UNKNOWN_COLUMNS:
         raise refused(f"has {len(names)} columns; the model has {len(reading.signature.inputs)} features")
-    twice = sorted(name for name, times in Counter(names).items() if times > 1)
+    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise refused("has more than one column named " + ", ".join(repr(name[:100]) for name in twice[:20]))
 
