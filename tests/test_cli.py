@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
+from flask.cli import FlaskGroup
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.preprocessing import LabelEncoder, StandardScaler
@@ -692,3 +693,14 @@ def test_progress_is_one_line_on_a_terminal(
     erased = "\r\033[K"
     said = f"{erased}0 s: reading{erased}making an environment\n{erased}0 s: comparing, 0 of 3,000 rows{erased}"
     assert capsys.readouterr().err in (said, said.replace("\033[K", ""))
+
+
+@pytest.mark.parametrize(("misspelled", "meant"), [("model", "models"), ("scor", "score"), ("setings", "settings")])
+def test_a_misspelled_command_is_told_with_the_one_that_was_meant(
+    misspelled: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_RUN_FROM_CLI", "true")  # as the group sets it
+    flask = FlaskGroup(create_app=lambda: create_app(Settings(models_dir=EXAMPLE_MODELS)))
+    result = CliRunner().invoke(flask, [misspelled])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == f"Error: No such command '{misspelled}'. Did you mean '{meant}'?"

@@ -7,7 +7,7 @@ import os
 
 import click
 from flask import Flask
-from flask.cli import with_appcontext
+from flask.cli import FlaskGroup, with_appcontext
 
 from app.cli import adding, choosing, listing  # noqa: F401 (each adds its commands to `models`)
 from app.cli.group import EXTENSION, Context, context, models, print_table, print_warnings, wrong_settings
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 def register(app: Flask, repository: Repository, settings: Settings, source: KeySource) -> None:
     """Add the commands to `flask`. If a server starts, log which settings name something that is not there."""
     app.extensions[EXTENSION] = Context(repository, settings, source)
-    app.cli.add_command(models)
-    app.cli.add_command(jobs)
-    app.cli.add_command(keys)
-    app.cli.add_command(score)
-    app.cli.add_command(show_settings)
-    if click.get_current_context(silent=True) is None:
+    commands = (models, jobs, keys, score, show_settings)
+    for command in commands:
+        app.cli.add_command(command)
+    if (begun := click.get_current_context(silent=True)) is None:
         for line in wrong_settings(repository, settings):
             log.warning("%s", line)
+    elif isinstance(group := begun.find_root().command, FlaskGroup):  # click suggests names from those of this group
+        group.commands.update({str(command.name): command for command in commands})
 
 
 @click.command("settings")
