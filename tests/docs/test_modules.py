@@ -111,8 +111,12 @@ def test_the_view_and_the_interceptor_work(monkeypatch: pytest.MonkeyPatch) -> N
     assert client.post("/quote", json={"feature1": 5.1, "feature2": 3.5}, headers=tenant).json == {"kind": 0}
     bad = client.post("/quote", json={"feature1": "x", "feature2": 3.5}, headers=tenant)
     assert (bad.status_code, bad.json["errors"][0]["pointer"]) == (422, "#/0/feature1")
-    refused = client.post("/models/iris-two/predict", json={"feature1": 5.1, "feature2": 3.5})
-    assert (refused.status_code, refused.json["type"]) == (403, "/problems/no-tenant")
+    for path in ("/predict", "/models/iris-two/predict", "/v2/models/iris-two/infer", "/v1/models/iris-two:predict"):
+        refused = client.post(path, json={"feature1": 5.1, "feature2": 3.5})
+        assert (refused.status_code, refused.json.get("type", "/problems/no-tenant")) == (403, "/problems/no-tenant")
+    for path in ("/", "/models", "/models/iris-two", "/docs", "/livez", "/readyz", "/metrics"):
+        assert client.get(path, headers={"Accept": "text/html, */*"}).status_code == 200
+    assert client.post("/quote", json={"feature1": 5.1, "feature2": 3.5}).status_code == 200
     answered = client.post("/models/iris-two/predict", json=[{"feature1": 5.1, "feature2": 3.5}] * 2, headers=tenant)
     assert (answered.status_code, answered.headers["X-Rows"]) == (200, "2")
 
