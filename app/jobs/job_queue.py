@@ -56,7 +56,7 @@ class JobQueue:
         self.waits = bool(redis_url) and find_spec("redis") is not None
         """Whether `work` waits up to a second for a message."""
         if redis_url and not self.waits:
-            log.warning("REDIS_URL needs a library: pip install redis; the queue of jobs is a file")
+            log.warning("the queue of jobs is a file, because REDIS_URL needs a library: pip install redis")
         if self.waits:
             from redis import ConnectionPool
 

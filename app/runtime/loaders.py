@@ -54,13 +54,15 @@ def _missing_module(module: str) -> str:
     library = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(top, top)
     if find_spec("joblib") is None:
         return (
-            "it is not served as a graph, so that it needs what requirements.txt installs: scikit-learn, pandas, joblib"
+            "it is not served as a graph, so that it needs scikit-learn, pandas and joblib: "
+            "pip install -r requirements.txt"
         )
     if top != module and find_spec(top) is not None:
         return f"it needs the module {module}, which the installed {library} does not have"
     sentence = f"it needs {library}, which is not installed"
     own = " or, if it is a module of your own, not beside wsgi.py (where it is to be committed) or on PYTHONPATH"
-    return sentence + (own if library == module else "")
+    # The name of a module of the user's own could be that of somebody's package.
+    return sentence + (own if library == module else f": pip install {library}")
 
 
 def _missing_name(message: str) -> str:

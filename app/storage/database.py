@@ -13,6 +13,7 @@ from sqlalchemy import URL, Engine, MetaData, create_engine, exc, make_url
 from app.errors import DatabaseUnavailable
 
 CONNECT_TIMEOUT_S = 3
+NEEDS_DRIVER = "its driver is not installed: pip install 'psycopg[binary]'"
 LOCKED_WITHIN_MS = 5000
 """Longest wait of PostgreSQL for a lock. SQLite waits as long by itself."""
 TABLES = MetaData()
@@ -81,7 +82,8 @@ def make_engine(url: URL) -> Engine:
     try:
         return create_engine(url, **options)
     except (ImportError, exc.ArgumentError) as error:
-        raise DatabaseUnavailable(_shown(url), str(error).splitlines()[0]) from None
+        is_missing = isinstance(error, ImportError) and url.drivername in ("postgresql", "postgresql+psycopg")
+        raise DatabaseUnavailable(_shown(url), NEEDS_DRIVER if is_missing else str(error).splitlines()[0]) from None
 
 
 @contextmanager

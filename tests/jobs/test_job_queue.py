@@ -66,3 +66,11 @@ def test_a_worker_gets_it_through_redis(tmp_path: Path) -> None:
     with redis_in(tmp_path) as redis:
         check_messages(redis.url, tmp_path)
     assert not (tmp_path / FILE_NAME).exists()
+
+
+def test_a_library_for_redis_that_is_missing_is_told_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(job_queue, "find_spec", lambda name: None)
+    JobQueue("redis://127.0.0.1:1/0", tmp_path, "db").close()
+    assert caplog.messages == ["the queue of jobs is a file, because REDIS_URL needs a library: pip install redis"]

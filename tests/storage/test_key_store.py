@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -214,3 +215,12 @@ def test_keys_are_stored_in_postgresql_too() -> None:
     with postgresql() as url, opened(url) as store:
         check_all(store)
         store.bring_up_to_date()
+
+
+def test_a_driver_of_postgresql_that_is_missing_is_told_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(DatabaseUnavailable) as raised:
+        make_engine(make_url("postgresql+psycopg://me:secret@db/shop"))
+    assert raised.value.detail.endswith("cannot be used: its driver is not installed: pip install 'psycopg[binary]'")

@@ -95,6 +95,7 @@ def test_a_library_that_is_not_installed_is_named(module: str, library: str, mon
     said = refusal(f"c{module}\nModel\n.".encode())
     assert said.startswith(f"it needs {library}, which is not installed")
     assert ("a module of your own" in said) is (library == "no_such_library")
+    assert said.endswith(": pip install pillow") is (library == "pillow")
 
 
 def test_a_module_that_an_installed_library_no_longer_has_is_named() -> None:
