@@ -205,7 +205,7 @@ def store_of(location: str, **options: Any) -> tuple[Any, str]:
     """
     match = URL.fullmatch(location)
     if match is None:
-        raise ScoringRefused(f"{location}: URLs begin with s3://, gs:// or az://")
+        raise ScoringRefused(f"{location}: URLs begin with s3://, gs:// or az:// and the name of a bucket")
     try:
         from obstore.store import from_url
     except ModuleNotFoundError:

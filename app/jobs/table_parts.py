@@ -144,7 +144,15 @@ def readable(source: Source) -> Iterator[None]:
 
 
 def is_stream(source: Source, stream: BinaryIO) -> bool:
-    """Return whether a file has Arrow's stream format, whatever its name tells. The stream is left at its begin."""
+    """Return whether a table has Arrow's stream format, whatever its name tells. The stream is left at its begin.
+
+    Raises:
+        ScoringRefused: The file is empty, so that it has not even columns.
+    """
+    if not source.size_bytes:
+        raise ScoringRefused(
+            f"{source.name}: the file is empty; one of {source.format.suffix} without rows has its columns"
+        )
     if source.format.name == "parquet":
         return False
     begin = stream.read(len(FILE_MAGIC))

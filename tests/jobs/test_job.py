@@ -418,6 +418,7 @@ def test_places_that_are_no_files_are_refused(table: pd.DataFrame, tmp_path: Pat
         (folder, tmp_path / "out.csv", "there is no file in this folder"),
         (folder, folder / "out.csv", "there is no file in this folder"),
         (source, "file:///tmp/out.csv", "URLs begin with s3://"),
+        ("s3://", tmp_path / "out.csv", "and the name of a bucket"),
     ]:
         with pytest.raises(ScoringRefused, match=reason):
             score("penguins", location, output)
@@ -476,6 +477,15 @@ def test_content_of_another_format_than_the_name_tells(
     write(table, tmp_path / written).rename(tmp_path / named)
     with pytest.raises(ScoringRefused, match=f"{named}: the name says {said}$" if said else "no gzip"):
         score("penguins", tmp_path / named, tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_a_table_without_a_byte_is_told(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"in{suffix}").touch()
+    with pytest.raises(
+        ScoringRefused, match=f"in{suffix}: the file is empty; one of {suffix} without rows has its col"
+    ):
+        score("penguins", tmp_path / f"in{suffix}", tmp_path / "out.csv")
 
 
 def test_text_in_utf_16_is_told(table: pd.DataFrame, tmp_path: Path) -> None:

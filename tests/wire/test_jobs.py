@@ -349,14 +349,18 @@ def test_what_is_refused_says_what_is_allowed(client: Client, at: Settings) -> N
     refused(upload(client, max_rejects="-1"), 400, "malformed-request", "max_rejects must be a whole number")
     refused(upload(client, colour="red"), 400, "malformed-request", "colour is no field", "max_rejects")
     refused(upload(client, keep="a\0b"), 400, "malformed-request", "keep must not have the character NUL")
+    refused(upload(client, b"", name="rows.arrow"), 422, "scoring-refused", "rows.arrow: the file is empty")
     refused(upload(client, name="rows.xlsx"), 422, "scoring-refused", ".parquet")
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename=""\r\n\r\n\r\n--x--\r\n'
+    unnamed = client.post("/jobs", data=form, content_type="multipart/form-data; boundary=x")
+    refused(unnamed, 400, "malformed-request", "file has no name", "choose a file")
     without = client.post("/jobs", data={"model": "penguins"}, content_type="multipart/form-data; boundary=x")
     refused(without, 400, "malformed-request", "file=@")
     refused(client.post("/jobs", data=b"x", content_type="application/xml"), 415, "unsupported-media-type", "text/csv")
     refused(send(client, GOOD, "text/csv", "model=a&model=b"), 400, "malformed-request", "model is there twice")
     refused(client.post("/jobs", data=b"{", content_type="application/json"), 400, "invalid-json")
     for document, word in [
-        ([], "must be an object"),
+        ([], "the body must be an object"),
         ({}, "input must be a URL"),
         ({"input": "/etc/passwd"}, "input must be a URL"),
         ({"input": "s3://a/b.csv", "colour": 1}, "colour is no field"),

@@ -178,7 +178,7 @@ class OrderReader:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidJson(str(error), None, None) from None
         if not isinstance(asked, dict):
-            raise MalformedRequest("#", f"must be an object with: {', '.join(JSON_MEMBERS)}")
+            raise MalformedRequest("the body", f"must be an object with: {', '.join(JSON_MEMBERS)}")
         _require_known(asked, JSON_MEMBERS)
         source = asked.get("input")
         if not isinstance(source, str) or not is_url(source):
@@ -241,6 +241,8 @@ def _suffix(name: str, media_type: str) -> str:
         return format_of(name).suffix
     except ScoringRefused:
         form = format_of_type(parse_options_header(media_type)[0])
+        if form is None and not name:  # as a browser sends a form in which no file was chosen
+            raise MalformedRequest(FILE, "has no name, which would tell its format: choose a file") from None
         if form is None:
             raise
         return format_of(f"input.{form}").suffix
