@@ -289,6 +289,7 @@ def run(command: list[str], folder: Path) -> str:
 ])  # fmt: skip
 def test_a_digit_is_drawn_and_recognised(visit: Visit, digit: int, strokes: list[list[tuple[int, int]]]) -> None:
     page = opened(visit, "digits-image")
+    expect(page.locator("link[rel=modulepreload][href$='/images.js']")).to_have_count(1)
     page.get_by_role("button", name="Draw").click()
     canvas = page.locator("canvas")
     box = canvas.bounding_box()

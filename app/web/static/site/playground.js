@@ -4,7 +4,6 @@
 import { Form, arrayOf } from "./form.js";
 import { showAnswer, showRefusal, showWhy } from "./answer.js";
 import { LANGUAGES, snippet } from "./snippets.js";
-import { imageEditors } from "./images.js";
 import { WhatIf } from "./whatif.js";
 
 const TYPING_MS = 150;
@@ -232,7 +231,11 @@ form.element.addEventListener("paste", (event) => {
   changed();
 });
 
-imageEditors(form, changed);
+// Most models take no image, and their pages do not wait for this module.
+if (form.fields.some((field) => field.control === "image")) {
+  const { imageEditors } = await import("./images.js");
+  imageEditors(form, changed);
+}
 
 // --- at the start
 
