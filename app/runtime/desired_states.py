@@ -44,13 +44,11 @@ class DesiredStates:
     """Desired states by model, shared with processes that are forked later. Safe to call from many threads."""
 
     def __init__(self) -> None:
-        self._file = _shared_memory()
-        size_bytes = HEAD_BYTES + 2 * BUFFER_BYTES
-        os.truncate(self._file, size_bytes)
-        self._memory = mmap.mmap(self._file, size_bytes)
+        self._memory = mmap.mmap(-1, HEAD_BYTES + 2 * BUFFER_BYTES)  # a file would meet the limits of files
         self._numbers = memoryview(self._memory)[:HEAD_BYTES].cast("Q")
         self._lock = threading.Lock()
-        weakref.finalize(self, os.close, self._file)
+        self._locked_file = _empty_file()
+        weakref.finalize(self, os.close, self._locked_file)
 
     @property
     def changes(self) -> memoryview[int]:
@@ -110,17 +108,16 @@ class DesiredStates:
     def _locked(self) -> Iterator[None]:
         """Hold a lock between threads, and one between processes, which the system frees if its owner dies."""
         with self._lock:
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            fcntl.lockf(self._locked_file, fcntl.LOCK_EX)
             try:
                 yield
             finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN)
+                fcntl.lockf(self._locked_file, fcntl.LOCK_UN)
 
 
-def _shared_memory() -> int:
+def _empty_file() -> int:
     """Return the descriptor of an unnamed file, in memory if the system supports that."""
     if hasattr(os, "memfd_create"):
-        # On a disk that is full, writing to a mapped file would end the process.
         return os.memfd_create("retort-desired-states")
     descriptor, path = tempfile.mkstemp(prefix="retort-desired-states-")
     os.unlink(path)  # noqa: PTH108 - only the descriptor is needed

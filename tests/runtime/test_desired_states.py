@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -119,6 +120,16 @@ def test_full_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidRepository, match="restart the server"):
         full.set_served("x" * 200, served=True)
     assert full.read() == (1, {"iris": DesiredState(True, 1)})
+
+
+def test_a_limit_of_the_size_of_files_does_not_matter() -> None:
+    child = os.fork()
+    if child == 0:  # no test framework beyond this line
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        limited = DesiredStates()
+        limited.set_served("iris", served=False)
+        os._exit(0 if limited.read()[1] == {"iris": DesiredState(False, 1)} else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_nothing_remains_after_the_last_process() -> None:
