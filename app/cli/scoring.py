@@ -23,7 +23,7 @@ from app.telemetry.memory import keep_freed_blocks
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 SIGNALLED = 128
-"""What shells add to the number of a signal for the exit status of a command that it ended."""
+"""The exit status of a command that a signal ended is this and the number of the signal, as in shells."""
 NAMED = re.compile(r"(?P<model>[^@:]*)(?:[@:](?P<version>.+))?")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,16 @@ def test_a_wrong_number_of_places_is_told(arguments: tuple[str, ...], said: str)
     assert result.stderr.splitlines()[-1].startswith(f"Error: {said}")
 
 
+@contextlib.contextmanager
+def sigint_heard() -> Iterator[None]:
+    """Handle SIGINT in this process and its new children, although shells ignore it for what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_says_how_to_go_on(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -96,11 +108,8 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
             signal.raise_signal(signal.SIGINT)  # somebody has no patience
 
     monkeypatch.setattr(ScoringProgress, "show", interrupt)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs behind
-    try:
+    with sigint_heard():
         result = run("penguins", write(penguins(30), tmp_path / "in.csv"), tmp_path / "out.csv")
-    finally:
-        signal.signal(signal.SIGINT, before)
     assert result.exit_code == 128 + number
     assert result.stderr == (
         "Error: the run was stopped; its finished parts are kept, and the same command with --resume goes on\n"
@@ -113,9 +122,10 @@ def test_ctrl_c_on_a_terminal_ends_all_processes_with_one_sentence(parts_done: i
     source, output = write(penguins(200_000), tmp_path / "in.ndjson"), tmp_path / "out.ndjson"
     command = [sys.executable, "-m", "flask", "score", "penguins", str(source), str(output), "--processes", "2"]
     models = environment(RETORT_MODELS_DIR=EXAMPLE_MODELS)
-    begun = subprocess.Popen(
-        command, cwd=ROOT, env=models, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
-    )
+    with sigint_heard():
+        begun = subprocess.Popen(
+            command, cwd=ROOT, env=models, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+        )
     journal, children = tmp_path / ".out.ndjson.scoring" / "journal.ndjson", list[Path]()
     while begun.poll() is None and not (len(children) >= 3 and journal.read_bytes().count(b"\n") > parts_done):
         children = killed.children_of(begun.pid)
