@@ -93,7 +93,7 @@ def score(
             scored = job.run(progress.show, lambda: bool(stopped_by))
         except (KeyboardInterrupt, ScoringCancelled):
             progress.line(f"Error: {ScoringCancelled().detail}")
-            raise click.exceptions.Exit(SIGNALLED + stopped_by[0]) from None
+            raise click.exceptions.Exit(SIGNALLED + (stopped_by or [signal.SIGINT])[0]) from None
     click.echo(f"{_rows(scored.rows - scored.rejected)} scored with {scored.model} version {scored.version}: {output}")
     if scored.rejected:
         click.echo(f"{_rows(scored.rejected)} could not be scored: {scored.rejects}")

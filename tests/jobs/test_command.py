@@ -116,6 +116,15 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     )
 
 
+def test_an_interrupt_without_a_signal_ends_a_run_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ScoringProgress, "show", interrupt)
+    result = run("penguins", write(penguins(30), tmp_path / "in.csv"), tmp_path / "out.csv")
+    assert (result.exit_code, result.stderr.count("the run was stopped")) == (130, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parts_done", [0, 1])
 def test_ctrl_c_on_a_terminal_ends_all_processes_with_one_sentence(parts_done: int, tmp_path: Path) -> None:
