@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 
 from app.errors import ScoringRefused
 from app.jobs.input_parts import InputParts
+from app.jobs.interrupts import end_with, interrupting_only_this_thread, start_trackers
 from app.jobs.parts import Part
 from app.jobs.scoring import OutputForm, PartScorer, ScoredPart
 from app.jobs.stretches import InputUnseen, Stretch
@@ -28,9 +28,10 @@ from app.settings.cores import allowed_cores
 
 log = logging.getLogger(__name__)
 
+THREADS_END_S = 10.0
+"""Longest wait at the end of a run for the parts that threads still score."""
 SWITCH_S = 0.0002
 ENGINES = ("local", "dask")
-PARENT_LOOK_S = 1.0
 PARTS_OF_A_PROCESS = 2
 """Parts that are read or scored at once, for each process."""
 
@@ -98,21 +99,6 @@ class Unseen:
     reason: str
 
 
-def end_with(parent: int) -> None:
-    """End this process soon after its parent, even if the parent was killed. loky's own would wait five minutes.
-
-    Ctrl-C is the parent's: a terminal sends it to all processes of a command.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_LOOK_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="retort-parent", daemon=True).start()
-
-
 class InlineEngine:
     """Scores in this process, one part after the other."""
 
@@ -143,8 +129,9 @@ class ThreadEngine:
             with parallel_config(backend="threading", n_jobs=self._threads), _switching_quickly():
                 yield from _in_parallel(version, form, parts.read(), PARTS_OF_A_PROCESS * self._threads, score)
         finally:  # joblib does not wait for them; the end of Python in the middle of their C++ would abort the process
+            end_s = time.monotonic() + THREADS_END_S
             while threads:
-                threads.pop().join()
+                threads.pop().join(max(0.0, end_s - time.monotonic()))  # a step may hang
 
 
 @contextmanager
@@ -169,7 +156,7 @@ class LokyEngine:
         from joblib import parallel_config
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
-        _start_trackers()
+        start_trackers()
         beginning = {"initializer": end_with, "initargs": (os.getpid(),)}
         with parallel_config(backend="loky", n_jobs=self._processes, inner_max_num_threads=1, **beginning):
             try:
@@ -273,16 +260,6 @@ def _refuse_cluster_without_retort(client: Any) -> None:
             )
 
 
-def _start_trackers() -> None:
-    """Start the two processes that would begin with the first worker, because the code that does so unblocks SIGINT."""
-    from multiprocessing import resource_tracker
-
-    from joblib.externals.loky.backend import resource_tracker as loky_tracker
-
-    resource_tracker.ensure_running()
-    loky_tracker.ensure_running()
-
-
 def _in_parallel(
     version: Any,
     form: OutputForm,
@@ -310,7 +287,7 @@ def _in_parallel(
     run = Parallel(return_as="generator", batch_size=1, pre_dispatch=at_once)
     results: Generator[Any, None, None] | None = None
     try:
-        with _interrupting_only_this_thread():
+        with interrupting_only_this_thread():
             results = run(delayed(score)(version, form, part) for part in read())
         for scored in results:
             if isinstance(scored, Unseen):
@@ -325,16 +302,3 @@ def _in_parallel(
                 results.close()
     if failed:
         raise failed[0]
-
-
-@contextmanager
-def _interrupting_only_this_thread() -> Iterator[None]:
-    """Let threads and processes that are started here never get SIGINT.
-
-    At Ctrl-C a terminal sends it to all processes of a command. The one that began them ends them.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

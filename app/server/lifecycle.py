@@ -81,12 +81,8 @@ class Lifecycle:
 
         The worker accepts for `HANDSHAKE_S` longer, and closes them then.
         """
-        if (
-            self.phase is not Phase.ACCEPTING
-            or now_s < self.accept_until_s
-            or self.new_dropped
-            or not self.server_ends()
-        ):
+        would_close = self.phase is Phase.ACCEPTING and now_s >= self.accept_until_s
+        if not would_close or self.new_dropped or not self.server_ends():
             return False
         self.new_dropped, self.accept_until_s = True, now_s + HANDSHAKE_S
         return True

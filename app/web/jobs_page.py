@@ -50,7 +50,7 @@ def job_view(document: Mapping[str, Any]) -> JobView:
         document["output"],
         document["fraction"],
         f"{math.floor(document['fraction'] * 100)} %",
-        f"{document['rows_done']:,}",
+        f"{document['rows']:,}",
         f"{document['rejected']:,}",
         f"{round(rate):,}" if rate else UNKNOWN,
         duration(document["left_s"]) if state in OPEN else UNKNOWN,

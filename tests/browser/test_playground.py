@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
+from tests.browser.chromium import WAIT_MS
 from tests.browser.visit import AXE, Visit, visiting
 from tests.web.stage import Carded, EveryKind, ManyModels, StoredCatalogue, make_app, serving
 
@@ -153,16 +154,21 @@ def test_answers_are_shown_while_the_slider_moves_on(visit: Visit) -> None:
     def moved(bmi: int) -> None:
         page.locator("[data-name=bmi] .slider").fill(str(bmi))
 
+    def wait_for_held(count: int) -> None:
+        for _ in range(WAIT_MS // 10):
+            if len(held) >= count:
+                return
+            page.wait_for_timeout(10)
+        raise AssertionError("it has not asked")
+
     page.route("**/models/diabetes/predict", hold)
     moved(25)
-    while not held:
-        page.wait_for_timeout(10)
+    wait_for_held(1)
     moved(40)
     with page.expect_response("**/models/diabetes/predict") as told:
         held[0].continue_()
     expect(headline(page)).to_have_text(f"{told.value.json()['prediction'][0]:.6g}")
-    while len(held) < 2:
-        page.wait_for_timeout(10)
+    wait_for_held(2)
     assert [record_in(each.request)["bmi"] for each in held] == [25, 40]
     held[1].continue_()
     expect(page.locator("#answer.old")).to_have_count(0)

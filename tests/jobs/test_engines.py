@@ -60,14 +60,16 @@ def test_threads_score_a_graph(job: ScoringJob) -> None:
     compare(job)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_threads_have_ended_when_a_run_is_left_in_the_middle(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    score_part, left, threads = engines.score_part, threading.Event(), set[threading.Thread]()
+def left_in_the_middle(
+    job: ScoringJob, monkeypatch: pytest.MonkeyPatch, goes_on: threading.Event
+) -> tuple[Any, set[threading.Thread]]:
+    """Score the first part in threads, which score all others only when the event is set. Return the run and them."""
+    score_part, threads = engines.score_part, set[threading.Thread]()
 
     def first_alone(version: VersionFiles, form: OutputForm, part: Part) -> Any:
         threads.add(threading.current_thread())
         if part.number:
-            left.wait(10)
+            goes_on.wait(30)
         return score_part(version, form, part)
 
     monkeypatch.setattr(engines, "score_part", first_alone)
@@ -75,10 +77,29 @@ def test_threads_have_ended_when_a_run_is_left_in_the_middle(job: ScoringJob, mo
     read = InputParts(jobs.sources_of(job.input), manifest.signature, ())
     scored = ThreadEngine(2).scored(version, OutputForm((), jobs.format_of("out.csv"), False), read)
     next(scored)
-    threading.Timer(0.2, left.set).start()
-    scored.close()  # type: ignore[attr-defined]
+    return scored, threads
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_threads_have_ended_when_a_run_is_left_in_the_middle(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+    scored, threads = left_in_the_middle(job, monkeypatch, goes_on)
+    threading.Timer(0.2, goes_on.set).start()
+    scored.close()
     assert len(threads) == 2
     assert not any(each.is_alive() for each in threads)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_part_that_hangs_keeps_no_run_from_ending(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "THREADS_END_S", 0.05)
+    goes_on = threading.Event()
+    scored, threads = left_in_the_middle(job, monkeypatch, goes_on)
+    scored.close()
+    assert any(each.is_alive() for each in threads)
+    goes_on.set()
+    for each in threads:
+        each.join(30)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ JOB = {
     "input": "rows.csv",
     "output": "csv",
     "fraction": 0.999,
-    "rows_done": 1_234_567,
+    "rows": 1_234_567,
     "rejected": 0,
     "rows_per_s": 98_765.4,
     "left_s": 12.2,

@@ -95,14 +95,14 @@ def test_a_job_is_taken_done_and_downloaded(client: Client, at: Settings) -> Non
     here = taken.headers["Location"]
     assert here == f"/jobs/{job['id']}" == job["links"]["self"]
     assert (job["state"], job["model"], job["version"], job["keep"]) == ("queued", "penguins", 1, ["id"])
-    assert (job["rows_done"], job["rows_total"]) == (0, None)
+    assert (job["rows"], job["rows_total"]) == (0, None)
     refused(client.get(f"{here}/result"), 409, "job-unfinished", "queued")
     refused(client.get(f"{here}/rejects"), 409, "job-unfinished")
     work(at)
 
     job = client.get(here).get_json()
-    assert (job["state"], job["rows_done"], job["rows_total"], job["fraction"]) == ("done", 50, 50, 1.0)
-    assert (job["rows"], job["rejected"]) == (50, 0)
+    assert (job["state"], job["rows"], job["rows_total"], job["fraction"]) == ("done", 50, 50, 1.0)
+    assert job["rejected"] == 0
     assert job["links"] == {"self": here, "result": f"{here}/result"}
     result = client.get(f"{here}/result")
     assert (result.status_code, result.mimetype) == (200, "text/csv")

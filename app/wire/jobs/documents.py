@@ -41,9 +41,8 @@ def document(job: JobRecord, environ: Environ, waits_for: str) -> dict[str, Any]
         "output": job.output if is_url(job.output) else job.output.partition(".")[2],
         "keep": list(job.keep),
         "max_rejects": job.max_rejects,
-        "rows_done": job.rows,
-        "rows_total": job.rows if job.state == DONE else None,
         "rows": job.rows,
+        "rows_total": job.rows if job.state == DONE else None,
         "rejected": job.rejected,
         "parts_done": job.parts_done,
         "parts": job.parts,
@@ -65,7 +64,7 @@ def _time(at_s: int | None) -> str | None:
 
 JOB: Final[Mapping[str, Any]] = {
     "type": "object",
-    "required": ["id", "state", "model", "version", "rows_done", "rows_total", "rejected", "fraction", "links"],
+    "required": ["id", "state", "model", "version", "rows", "rows_total", "rejected", "fraction", "links"],
     "properties": {
         "id": TEXT,
         "state": {"type": "string", "enum": list(STATES)},
@@ -75,9 +74,8 @@ JOB: Final[Mapping[str, Any]] = {
         "output": {"type": "string", "description": "the format of the result, or its URL"},
         "keep": {"type": "array", "items": TEXT},
         "max_rejects": {"type": ["integer", "null"]},
-        "rows_done": {**COUNT, "description": "the rows of the finished parts, with those rejected"},
+        "rows": {**COUNT, "description": "the rows that are done so far, with those rejected"},
         "rows_total": {"type": ["integer", "null"], "description": "all rows of the input, known when all are done"},
-        "rows": {**COUNT, "description": "an older name of rows_done"},
         "rejected": {**COUNT, "description": "the rows of these that could not be scored"},
         "parts_done": COUNT,
         "parts": {"type": ["integer", "null"], "description": "all parts, estimated until the end"},

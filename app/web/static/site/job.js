@@ -41,7 +41,7 @@ function show(told) {
   shown.state.className = `state ${looks[told.state] ?? "wait"}`;
   shown.bar.value = told.fraction;
   shown.percent.textContent = percent;
-  shown.rows.textContent = told.rows_done.toLocaleString("en");
+  shown.rows.textContent = told.rows.toLocaleString("en");
   shown.rejected.textContent = told.rejected.toLocaleString("en");
   shown.rate.textContent = told.rows_per_s ? Math.round(told.rows_per_s).toLocaleString("en") : "-";
   shown.left.textContent = isOpen(told.state) ? duration(told.left_s) : "-";
