@@ -1,4 +1,4 @@
-"""Score parts in this process, in processes of joblib's loky, or on a cluster of Dask.
+"""Score parts in this process, in copies of it, in processes of joblib's loky, or on a cluster of Dask.
 
 An engine yields the scored parts in the order of the parts. It keeps a few parts in memory for each process.
 """
@@ -7,37 +7,28 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-import threading
-import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Protocol
 
 from app.errors import ScoringRefused
+from app.jobs.forked import ForkEngine, WorkerLost, can_fork
 from app.jobs.input_parts import InputParts
 from app.jobs.interrupts import end_with, interrupting_only_this_thread, start_trackers
 from app.jobs.parts import Part
-from app.jobs.scoring import OutputForm, PartScorer, ScoredPart
+from app.jobs.scoring import OutputForm, PartScorer, ScoredPart, score_rows
 from app.jobs.stretches import InputUnseen, Stretch
 from app.jobs.versions import VersionFiles
 from app.settings.cores import allowed_cores
 
 log = logging.getLogger(__name__)
 
-THREADS_END_S = 10.0
-"""Longest wait at the end of a run for the parts that threads still score."""
-SWITCH_S = 0.0002
 ENGINES = ("local", "dask")
 PARTS_OF_A_PROCESS = 2
 """Parts that are read or scored at once, for each process."""
-
-
-class WorkerLost(Exception):
-    """A worker process ended while it scored. Parts that were not finished have to be scored again."""
 
 
 class Engine(Protocol):
@@ -51,14 +42,14 @@ class Engine(Protocol):
         """
 
 
-def engine_of(name: str, cluster: str = "", workers: int | None = None, *, in_threads: bool = False) -> Engine:
+def engine_of(name: str, cluster: str = "", workers: int | None = None, *, forking: bool = False) -> Engine:
     """Return an engine.
 
     Args:
         name: "local" or "dask".
         cluster: The address of Dask's scheduler; empty for the one that Dask's own settings name.
         workers: The number of local workers; None for one for each core that the cgroup allows.
-        in_threads: Whether local workers are threads, because scoring hardly holds the lock of the interpreter.
+        forking: Whether local workers are copies of this process, where they can be.
 
     Raises:
         ScoringRefused: The name is unknown, or a library is missing.
@@ -73,21 +64,18 @@ def engine_of(name: str, cluster: str = "", workers: int | None = None, *, in_th
     if cluster:
         raise ScoringRefused("--cluster needs --engine dask")
     workers = workers or allowed_cores()
+    if workers > 1 and forking and can_fork():
+        return ForkEngine(workers)
     if workers > 1 and find_spec("joblib") is None:
         log.warning("one core is used: more of them need joblib: pip install joblib")
         workers = 1
-    if workers == 1:
-        return InlineEngine()
-    return ThreadEngine(workers) if in_threads else LokyEngine(workers)
+    return InlineEngine() if workers == 1 else LokyEngine(workers)
 
 
 def score_part(version: VersionFiles, form: OutputForm, rows: Part | Stretch) -> list[ScoredPart] | Unseen:
-    """Score a part, or those that a stretch names, in a worker, which loads the version when it sees it first."""
-    scorer = PartScorer(version.lease(), form)
-    if isinstance(rows, Part):
-        return [scorer.score(rows)]
+    """Score a part, or those that a stretch names, in a worker."""
     try:
-        return [scorer.score(part) for part in rows.read(scorer.signature, form.keep)]
+        return [*score_rows(version, form, rows)]
     except InputUnseen as error:
         return Unseen(str(error))
 
@@ -106,43 +94,6 @@ class InlineEngine:
         """Yield the scored parts in order."""
         scorer = PartScorer(version.lease(), form)
         yield from map(scorer.score, parts.read())
-
-
-class ThreadEngine:
-    """Scores in threads of this process. They start at once, and no row is copied to another process."""
-
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-
-    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
-        """Yield the scored parts in order."""
-        from joblib import parallel_config
-
-        version.lease()
-        threads: set[threading.Thread] = set()
-
-        def score(version: VersionFiles, form: OutputForm, part: Part | Stretch) -> list[ScoredPart] | Unseen:
-            threads.add(threading.current_thread())
-            return score_part(version, form, part)
-
-        try:
-            with parallel_config(backend="threading", n_jobs=self._threads), _switching_quickly():
-                yield from _in_parallel(version, form, parts.read(), PARTS_OF_A_PROCESS * self._threads, score)
-        finally:  # joblib does not wait for them; the end of Python in the middle of their C++ would abort the process
-            end_s = time.monotonic() + THREADS_END_S
-            while threads:
-                threads.pop().join(max(0.0, end_s - time.monotonic()))  # a step may hang
-
-
-@contextmanager
-def _switching_quickly() -> Iterator[None]:
-    """Let a thread that comes back from NumPy wait less long for the lock that another one holds."""
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before_s)
 
 
 class LokyEngine:

@@ -13,7 +13,8 @@ from pathlib import Path
 from app import __version__
 from app.errors import ScoringCancelled, ScoringRefused, TooManyRejects
 from app.jobs.assembly import Assembly
-from app.jobs.engines import Engine, WorkerLost, engine_of
+from app.jobs.engines import Engine, engine_of
+from app.jobs.forked import WorkerLost
 from app.jobs.formats import Format, compressed, format_of, has_pyarrow
 from app.jobs.input_parts import InputParts
 from app.jobs.locations import Source, is_url, put, remove, sources_of
@@ -27,7 +28,6 @@ from app.jobs.versions import choose
 from app.jobs.writing import csv_header
 from app.settings import Settings
 from app.signature import Signature
-from app.storage.manifest import Manifest
 
 MOST_LOSSES = 3
 """Worker processes that may end one after the other without a part being finished."""
@@ -66,8 +66,7 @@ class ScoringJob:
         resume: Whether to go on with an unfinished run of this output, if there is one.
         engine: "local" or "dask".
         cluster: The address of Dask's scheduler, as in tcp://127.0.0.1:8786.
-        processes: The number of local workers; None for one for each core. They are processes; but threads where a
-            graph is run on tables, which hardly holds the lock of the interpreter.
+        processes: The number of local worker processes; None for one for each core.
         settings: The folder of models, and the limits of validation.
         work_dir: Where the unfinished run is kept; None for a hidden folder beside the output, or, for a URL, one in
             the folder of temporary files.
@@ -129,8 +128,8 @@ class _Run:
         self._sources = sources_of(job.input)
         # One part is scored before processes have started.
         workers = 1 if sum(source.size_bytes for source in self._sources) <= TEXT_BYTES else job.processes
-        in_threads = self._version.graphs and manifest.graph is not None and _is_columnar(self._sources, manifest)
-        self._engine: Engine = engine_of(job.engine, job.cluster, workers, in_threads=in_threads)
+        is_graph = self._version.graphs and manifest.graph is not None
+        self._engine: Engine = engine_of(job.engine, job.cluster, workers, forking=is_graph)
         self._place = place_of(job.output)
         require_place(self._place, job.input, self._sources)
         self._is_folder = job.output.endswith("/")
@@ -276,13 +275,6 @@ class _Run:
 def rejects_of(output: str) -> str:
     """Return where the rejected rows of an output are written."""
     return output.rstrip("/") + REJECTS_SUFFIX
-
-
-def _is_columnar(sources: Sequence[Source], manifest: Manifest) -> bool:
-    """Return whether a part is scored as whole columns, almost without objects of Python."""
-    inputs = manifest.signature.inputs
-    is_table = has_pyarrow() and all(source.format.name != "ndjson" for source in sources)
-    return is_table and all(spec.kind in ("number", "integer", "boolean", "category", "unused") for spec in inputs)
 
 
 def _format_of_parts(sources: Sequence[Source]) -> Format:

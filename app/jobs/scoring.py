@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from app.jobs.columns import CheckedColumn, Mask, check
 from app.jobs.formats import Format, has_pyarrow
 from app.jobs.parts import Part
 from app.jobs.reading import InstanceRows, TableRows, places_of, read_instances, read_table
+from app.jobs.stretches import Stretch
+from app.jobs.versions import VersionFiles
 from app.jobs.writing import encode, whole
 from app.runtime.entry import Lease
 from app.signature import Input
@@ -53,6 +55,16 @@ class ScoredPart:
     rejects: bytes
     names: tuple[str, ...]
     end: float
+
+
+def score_rows(version: VersionFiles, form: OutputForm, rows: Part | Stretch) -> Iterator[ScoredPart]:
+    """Score a part, or those that a stretch names. The version is loaded when this process sees it first.
+
+    Raises:
+        InputUnseen: This machine does not see the file of the stretch.
+    """
+    scorer = PartScorer(version.lease(), form)
+    yield from map(scorer.score, [rows] if isinstance(rows, Part) else rows.read(scorer.signature, form.keep))
 
 
 class PartScorer:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from app.jobs import job as jobs
@@ -25,10 +26,11 @@ SMALL_BYTES = 4000
 ENDS_WITHIN_S = 60.0
 
 
-def run(source: str, output: str, processes: int) -> None:
+def run(source: str, output: str, processes: int, runtime: str = "auto") -> None:
     """Score in small parts, resuming what is there."""
+    settings = replace(SETTINGS, runtime=runtime)
     parts.TEXT_BYTES = jobs.TEXT_BYTES = SMALL_BYTES  # type: ignore[misc]  # else one process scores it alone
-    job = ScoringJob("penguins", None, source, output, ["id"], resume=True, processes=processes, settings=SETTINGS)
+    job = ScoringJob("penguins", None, source, output, ["id"], resume=True, processes=processes, settings=settings)
     job.run()
 
 
@@ -41,19 +43,20 @@ def killed_at(source: Path, output: Path, moments: int, processes: int = 1, seed
     for _ in range(moments):
         lines = min(total - 5, lines + rng.randint(0, 2 * total // moments))
         killed += _killed_after(source, output, processes, journal, lines, rng.uniform(0, 0.005))
-    process = _started(source, output, processes)
+    process = started(source, output, processes)
     assert process.wait(ENDS_WITHIN_S) == 0
     return killed
 
 
-def _started(source: Path, output: Path, processes: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.jobs.killed", str(source), "--output", str(output)]
+def started(source: Path, output: Path, processes: int, runtime: str = "auto") -> subprocess.Popen[bytes]:
+    """Begin a run in a process of its own."""
+    command = [sys.executable, "-m", "tests.jobs.killed", str(source), "--output", str(output), "--runtime", runtime]
     return subprocess.Popen([*command, "--processes", str(processes)], cwd=ROOT, env=environment())
 
 
 def _killed_after(source: Path, output: Path, processes: int, journal: Path, lines: int, wait_s: float) -> bool:
     """Kill a run when its journal has so many lines, and a moment later."""
-    process = _started(source, output, processes)
+    process = started(source, output, processes)
     deadline_s = time.monotonic() + ENDS_WITHIN_S
     while process.poll() is None and time.monotonic() < deadline_s:
         if journal.exists() and journal.read_bytes().count(b"\n") > lines:
@@ -99,10 +102,11 @@ def main() -> None:
     parser.add_argument("place", type=Path)
     parser.add_argument("--output", default="")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--runtime", default="auto")
     parser.add_argument("--moments", type=int, default=20)
     asked = parser.parse_args()
     if asked.output:
-        run(str(asked.place), asked.output, asked.processes)
+        run(str(asked.place), asked.output, asked.processes, asked.runtime)
         return
     source = table_with_bad_rows(asked.place / "in.csv")
     killed = killed_at(source, asked.place / "out.csv", asked.moments, asked.processes, seed=time.time_ns())

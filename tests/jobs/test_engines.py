@@ -1,10 +1,11 @@
-"""Engines: threads where a graph runs, else processes; a process that ends loses nothing."""
+"""Engines: copies of this process where a graph runs, else processes of joblib; one that ends loses nothing."""
 
 from __future__ import annotations
 
 import gc
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -16,14 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.errors import ScoringRefused
-from app.jobs import engines, parts
+from app.errors import ModelFailed, ScoringRefused
+from app.jobs import engines, parts, scoring
+from app.jobs import forked as forking
 from app.jobs import job as jobs
-from app.jobs.engines import InlineEngine, LokyEngine, ThreadEngine, WorkerLost, engine_of
+from app.jobs.engines import InlineEngine, LokyEngine, engine_of
+from app.jobs.forked import ForkEngine, WorkerLost, can_fork
 from app.jobs.input_parts import InputParts
 from app.jobs.job import ScoringJob
 from app.jobs.parts import Part
 from app.jobs.scoring import OutputForm, ScoredPart
+from app.jobs.stretches import InputUnseen, Stretch
 from app.jobs.versions import VersionFiles, choose
 from app.signature.batch import Batch
 from tests.jobs import killed
@@ -47,59 +51,98 @@ def compare(job: ScoringJob) -> None:
 def test_there_is_an_engine_for_each_wish(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(engine_of("local", workers=1), InlineEngine)
     assert isinstance(engine_of("local", workers=2), LokyEngine)
-    assert isinstance(engine_of("local", workers=2, in_threads=True), ThreadEngine)
+    monkeypatch.setattr(engines, "can_fork", lambda: True)
+    assert isinstance(engine_of("local", workers=2, forking=True), ForkEngine)
+    assert isinstance(engine_of("local", workers=1, forking=True), InlineEngine)
+    monkeypatch.setattr(engines, "can_fork", lambda: False)
+    assert isinstance(engine_of("local", workers=2, forking=True), LokyEngine)
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     assert isinstance(engine_of("local", workers=2), InlineEngine)
     with pytest.raises(ScoringRefused, match=r"--engine dask needs distributed: pip install distributed"):
         engine_of("dask")
 
 
-def test_threads_score_a_graph(job: ScoringJob) -> None:
-    job.processes = 2
-    assert job.run().rows == 600
-    compare(job)
-
-
-def left_in_the_middle(
-    job: ScoringJob, monkeypatch: pytest.MonkeyPatch, goes_on: threading.Event
-) -> tuple[Any, set[threading.Thread]]:
-    """Score the first part in threads, which score all others only when the event is set. Return the run and them."""
-    score_part, threads = engines.score_part, set[threading.Thread]()
-
-    def first_alone(version: VersionFiles, form: OutputForm, part: Part) -> Any:
-        threads.add(threading.current_thread())
-        if part.number:
-            goes_on.wait(30)
-        return score_part(version, form, part)
-
-    monkeypatch.setattr(engines, "score_part", first_alone)
+def forked(job: ScoringJob) -> Iterator[ScoredPart]:
+    """Score the input of a job in two copies of this process."""
     version, manifest = choose(SETTINGS, "penguins", None)
     read = InputParts(jobs.sources_of(job.input), manifest.signature, ())
-    scored = ThreadEngine(2).scored(version, OutputForm((), jobs.format_of("out.csv"), False), read)
-    next(scored)
-    return scored, threads
+    return ForkEngine(2).scored(version, OutputForm((), jobs.format_of("out.csv"), False), read)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_threads_have_ended_when_a_run_is_left_in_the_middle(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    goes_on = threading.Event()
-    scored, threads = left_in_the_middle(job, monkeypatch, goes_on)
-    threading.Timer(0.2, goes_on.set).start()
-    scored.close()
-    assert len(threads) == 2
-    assert not any(each.is_alive() for each in threads)
+def children() -> list[Path]:
+    return killed.children_of(os.getpid())
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_part_that_hangs_keeps_no_run_from_ending(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "THREADS_END_S", 0.05)
-    goes_on = threading.Event()
-    scored, threads = left_in_the_middle(job, monkeypatch, goes_on)
-    scored.close()
-    assert any(each.is_alive() for each in threads)
-    goes_on.set()
-    for each in threads:
-        each.join(30)
+@pytest.mark.slow
+def test_copies_of_this_process_score_a_graph(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "engine_of", lambda *_, **__: ForkEngine(2))
+    before = {*children()}
+    assert job.run().rows == 600
+    compare(job)
+    assert {*children()} == before
+
+
+@pytest.mark.slow
+def test_copies_end_with_a_run_that_is_left_in_the_middle(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_but_the_first_hang(version: VersionFiles, form: OutputForm, rows: Part | Stretch) -> Iterator[ScoredPart]:
+        yield from scoring.score_rows(version, form, rows) if not rows.number else iter(threading.Event().wait, None)
+
+    monkeypatch.setattr(forking, "score_rows", all_but_the_first_hang)
+    before, scored = {*children()}, forked(job)
+    assert next(scored).number == 0
+    assert len({*children()} - before) == 2
+    scored.close()  # type: ignore[attr-defined]
+    assert {*children()} == before
+
+
+@pytest.mark.slow
+def test_a_killed_copy_is_told(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forking, "score_rows", kills)
+    with pytest.raises(WorkerLost, match="a worker process ended"):
+        list(forked(job))
+
+
+def unpicklable(version: VersionFiles, form: OutputForm, rows: Part | Stretch) -> Iterator[ScoredPart]:
+    raise ModelFailed("penguins", 1, "it broke")
+    yield
+
+
+def unseen(version: VersionFiles, form: OutputForm, rows: Part | Stretch) -> Iterator[ScoredPart]:
+    raise InputUnseen("another file")
+    yield
+
+
+def broken(version: VersionFiles, form: OutputForm, rows: Part | Stretch) -> Iterator[ScoredPart]:
+    raise OSError(28, "No space left on device", "a file")
+    yield
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("score", "error", "message"),
+    [
+        (unpicklable, ScoringRefused, "version 1 could not answer this request"),
+        (unseen, ScoringRefused, "another file"),
+        (broken, OSError, "No space left on device: 'a file'"),
+    ],
+)
+def test_an_error_in_a_copy_is_raised_here(
+    score: Any, error: type[Exception], message: str, job: ScoringJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "score_rows", score)
+    with pytest.raises(error, match=message):
+        list(forked(job))
+
+
+def test_a_process_with_other_threads_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "obstore", raising=False)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    assert can_fork()
+    monkeypatch.setitem(sys.modules, "obstore", engines)
+    assert not can_fork()
+    monkeypatch.delitem(sys.modules, "obstore")
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    assert not can_fork()
 
 
 @pytest.mark.slow
@@ -141,7 +184,7 @@ def test_a_part_that_ends_every_worker_ends_the_run(job: ScoringJob, monkeypatch
         job.run()
 
 
-def kills(version: VersionFiles, form: OutputForm, part: Part) -> list[ScoredPart]:
+def kills(version: VersionFiles, form: OutputForm, rows: Part | Stretch) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
@@ -159,17 +202,18 @@ def test_a_killed_process_of_joblib_is_told(job: ScoringJob, monkeypatch: pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts_done", [0, 4])
+@pytest.mark.parametrize(("runtime", "least"), [("auto", 2), ("artifact", 3)])
 @pytest.mark.fault("S01")
-def test_the_processes_of_a_killed_run_end(parts_done: int, tmp_path: Path) -> None:
+def test_the_processes_of_a_killed_run_end(parts_done: int, runtime: str, least: int, tmp_path: Path) -> None:
     source, output = write(penguins(8000), tmp_path / "in.ndjson"), tmp_path / "out.csv"
-    process = killed._started(source, output, 2)
+    process = killed.started(source, output, 2, runtime)
     journal, children = tmp_path / ".out.csv.scoring" / "journal.ndjson", list[Path]()
-    while process.poll() is None and not (len(children) >= 3 and journal.read_bytes().count(b"\n") > parts_done):
+    while process.poll() is None and not (len(children) >= least and journal.read_bytes().count(b"\n") > parts_done):
         children = killed.children_of(process.pid)
         time.sleep(0.005)
     process.kill()
     process.wait()
-    assert len(children) >= 3
+    assert len(children) >= least
     assert killed.ended(children)
 
 
