@@ -1,4 +1,4 @@
-"""Counts of limits in memory that the workers of one server share: a storage for the `limits` library.
+"""Counts of limits in memory that the workers of one server share.
 
 The memory is one anonymous mapping, which the master makes before the fork. It is a hash table: a key has a place in
 one group of eight rows, and the row that has been of no use for the longest time makes room for a new key. A row has
@@ -6,7 +6,7 @@ one cell for each worker, which only this worker writes and which never decrease
 remembers where the window began. So no process ever waits for another, and a worker that is killed leaves no lock.
 
 Windows have a fixed length, and the last one counts in proportion to the part of it that is less than a window ago
-(the sliding window counter of the library). Times are monotonic: a wall clock that jumps changes nothing.
+(the sliding window counter of the library `limits`). Times are monotonic: a wall clock that jumps changes nothing.
 
 Errors: two workers that decide about one client within the same microsecond may both refuse, or both let pass, the last
 request of a budget. Two new clients that take the same row at once may count one request for each other. A client whose
@@ -19,8 +19,6 @@ import mmap
 import struct
 import time
 from collections import deque
-
-from limits.storage import SlidingWindowCounterSupport, Storage
 
 ROWS = 2**16
 """Most pairs of a client and a limit that are counted. Memory is used only where it is written."""
@@ -37,18 +35,14 @@ Addition = tuple[str, int, int, int]
 """Key, number of the window, length of a window in seconds, amount."""
 
 
-class SharedStorage(Storage, SlidingWindowCounterSupport):
+class SharedStorage:
     """Counts by key. Lives as long as the process; safe to call from many threads and processes.
 
     A process without a server counts alone. A server calls `share` before the first fork, and each worker calls `begin`
     after it. `additions` collects what this worker counts if somebody takes it from there, for other hosts.
     """
 
-    STORAGE_SCHEME = None
-    base_exceptions = ValueError
-
     def __init__(self, rows: int = ROWS) -> None:
-        super().__init__()
         self._rows = rows
         self._mask = rows // WAYS - 1
         self._tags = struct.Struct(f"={WAYS}q").unpack_from
@@ -115,7 +109,10 @@ class SharedStorage(Storage, SlidingWindowCounterSupport):
 
     def wait_s(self, key: str, limit: int, expiry: int) -> float:
         """Return how long it takes until the count of a key is less than `limit`, if nothing is added."""
-        previous, left_s, current, _ = self.get_sliding_window(key, expiry)
+        now_s = self.now_s()
+        at = self._place(key, expiry, now_s)
+        previous, current = self._counts[at + PREVIOUS], self._sum(at)
+        left_s = (self._counts[at] + 1) * expiry - now_s
         if current < limit:
             return max(0.0, left_s - expiry * (limit - current) / previous) if previous else 0.0
         return left_s + expiry * (1 - limit / current)
@@ -176,68 +173,3 @@ class SharedStorage(Storage, SlidingWindowCounterSupport):
     def _useful_until(self, row: int) -> int:
         at = self._rows_at + row * self._row_cells
         return (self._counts[at + WINDOW] + 2) * self._counts[at + EXPIRY]
-
-    # --- the interface of the library
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Add to a key, and return its count in the current window alone."""
-        self.add(key, expiry, amount)
-        return self._sum(self._place(key, expiry, self.now_s()))
-
-    def get(self, key: str) -> int:
-        """Return the count of a key in its current window; 0 for an unknown key."""
-        expiry = self._expiry(key)
-        return self._sum(self._place(key, expiry, self.now_s())) if expiry else 0
-
-    def get_expiry(self, key: str) -> float:
-        """Return the wall-clock time at which the current window of a key ends; now for an unknown key."""
-        expiry = self._expiry(key)
-        return time.time() + (self.add(key, expiry, 0)[1] if expiry else 0.0)
-
-    def check(self) -> bool:
-        """Return True: memory is always there."""
-        return True
-
-    def reset(self) -> int:
-        """Forget every key, and return how many there were."""
-        tags = self._counts[HEADER_CELLS : HEADER_CELLS + self._rows]
-        found = sum(map(bool, tags))
-        self._memory[HEADER_CELLS * CELL_BYTES : self._rows_at * CELL_BYTES] = bytes(self._rows * CELL_BYTES)
-        return found
-
-    def clear(self, key: str) -> None:
-        """Forget a key."""
-        tag = hash(key) | 1
-        first = HEADER_CELLS + (tag >> 1 & self._mask) * WAYS
-        for place in range(first, first + WAYS):
-            if self._counts[place] == tag:
-                self._counts[place] = 0
-
-    def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Add to a key if its count stays within a limit, and return whether it does."""
-        if self.add(key, expiry, amount)[0] <= limit:
-            return True
-        self.add(key, expiry, -amount)
-        return False
-
-    def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        """Return count and remaining seconds of the last window, then of the current window.
-
-        The last window counts in proportion to its remaining seconds. The current one is of use for one more window.
-        """
-        now_s = self.now_s()
-        at = self._place(key, expiry, now_s)
-        previous, current = self._counts[at + PREVIOUS], self._sum(at)
-        left_s = (self._counts[at] + 1) * expiry - now_s
-        return previous, left_s, current, left_s + expiry
-
-    def clear_sliding_window(self, key: str, expiry: int) -> None:
-        """Forget a key."""
-        self.clear(key)
-
-    def _expiry(self, key: str) -> int:
-        """Return the length of the windows of a key; 0 if it is unknown."""
-        tag = hash(key) | 1
-        first = (tag >> 1 & self._mask) * WAYS
-        tags = self._tags(self._memory, (HEADER_CELLS + first) * CELL_BYTES)
-        return self._counts[self._rows_at + (first + tags.index(tag)) * self._row_cells + EXPIRY] if tag in tags else 0
