@@ -18,12 +18,11 @@ from app.core.steps.planning import plan_steps
 from app.core.steps.services import Services
 from app.gateway.access_log import AccessLog
 from app.gateway.browsers import AllowedHosts, Cors, SameOrigin
-from app.gateway.configured_keys import key_table
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
-from app.gateway.key_table import KeyTable
+from app.gateway.key_table import KeyTable, key_table
 from app.gateway.keys import ApiKeys
 from app.gateway.standard import CommonHeaders, RequestMetrics, limits
 from app.gateway.tracing import tracing

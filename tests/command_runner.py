@@ -6,7 +6,7 @@ from flask import Flask
 from flask.testing import FlaskCliRunner
 
 from app import cli
-from app.gateway.configured_keys import key_table
+from app.gateway.key_table import key_table
 from app.settings import Settings
 from app.storage.repository import Repository
 

@@ -7,14 +7,19 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from app.errors import NoKeys, RetortError
+from app.errors import InvalidSettings, NoKeys, RetortError
 from app.gateway.credentials import Credentials, CredentialsRefused, credentials_of
 from app.gateway.principal import Principal
 from app.server.contract import Environ
+from app.settings import Settings
 from app.storage.key_source import KeySource
-from app.storage.keys import KEY, StoredKey
+from app.storage.keys import KEY, StoredKey, read_entries
+
+if TYPE_CHECKING:
+    from app.gateway.tokens import IssuerTokens
 
 log = logging.getLogger(__name__)
 
@@ -27,24 +32,6 @@ NOT_VALID = "the key is not valid"
 
 class KeysUnavailable(Exception):
     """The keys were not read for too long."""
-
-
-class TokenVerifier(Protocol):
-    """Checks tokens that an issuer has signed. Safe to call from many threads."""
-
-    def begin(self) -> None:
-        """Fetch the issuer's keys, and go on fetching them in a thread."""
-
-    def stop(self) -> None:
-        """End the thread."""
-
-    def principal(self, token: str) -> tuple[Principal, float]:
-        """Return the holder of a token and the time when it expires, in seconds since 1970.
-
-        Raises:
-            CredentialsRefused: the token is not valid.
-            KeysUnavailable: the issuer's keys are not known.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +69,7 @@ class KeyTable:
     """
 
     def __init__(
-        self, source: KeySource, key_secret: str = "", grace_s: float = 600.0, tokens: TokenVerifier | None = None
+        self, source: KeySource, key_secret: str = "", grace_s: float = 600.0, tokens: IssuerTokens | None = None
     ) -> None:
         self.source = source
         self.required = bool(source.given) or tokens is not None
@@ -242,3 +229,31 @@ class KeyTable:
 
 
 _ENDED = {"revoked": "was revoked", "expired": "has expired"}
+
+
+def key_table(settings: Settings) -> KeyTable:
+    """Return the table as the settings describe it. Nothing is opened or fetched.
+
+    Raises:
+        InvalidSettings: an entry of `RETORT_API_KEYS` cannot be read, or tokens need a library that is not installed.
+    """
+    try:
+        given = read_entries(settings.api_keys)
+    except ValueError as error:
+        raise InvalidSettings([f"RETORT_API_KEYS: {error}"]) from None
+    source = KeySource(given, settings.database_url, settings.instance_dir)
+    return KeyTable(source, settings.key_secret, settings.keys_grace_s, _tokens(settings))
+
+
+def _tokens(settings: Settings) -> IssuerTokens | None:
+    if not settings.oidc_issuer:
+        return None
+    if not settings.oidc_audience:
+        raise InvalidSettings(
+            ["RETORT_OIDC_ISSUER needs RETORT_OIDC_AUDIENCE: tokens for other services must not count"]
+        )
+    if find_spec("jwt") is None:
+        raise InvalidSettings(["RETORT_OIDC_ISSUER needs PyJWT: pip install 'pyjwt[crypto]'"])
+    from app.gateway.tokens import IssuerTokens  # it imports clients of HTTP, which few servers need
+
+    return IssuerTokens(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)

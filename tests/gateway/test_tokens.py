@@ -17,9 +17,8 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from app.errors import InvalidSettings
 from app.gateway import tokens
-from app.gateway.configured_keys import key_table
 from app.gateway.credentials import CredentialsRefused
-from app.gateway.key_table import KeysUnavailable
+from app.gateway.key_table import KeysUnavailable, key_table
 from app.gateway.tokens import IssuerTokens
 from app.settings import Settings
 
@@ -288,7 +287,7 @@ def test_an_audience_is_needed() -> None:
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.gateway.configured_keys.find_spec", lambda name: None)
+    monkeypatch.setattr("app.gateway.key_table.find_spec", lambda name: None)
     with pytest.raises(InvalidSettings, match=r"pip install 'pyjwt\[crypto\]'"):
         key_table(Settings(oidc_issuer="https://login.example.org", oidc_audience="retort"))
 
