@@ -24,8 +24,7 @@ from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
 from app.gateway.key_table import KeyTable, key_table
 from app.gateway.keys import ApiKeys
-from app.gateway.standard import CommonHeaders, RequestMetrics, limits
-from app.gateway.tracing import tracing
+from app.gateway.standard import CommonHeaders, RequestMetrics, limits, tracing
 from app.jobs.service import missing_library
 from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS

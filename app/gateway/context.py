@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.service import ProtocolAdapter
-from app.gateway.principal import Principal
+from app.gateway.credentials import Principal
 from app.server.contract import Environ, Headers, Response
 from app.storage.keys import PREDICT
 from app.telemetry import RequestScope, Timings, request_id_from

@@ -1,4 +1,6 @@
-"""The key or token that a request shows: `Authorization: Bearer KEY`, `X-API-Key: KEY`, or a password of HTTP Basic.
+"""The key or token that a request shows, and its holder.
+
+A request shows it as `Authorization: Bearer KEY`, `X-API-Key: KEY`, or a password of HTTP Basic.
 
 A browser asks for a password when it is answered with the scheme Basic, and sends it with the requests of the page. So
 people can open the pages with a key. The name beside the password counts for nothing.
@@ -10,13 +12,26 @@ import base64
 import binascii
 from dataclasses import dataclass
 
-from app.gateway.errors import RequestRefused
-from app.server.contract import Environ
-
-REALM = 'realm="retort"'
 MISSING = "this server needs an API key: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`"
 TWO_KEYS = "Authorization and X-API-Key are both there and differ: send one of them"
 OTHER_SCHEME = "Authorization must be `Bearer KEY`"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The holder of an API key or of a token.
+
+    Attributes:
+        id: the public part of the key, or the issuer's name for the caller; safe to log.
+        name: the name that the operator gave it.
+        scopes: what it may do, such as `predict`, `admin` and `metrics`.
+        models: the names of the models that it may use; None allows all.
+    """
+
+    id: str
+    name: str
+    scopes: frozenset[str]
+    models: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +70,6 @@ class CredentialsRefused(Exception):
         super().__init__(detail)
         self.name = name
         self.detail = detail
-
-    def refusal(self, environ: Environ) -> RequestRefused:
-        """Return the refusal of a request. A browser that opens a page is asked for the key."""
-        challenge = f"Bearer {REALM}"
-        if self.name != "key-required":
-            challenge += ', error="invalid_token"'
-        if "text/html" in environ.get("HTTP_ACCEPT", ""):
-            challenge = f'Basic {REALM}, charset="UTF-8"'
-        return RequestRefused(401, self.name, self.detail, {"WWW-Authenticate": challenge})
 
 
 def _password(value: str) -> str:

@@ -9,11 +9,11 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from app.core.steps.event_loop import EventLoop
 from app.gateway.context import AwaitedRoute, RequestContext, Route, Router, context_in
+from app.gateway.credentials import Principal
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.interceptors import Interceptor, InterceptorChain, valid_headers
 from app.gateway.kept_body import keep_body
-from app.gateway.principal import Principal
 from app.gateway.wsgi import BodyInParts, send
 from app.server.contract import Environ, Headers, Refusal, Response, WSGIApplication, status_line
 from app.telemetry import current_request, scope_of

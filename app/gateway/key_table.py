@@ -11,8 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from app.errors import InvalidSettings, NoKeys, RetortError
-from app.gateway.credentials import Credentials, CredentialsRefused, credentials_of
-from app.gateway.principal import Principal
+from app.gateway.credentials import Credentials, CredentialsRefused, Principal, credentials_of
 from app.server.contract import Environ
 from app.settings import Settings
 from app.storage.key_source import KeySource

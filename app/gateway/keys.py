@@ -8,14 +8,16 @@ from typing import TypeVar
 from app.errors import ModelNotPermitted
 from app.gateway.browsers import SAFE, SameOrigin
 from app.gateway.context import RequestContext
-from app.gateway.credentials import REALM, CredentialsRefused
+from app.gateway.credentials import CredentialsRefused
 from app.gateway.errors import RETRY_LATER, RequestRefused
 from app.gateway.interceptors import Interceptor
 from app.gateway.key_table import KeysUnavailable, KeyTable
 from app.runtime.registry import Registry
+from app.server.contract import Environ
 
 ViewT = TypeVar("ViewT", bound=Callable[..., object])
 
+REALM = 'realm="retort"'
 UNAVAILABLE = "the API keys cannot be checked now"
 SCOPE_OF_VIEW = "retort_scope"
 """The attribute of a view function that holds its scope."""
@@ -60,7 +62,7 @@ class ApiKeys(Interceptor):
         try:
             principal, by_browser = table.find(context.environ)
         except CredentialsRefused as error:
-            raise error.refusal(context.environ) from None
+            raise _refusal(error, context.environ) from None
         except KeysUnavailable:
             raise RequestRefused(503, "keys-unavailable", UNAVAILABLE, RETRY_LATER) from None
         context.principal, context.client = principal, principal.id
@@ -85,3 +87,13 @@ class ApiKeys(Interceptor):
     def _default_model(self) -> str | None:
         lease = self._models.current(None)  # without waiting; None while models are loaded
         return self._models.default() if lease is None else lease.manifest.model
+
+
+def _refusal(error: CredentialsRefused, environ: Environ) -> RequestRefused:
+    """Return the refusal of a request. A browser that opens a page is asked for the key."""
+    challenge = f"Bearer {REALM}"
+    if error.name != "key-required":
+        challenge += ', error="invalid_token"'
+    if "text/html" in environ.get("HTTP_ACCEPT", ""):
+        challenge = f'Basic {REALM}, charset="UTF-8"'
+    return RequestRefused(401, error.name, error.detail, {"WWW-Authenticate": challenge})

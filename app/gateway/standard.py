@@ -1,12 +1,16 @@
-"""The interceptors of every server: common header fields and metrics."""
+"""The interceptors of every server (common header fields, metrics), and those that settings switch on."""
 
 from __future__ import annotations
+
+import logging
 
 from app.gateway.context import RequestContext
 from app.gateway.interceptors import Interceptor
 from app.server.contract import Response
 from app.settings import Settings
 from app.telemetry.metrics import Metrics, SharedMetrics
+
+log = logging.getLogger(__name__)
 
 
 class CommonHeaders(Interceptor):
@@ -49,3 +53,24 @@ def limits(settings: Settings, metrics: SharedMetrics) -> list[Interceptor]:
     from app.gateway.limits import client_limits  # the library takes a tenth of a second to import
 
     return [client_limits(settings, metrics)]
+
+
+def tracing(settings: Settings) -> list[Interceptor]:
+    """Return the interceptor that makes spans; none if traces are off.
+
+    A platform may set OpenTelemetry's variables for other programs, so a missing extra does not stop the start.
+    """
+    if not settings.traces:
+        return []
+    try:
+        from app.gateway.spans import RequestSpans
+        from app.telemetry.traces import Traces
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("opentelemetry"):
+            raise
+        log.warning(
+            "there are no traces: they need OpenTelemetry, which is not installed: "
+            "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        )
+        return []
+    return [RequestSpans(Traces())]

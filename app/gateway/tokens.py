@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.request import HTTPRedirectHandler, build_opener
 
-from app.gateway.credentials import CredentialsRefused
+from app.gateway.credentials import CredentialsRefused, Principal
 from app.gateway.key_table import KeysUnavailable
-from app.gateway.principal import Principal
 
 if TYPE_CHECKING:
     from jwt import PyJWK

@@ -15,9 +15,9 @@ from app.gateway import RequestContext, Response
 from app.gateway import access_log as module
 from app.gateway.access_log import MOST_WORD_CHARS, AccessLog, AccessRecord
 from app.gateway.browsers import MOST_WARNINGS, Cors
+from app.gateway.credentials import Principal
 from app.gateway.errors import RequestRefused
 from app.gateway.interceptors import Interceptor
-from app.gateway.principal import Principal
 from app.server.contract import Refusal
 from app.telemetry import Timings
 from app.telemetry.log_lines import GREEN, RED, JsonLines, ReadableLines

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from app.gateway.context import Match, RequestContext, context_in
+from app.gateway.credentials import Principal
 from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
 from app.gateway.limits import client_limits, network
-from app.gateway.principal import Principal
 from app.server.contract import Environ, Refusal, Response
 from app.settings import Settings
 from app.telemetry.metrics import SharedMetrics

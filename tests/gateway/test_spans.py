@@ -18,7 +18,7 @@ from app.gateway import RequestContext, Response
 from app.gateway.context import Match
 from app.gateway.gateway import Gateway
 from app.gateway.spans import FROM_ENVIRON, RequestSpans
-from app.gateway.tracing import tracing
+from app.gateway.standard import tracing
 from app.server.contract import Environ, Refusal
 from app.settings import Settings
 from app.telemetry import Timings, current_request, scope_of
