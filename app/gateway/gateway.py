@@ -13,8 +13,7 @@ from app.gateway.credentials import Principal
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.interceptors import Interceptor, InterceptorChain, valid_headers
-from app.gateway.kept_body import keep_body
-from app.gateway.wsgi import BodyInParts, send
+from app.gateway.wsgi import BodyInParts, keep_body, send
 from app.server.contract import Environ, Headers, Refusal, Response, WSGIApplication, status_line
 from app.telemetry import current_request, scope_of
 from app.telemetry.metrics import SharedMetrics

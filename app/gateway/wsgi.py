@@ -1,15 +1,17 @@
-"""Send a response through WSGI (PEP 3333), whole or in parts."""
+"""Bodies in WSGI (PEP 3333): responses that are sent whole or in parts, and request bodies that are read twice."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from app.gateway.context import RequestContext
-from app.server.contract import Response, status_line
+from app.server.contract import Environ, Response, status_line
 from app.telemetry import current_request
 
 BODILESS = (204, 304)
+INPUT = "wsgi.input"
 
 
 class BodyInParts:
@@ -53,3 +55,68 @@ def send(context: RequestContext, response: Response, start_response: Any) -> It
     if not isinstance(body, bytes):
         return body
     return [b"" if response.status in BODILESS or context.environ["REQUEST_METHOD"] == "HEAD" else body]
+
+
+class KeptBody(io.IOBase):
+    """A request body that a user's code may read before the view does, which reads it again from its beginning.
+
+    It never reads more than it was asked for, because some servers wait for bytes beyond the body.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._kept = io.BytesIO()
+        self._keeps = True
+
+    def seekable(self) -> bool:
+        """Return whether it can go to its beginning. Only once, and nowhere else."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to the beginning.
+
+        Raises:
+            OSError: it is asked to go elsewhere, or a second time.
+        """
+        if offset or whence != io.SEEK_SET or not self._keeps:
+            raise io.UnsupportedOperation("a body can only be read again once, from its beginning")
+        self._keeps = False
+        return self._kept.seek(0)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to `size` bytes, or all."""
+        kept = b"" if self._keeps else self._kept.read(size)
+        if size is None or size < 0:
+            return kept + self._keep(self._stream.read())
+        return kept if len(kept) == size else kept + self._keep(self._stream.read(size - len(kept)))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Read one line, or up to `size` bytes of it."""
+        if self._keeps:
+            return self._keep(self._stream.readline() if size is None or size < 0 else self._stream.readline(size))
+        line = self._kept.readline(size)
+        if line.endswith(b"\n") or (size is not None and 0 <= size <= len(line)):
+            return line
+        rest: bytes = self._stream.readline() if size is None or size < 0 else self._stream.readline(size - len(line))
+        return line + rest
+
+    def _keep(self, part: bytes) -> bytes:
+        if self._keeps:
+            self._kept.write(part)
+        return part
+
+
+def keep_body(environ: Environ) -> None:
+    """Make the body of a request readable twice, unless the server already has it whole."""
+    if INPUT in environ and not _is_seekable(environ[INPUT]):
+        environ[INPUT] = KeptBody(environ[INPUT])
+
+
+def rewind(environ: Environ) -> None:
+    """Go to the beginning of the body, which a hook may have read: `request.get_json()`, `request.form`."""
+    if _is_seekable(environ[INPUT]):
+        environ[INPUT].seek(0)
+
+
+def _is_seekable(stream: Any) -> bool:
+    return hasattr(stream, "seekable") and bool(stream.seekable())

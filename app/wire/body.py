@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.wsgi import get_input_stream
 
 from app.errors import BodyTooLarge, IncompleteBody
-from app.gateway.kept_body import rewind
+from app.gateway.wsgi import rewind
 from app.wire.coding import coding_of, decompress
 
 CHUNK_BYTES = 1 << 20

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.gateway.kept_body import INPUT, KeptBody, keep_body, rewind
+from app.gateway.wsgi import INPUT, KeptBody, keep_body, rewind
 
 BODY = b"first line\nsecond line\nlast"
 READS: dict[str, Callable[[Any], bytes]] = {

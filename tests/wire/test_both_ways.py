@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 
 from app import create_app
-from app.gateway.kept_body import KeptBody
+from app.gateway.wsgi import KeptBody
 from app.settings import Settings
 from app.telemetry import NO_REQUEST, request_id
 from app.wire.application import Application
