@@ -20,15 +20,16 @@ from app.server import Limits, RetortWorker
 from app.server.addresses import require_free
 from app.server.master import (
     SharedFlag,
+    end_process_group,
     hold_signals_of_new_workers,
     keep_heartbeats_in_memory,
+    keep_signals_inside,
     keep_steady_time,
     outlive_booted_workers,
     tell_workers_of_the_end,
     watch_frozen_workers,
 )
 from app.server.other_workers import OtherWorkers
-from app.server.signal_guard import end_process_group, keep_signals_inside
 from app.settings import Settings
 from app.settings.readers import is_local
 from app.telemetry.log_lines import configure_logging

@@ -1,4 +1,4 @@
-"""The end of a worker: phases and their deadlines, without a clock or a socket.
+"""The end of a worker: its phases and their deadlines, and how no new client is lost when its listeners close.
 
 SERVING --stop()--> ACCEPTING ------> FINISHING ------> OVER
                     still accepts,    listeners closed, nothing is open, or
@@ -8,9 +8,15 @@ SERVING --stop()--> ACCEPTING ------> FINISHING ------> OVER
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import enum
-from collections.abc import Callable
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 MASTER_CLOSES_WITHIN_S = 0.5
 """If all processes are signalled at once, a worker may stop before the master closes its listeners. The connections
@@ -19,6 +25,14 @@ that the kernel accepts meanwhile would be reset. At a reload the master keeps t
 
 HANDSHAKE_S = 0.1
 """Once no new connection can begin, those that have begun have this long to be made and accepted."""
+SO_ATTACH_FILTER = getattr(socket, "SO_ATTACH_FILTER", 26)
+DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of the TCP header that has the flags
+    (0x45, 0, 1, 0x02),  # SYN?
+    (0x06, 0, 0, 0),  # then drop the packet
+    (0x06, 0, 0, 0xFFFF_FFFF),  # keep all others
+)
+"""A packet filter of the kernel: code, jump if true, jump if false, operand. See `man 7 socket`, SO_ATTACH_FILTER."""
 
 
 class Phase(enum.Enum):
@@ -42,7 +56,7 @@ class Reason(enum.Enum):
 
 @dataclass(slots=True)
 class Lifecycle:
-    """The end of one worker. Belongs to the loop's thread; times are monotonic."""
+    """The end of one worker. Belongs to the loop's thread; times are monotonic, and the caller passes them."""
 
     drain_delay_s: float
     drain_timeout_s: float
@@ -101,3 +115,29 @@ class Lifecycle:
     def accepts_backlog(self) -> bool:
         """Return whether all connections in the listener's queue are accepted before it is closed."""
         return self.reason in (Reason.TERMINATED, Reason.ORPHANED)
+
+
+def drop_new_connections(listeners: Iterable[socket.socket]) -> None:
+    """Make the kernel begin no new connection; those that have begun can still be accepted.
+
+    A client that connects between the last `accept` and `close` would be reset. A client whose first packet is dropped
+    sends it again a second later, and is refused. The filter belongs to the socket, not to this process, and stays.
+    Without Linux, or without the right to do so, nothing changes. A Unix socket has no packets.
+    """
+    for listener in listeners:
+        if listener.family in (socket.AF_INET, socket.AF_INET6):
+            instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in DROP_SYN))
+            program = struct.pack("HP", len(DROP_SYN), ctypes.addressof(instructions))
+            with contextlib.suppress(OSError):
+                listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def holds_any(process_id: int, listeners: Iterable[socket.socket]) -> bool:
+    """Return whether a process has one of these sockets open; False if that is unknown (other than on Linux)."""
+    wanted = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in listeners}
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{process_id}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(descriptor.readlink()) in wanted:
+                    return True
+    return False

@@ -18,8 +18,7 @@ from app.server.bodies import Store
 from app.server.client_turns import WORK_S, ClientTurns, take_waiting
 from app.server.connection import IDLE, Connection, ConnectionState, Shared
 from app.server.dispatcher import Dispatcher
-from app.server.lifecycle import Lifecycle, Phase
-from app.server.listeners import drop_new_connections, holds_any
+from app.server.lifecycle import Lifecycle, Phase, drop_new_connections, holds_any
 from app.server.parsing import HeadReader
 
 log = logging.getLogger(__name__)

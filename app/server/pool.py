@@ -1,4 +1,4 @@
-"""Threads that run requests.
+"""Threads that run requests: some stay, and more start when no thread is free and end when idle.
 
 A thread never touches a socket and the loop never waits for a thread: a thread puts the parts of an answer into a queue
 for `Pool.take`, and wakes the loop by an eventfd.
@@ -7,19 +7,20 @@ for `Pool.take`, and wakes the loop by an eventfd.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, SimpleQueue
 
 from app.server import answers
 from app.server.answers import LAST_CHUNK, allowed_part, chunk, complete_body
 from app.server.bodies import close_body
 from app.server.client_turns import take_waiting
 from app.server.contract import Response, ServingApp
-from app.server.elastic_pool import ElasticPool
 from app.server.pending import PendingRequest
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,79 @@ SLICE_S = 0.02
 """Time for which a stream makes parts before others have their turn."""
 
 
+class ElasticPool:
+    """Runs each group of requests at once, in a thread of its own. The caller limits their number; `kept` of them stay.
+
+    All methods belong to the loop's thread. The threads are daemons, so that a hanging thread cannot keep the process
+    running.
+    """
+
+    def __init__(self, work: Callable[[list[PendingRequest]], None], kept: int, idle_s: float) -> None:
+        self._work = work
+        self._kept = kept
+        self._idle_s = idle_s
+        self._inbox: SimpleQueue[list[PendingRequest] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._busy = 0
+        """Groups that were submitted and have not ended."""
+        self._threads: set[threading.Thread] = set()
+        self._numbers = itertools.count(1)
+        for _ in range(kept):
+            self._start()
+
+    def submit(self, group: list[PendingRequest]) -> None:
+        """Give a group to a free thread, or to a new one; if the system gives no more threads, to the next free one."""
+        with self._lock:
+            self._busy += 1
+            needs_thread = self._busy > len(self._threads)
+        self._inbox.put(group)
+        if needs_thread:
+            try:
+                self._start()
+            except RuntimeError as error:
+                log.warning("a request waits for a thread: %s", error)
+
+    def ended(self) -> None:
+        """Count a group as ended: its thread is free, or soon will be."""
+        with self._lock:
+            self._busy -= 1
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._live, name=f"retort-request-{next(self._numbers)}", daemon=True)
+        thread.start()
+        self._threads.add(thread)
+
+    def close(self, deadline_s: float) -> None:
+        """End each thread as soon as it is free, and wait for them until the deadline."""
+        threads = list(self._threads)
+        for _ in threads:
+            self._inbox.put(None)
+        for thread in threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+
+    def _live(self) -> None:
+        try:
+            while (group := self._next()) is not None:
+                self._work(group)
+                del group  # else this thread keeps it alive while it waits for the next
+        finally:
+            self._threads.discard(threading.current_thread())
+
+    def _next(self) -> list[PendingRequest] | None:
+        while True:
+            try:
+                return self._inbox.get(timeout=self._idle_s)
+            except Empty:
+                with self._lock:
+                    if len(self._threads) > max(self._kept, self._busy):
+                        self._threads.discard(threading.current_thread())
+                        return None
+
+
 class Pool:
     """Runs each group of requests in a thread of its own. The admission queues limit how many run at once.
 
-    The threads start after the fork. `submit`, `take`, `stop_idle` and `close` belong to the loop's thread.
+    The threads start after the fork. `submit`, `take` and `close` belong to the loop's thread.
     """
 
     def __init__(self, app: ServingApp, threads: int, buffer_bytes: int, idle_s: float) -> None:
@@ -40,9 +110,8 @@ class Pool:
         self._made: deque[tuple[PendingRequest, bytes | None, bool]] = deque()
         self._awake = False
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._threads: ElasticPool[list[PendingRequest]] = ElasticPool(self._run_group, threads, idle_s)
+        self._threads = ElasticPool(self._run_group, threads, idle_s)
         self.submit = self._threads.submit
-        self.stop_idle = self._threads.stop_idle
 
     def take(self) -> Iterator[tuple[PendingRequest, bytes | None, bool]]:
         """Yield the results of the threads: request, part, whether it is the last.
@@ -60,7 +129,7 @@ class Pool:
             self._wake()
 
     def close(self, timeout_s: float) -> None:
-        """Wait briefly for the threads and free the eventfd."""
+        """End the threads as far as they are free in time, and free the eventfd."""
         self._threads.close(time.monotonic() + timeout_s)
         self._awake = True  # nobody writes to it any more
         os.close(self.wake_fd)

@@ -128,7 +128,6 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         loop.close()
         call_app("observe", app.observe)
         self.alive = False
-        dispatcher.threads.pool.stop_idle()
         dispatcher.threads.pool.close(THREADS_END_S)
         if stats.running():
             # The interpreter does not wait for these threads, but may wait for threads that a model has started.

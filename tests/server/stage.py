@@ -107,7 +107,6 @@ class Stage:
 
     def close(self) -> None:
         self.loop.close()
-        self.dispatcher.threads.pool.stop_idle()
         self.dispatcher.threads.pool.close(2.0)
         os.close(self.read_fd)
         os.close(self.write_fd)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.server.elastic_pool import ElasticPool
+from app.server.pool import ElasticPool
 from tests.server.serving import Serving
 from tests.server.stage import Stage, config, staged
 
@@ -87,7 +87,6 @@ def test_an_idle_thread_is_used_again_and_then_ends() -> None:
     pool.submit("second")
     assert received.acquire(timeout=5)
     assert done == ["first retort-request-1", "second retort-request-1"]
-    pool.stop_idle()
     pool.close(time.monotonic() + 5)
     assert not pool._threads
 
@@ -112,7 +111,6 @@ def test_work_waits_for_a_free_thread_if_the_system_has_no_more(monkeypatch: pyt
         may_end.release()
         assert received.acquire(timeout=5)
     assert done == ["first", "second"]
-    pool.stop_idle()
     pool.close(time.monotonic() + 5)
     assert not pool._threads
 
@@ -127,5 +125,4 @@ def test_the_threads_that_stay_do_not_end_when_they_are_idle() -> None:
         pool.ended()
         next(iter(kept)).join(0.03)
     assert pool._threads == kept
-    pool.stop_idle()
     pool.close(time.monotonic() + 5)

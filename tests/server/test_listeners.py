@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from app.server.listeners import drop_new_connections, holds_any
+from app.server.lifecycle import drop_new_connections, holds_any
 
 
 def test_open_sockets_of_a_process_are_found() -> None:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from app.server.signal_guard import _guarded, end_process_group
+from app.server.master import _guarded, end_process_group
 
 SERVER = 4711
 
