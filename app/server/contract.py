@@ -89,7 +89,9 @@ class ServedRequest(Protocol):
 
 class ServingApp(Protocol):
     """The application that the worker serves. `admit`, `client_of`, `refuse_by_head`, `refuse`, `started`, `observe`
-    and `draining` are called on the loop's thread: they run no user code and never block."""
+    and `draining` are called on the loop's thread: they run no user code and never block.
+
+    A subclass may leave out the methods that return at once."""
 
     def admit(self, environ: Environ) -> ServedRequest:
         """Set how a request is run, without running it. Its body is whole, in `wsgi.input`."""
@@ -102,6 +104,7 @@ class ServingApp(Protocol):
 
         Only reads `environ`. A request that passes is admitted later, when its body is whole.
         """
+        return None
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Answer one request, or several of one batch key: one response for each, in order.
@@ -109,15 +112,18 @@ class ServingApp(Protocol):
         The body of an inline request's response is always whole. None means that all of them must go through WSGI, in a
         thread.
         """
+        return None
 
     async def respond_async(self, request: Any) -> Response | None:
         """Answer one request that `is_awaited` on the event loop of the application. Its body is whole.
 
         None means that it must run in a thread. It is cancelled if its client leaves.
         """
+        return None
 
     def call_soon(self, call: Callable[[], None]) -> None:
         """Call a function on the thread of the application's event loop."""
+        return
 
     def __call__(self, environ: Environ, start_response: Any, /) -> Iterable[bytes]:
         """Answer a request that goes `through_wsgi` (PEP 3333)."""
@@ -131,12 +137,15 @@ class ServingApp(Protocol):
 
     def started(self, snapshot: Callable[[], dict[str, Any]]) -> None:
         """Receive the function that returns the worker's statistics, once in each worker."""
+        return
 
     def observe(self) -> None:
         """Publish those statistics. Called every second, and at the end."""
+        return
 
     def draining(self) -> None:
         """Learn that this worker stops, and report that it is not ready."""
+        return
 
 
 @dataclass(slots=True)
@@ -157,7 +166,7 @@ class PlainRequest:
     is_awaited: bool = False
 
 
-class PlainApp:
+class PlainApp(ServingApp):
     """Any WSGI application as a `ServingApp`."""
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -172,22 +181,6 @@ class PlainApp:
         client: str = environ.get("REMOTE_ADDR", "")
         return client
 
-    def refuse_by_head(self, environ: Environ) -> Response | None:
-        """Refuse nothing."""
-        return None
-
-    def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
-        """Never called: every request goes through WSGI."""
-        raise NotImplementedError
-
-    async def respond_async(self, request: ServedRequest) -> Response | None:
-        """Never called, as `respond`."""
-        raise NotImplementedError
-
-    def call_soon(self, call: Callable[[], None]) -> None:
-        """Never called, as `respond`."""
-        raise NotImplementedError
-
     def __call__(self, environ: Environ, start_response: Any, /) -> Iterable[bytes]:
         """Call the application."""
         return self._application(environ, start_response)
@@ -196,12 +189,3 @@ class PlainApp:
         """Format a refusal as one line of text."""
         headers = [("Content-Type", "text/plain; charset=utf-8"), *refusal.headers.items()]
         return Response(refusal.status, headers, f"{refusal.detail}\n".encode())
-
-    def started(self, snapshot: Callable[[], dict[str, Any]]) -> None:
-        """Ignore the statistics."""
-
-    def observe(self) -> None:
-        """Publish nothing."""
-
-    def draining(self) -> None:
-        """Do nothing."""
