@@ -12,7 +12,8 @@ from app.core.service import Decode, PredictRequest, PredictService, ProtocolAda
 from app.errors import InvalidInstances, ModelNotPermitted
 from app.signature import Signature
 from app.telemetry import Timings, current_request
-from app.telemetry.metrics import OK, Metrics
+from app.telemetry.metrics import SharedMetrics
+from app.telemetry.version_counts import OK
 
 SMALL_ROWS = 32
 """A quick graph answers this many rows on the event loop without delaying others."""
@@ -46,7 +47,7 @@ class _Call:
 class Models:
     """The models of this process, with their steps. Lives as long as the process; safe to call from many threads."""
 
-    def __init__(self, service: PredictService, metrics: Metrics) -> None:
+    def __init__(self, service: PredictService, metrics: SharedMetrics) -> None:
         self._service = service
         self._metrics = metrics
 

@@ -8,7 +8,7 @@ from app.gateway.context import RequestContext
 from app.gateway.interceptors import Interceptor
 from app.server.contract import Response
 from app.settings import Settings
-from app.telemetry.metrics import Metrics, SharedMetrics
+from app.telemetry.metrics import SharedMetrics
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class RequestMetrics(Interceptor):
 
     may_block = False
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: SharedMetrics) -> None:
         self._metrics = metrics
 
     def after(self, context: RequestContext, response: Response) -> None:

@@ -62,7 +62,6 @@ class Dispatcher:
 
     def on_request(self, connection: Connection, head: Head, now_s: float) -> None:
         """Admit a request that was read whole."""
-        self.stats.requests += 1
         self._worker.count_request()
         environ = head.environ
         try:

@@ -162,9 +162,9 @@ class Loop:
             for connection in take_waiting(self._overdue):
                 if connection.deadline_s <= now_s:
                     self._guard(connection, Connection.expire, now_s)
-        stats.turn_s = now_s - began_s
-        if stats.turn_s > stats.turn_max_s or now_s >= self._forget_longest_s:
-            stats.turn_max_s, self._forget_longest_s = stats.turn_s, now_s + LONGEST_TURN_OVER_S
+        turn_s = now_s - began_s
+        if turn_s > stats.turn_max_s or now_s >= self._forget_longest_s:
+            stats.turn_max_s, self._forget_longest_s = turn_s, now_s + LONGEST_TURN_OVER_S
         return now_s
 
     def _guard(self, connection: Connection, act: Callable[[Connection, float], None], now_s: float) -> None:

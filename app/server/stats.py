@@ -17,7 +17,6 @@ class Stats:
 
     accepted: int = 0
     evicted: int = 0
-    requests: int = 0
     inline: int = 0
     threaded: int = 0
     awaited: int = 0
@@ -30,9 +29,8 @@ class Stats:
     """Requests whose answer came after their 504."""
     refused: dict[str, int] = field(default_factory=dict)
     """By reason: `head_timeout`, `body_too_large`, `queue_full`, `queue_wait`, `deadline`, `malformed`, ..."""
-    turn_s: float = 0.0
     turn_max_s: float = 0.0
-    """Time that the loop was away from its poller: in the last turn, and at most in the last ten seconds."""
+    """Longest time that the loop was away from its poller, in the last ten seconds."""
 
     running: Callable[[], int] = lambda: 0
     queued: Callable[[], int] = lambda: 0

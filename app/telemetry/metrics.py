@@ -10,19 +10,17 @@ from typing import Any, Protocol, TypeVar
 
 from app.telemetry.families import FAMILIES, SEPARATOR, MetricType, Samples, key, merged, parts
 from app.telemetry.memory import memory_bytes
-from app.telemetry.shared_counters import REPORTED, SharedCounters
+from app.telemetry.shared_counters import REPORTED, SharedCounters, WorkerPage
 from app.telemetry.version_counts import (
     OK,
     OTHER,
     RUNNING,
     RUNS,
-    ArtifactRuns,
     Histogram,
     PredictionCounts,
     RunCounts,
+    artifact_runs,
 )
-
-__all__ = ["OK", "Metrics", "SharedMetrics"]
 
 SPARE_PAGES = 16
 MOST_RESPONSE_KINDS = 256
@@ -30,7 +28,7 @@ NO_PROBLEM = "none"
 NO_STAGES: Mapping[str, float] = {}
 RESTARTS = key("retort_worker_restarts")
 CPU = key("retort_worker_cpu_seconds")
-CountsT = TypeVar("CountsT", PredictionCounts, ArtifactRuns, RunCounts)
+CountsT = TypeVar("CountsT")
 
 COUNTED = {
     "accepted": key("retort_connections_accepted"),
@@ -50,18 +48,6 @@ MEASURED = {
     "turn_max_s": key("retort_loop_turn_max_seconds"),
 }
 """The blocks for the server's own numbers. `refused` and `connections` have labels and are handled apart."""
-
-
-class Metrics(Protocol):
-    """Counts responses and predictions."""
-
-    def responded(self, status: int, outcome: str) -> None:
-        """Count one response with its outcome: `ok`, or the name of its problem."""
-
-    def predicted(
-        self, model: str, version: int, status: str, rows: int, duration_s: float, stages_ms: Mapping[str, float]
-    ) -> None:
-        """Count one request with its status: `ok` for predictions, else the code of its error."""
 
 
 class SharedMemory(Protocol):
@@ -148,7 +134,7 @@ class SharedMetrics:
     def _write_on(self, number: int | None) -> None:
         self._page = self._counters.page(number)
         self._cells = self._page.cells
-        self._by_version: dict[tuple[type, str, int], Any] = {}
+        self._by_version: dict[tuple[object, str, int], Any] = {}
         self._responses: dict[tuple[int, str], int] = {}
         self._observed: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -182,11 +168,14 @@ class SharedMetrics:
 
     def run_began(self, model: str, version: int) -> None:
         """Record that a run of this artifact begins."""
-        self._counts(ArtifactRuns, model, version).began()
+        cells, (running, runs) = self._cells, self._counts(artifact_runs, model, version)
+        cells[running] += 1.0
+        cells[runs] += 1.0
 
     def run_ended(self, model: str, version: int) -> None:
         """Record that a run of this artifact has ended."""
-        self._counts(ArtifactRuns, model, version).ended()
+        cells, (running, _) = self._cells, self._counts(artifact_runs, model, version)
+        cells[running] -= 1.0
 
     def ran(
         self,
@@ -200,11 +189,11 @@ class SharedMetrics:
         """Count one run of a model for the rows of some requests; of a classifier also the predicted labels."""
         self._counts(RunCounts, model, version).count(rows, requests, classes, predicted)
 
-    def _counts(self, kind: type[CountsT], model: str, version: int) -> CountsT:
+    def _counts(self, make: Callable[[WorkerPage, str, int], CountsT], model: str, version: int) -> CountsT:
         """Return the counts of a version on this process's page."""
-        found: CountsT | None = self._by_version.get((kind, model, version))
+        found: CountsT | None = self._by_version.get((make, model, version))
         if found is None:
-            found = self._by_version.setdefault((kind, model, version), kind(self._page, model, version))
+            found = self._by_version.setdefault((make, model, version), make(self._page, model, version))
         return found
 
     def loaded(self, model: str, version: int, succeeded: bool, duration_s: float) -> None:

@@ -83,22 +83,9 @@ class PredictionCounts:
         return self._stages.setdefault(stage, (histogram.first, histogram.sum))
 
 
-class ArtifactRuns:
-    """Runs of one artifact that began, and that are under way."""
-
-    def __init__(self, page: WorkerPage, model: str, version: int) -> None:
-        self._cells = page.cells
-        self._running, self._runs = (page.place(key(family, model, str(version))) for family in (RUNNING, RUNS))
-
-    def began(self) -> None:
-        """Record that a run begins."""
-        cells = self._cells
-        cells[self._running] += 1.0
-        cells[self._runs] += 1.0
-
-    def ended(self) -> None:
-        """Record that a run has ended."""
-        self._cells[self._running] -= 1.0
+def artifact_runs(page: WorkerPage, model: str, version: int) -> tuple[int, int]:
+    """Return the cells of the runs of an artifact that are under way, and of all that began."""
+    return page.place(key(RUNNING, model, str(version))), page.place(key(RUNS, model, str(version)))
 
 
 class RunCounts:

@@ -14,7 +14,8 @@ import pytest
 from app.server.stats import Stats
 from app.telemetry import Timings
 from app.telemetry.families import DURATION_BOUNDS_S
-from app.telemetry.metrics import OK, SharedMetrics
+from app.telemetry.metrics import SharedMetrics
+from app.telemetry.version_counts import OK
 
 PENGUINS = ("penguins", "1")
 

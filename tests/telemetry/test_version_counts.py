@@ -7,8 +7,8 @@ from bisect import bisect_left
 import pytest
 
 from app.telemetry.families import FAMILIES, SEPARATOR
-from app.telemetry.metrics import MOST_RESPONSE_KINDS, OK, SharedMetrics
-from app.telemetry.version_counts import FEW_ROWS, MOST_CLASS_CHARS, MOST_CLASSES, MOST_OUTCOMES
+from app.telemetry.metrics import MOST_RESPONSE_KINDS, SharedMetrics
+from app.telemetry.version_counts import FEW_ROWS, MOST_CLASS_CHARS, MOST_CLASSES, MOST_OUTCOMES, OK
 
 PENGUINS = ("penguins", "1")
 
