@@ -11,16 +11,7 @@ from typing import Any, Protocol, TypeVar
 from app.telemetry.families import FAMILIES, SEPARATOR, MetricType, Samples, key, merged, parts
 from app.telemetry.memory import memory_bytes
 from app.telemetry.shared_counters import REPORTED, SharedCounters, WorkerPage
-from app.telemetry.version_counts import (
-    OK,
-    OTHER,
-    RUNNING,
-    RUNS,
-    Histogram,
-    PredictionCounts,
-    RunCounts,
-    artifact_runs,
-)
+from app.telemetry.version_counts import OK, OTHER, RUNNING, RUNS, Histogram, PredictionCounts, RunCounts, artifact_runs
 
 SPARE_PAGES = 16
 MOST_RESPONSE_KINDS = 256
