@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.request import HTTPRedirectHandler, build_opener
 
@@ -36,14 +35,6 @@ MOST_BYTES = 2**20
 MAX_ID_CHARS = 128
 
 
-@dataclass(frozen=True, slots=True)
-class _KeySet:
-    """The issuer's keys by their id. `read_s` is monotonic."""
-
-    keys: Mapping[str, PyJWK]
-    read_s: float
-
-
 class IssuerTokens:
     """Checks the tokens of one issuer. A thread fetches the issuer's keys. Safe to call from many threads.
 
@@ -57,7 +48,8 @@ class IssuerTokens:
         self._issuer = issuer
         self._audience = audience
         self._jwks_url = jwks_url
-        self._found: _KeySet | None = None
+        self._found: tuple[Mapping[str, PyJWK], float] = {}, float("-inf")
+        """The issuer's keys by their id, and when they were read (monotonic)."""
         self._fetched_s = float("-inf")
         self._failure = ""
         self._wanted, self._stopping = threading.Event(), threading.Event()
@@ -87,13 +79,13 @@ class IssuerTokens:
 
         if self._thread is None:  # under another server than Retort's
             self.begin()
-        found = self._found
-        if found is None or time.monotonic() > found.read_s + MAX_AGE_S:
+        keys, read_s = self._found
+        if time.monotonic() > read_s + MAX_AGE_S:
             self._wanted.set()
             raise KeysUnavailable
         try:
             header = jwt.get_unverified_header(token)
-            key = found.keys.get(str(header.get("kid", "")))
+            key = keys.get(str(header.get("kid", "")))
             if key is None:
                 self._wanted.set()
                 raise CredentialsRefused("key-refused", "the token is signed with a key that the issuer does not list")
@@ -118,7 +110,7 @@ class IssuerTokens:
         """Fetch the keys. If that fails, keep those that are known; log the beginning and the end of a failure."""
         self._fetched_s = time.monotonic()
         try:
-            self._found = _KeySet(self._keys(), self._fetched_s)
+            self._found = self._keys(), self._fetched_s
         except Exception as error:  # noqa: BLE001 - another server answered, with anything
             if not self._failure:
                 log.error("the keys of the issuer %s cannot be fetched: %s", self._issuer, type(error).__name__)
