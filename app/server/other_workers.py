@@ -10,7 +10,7 @@ from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderNam
 
 from app.server import answers, refusals
 from app.server.answers import WsgiAnswer
-from app.server.contract import Environ, Refusal, Response, ServedRequest, ServingApp
+from app.server.contract import Environ, Response, ServedRequest, ServingApp
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ class OtherWorkers:
             log.exception("error in %s %r", environ["REQUEST_METHOD"], environ.get("RAW_URI"))
             is_clients = isinstance(error, ParseException) and not isinstance(error, OF_RESPONSES)
             refusal = refusals.malformed(error) if is_clients else refusals.FAILED
-            answer, parts = self._refused(request, refusal, answer.is_head)
+            answer = WsgiAnswer(answer.is_head)
+            parts = _parts_of(self._app.refuse(environ, request, refusal), answer)
             first = next(parts)
         answer.started = True
         start_response(answer.status, [*answer.headers])
@@ -62,10 +63,6 @@ class OtherWorkers:
                 yield answers.allowed_part(answer, part)
         finally:
             answers.close(body)
-
-    def _refused(self, request: ServedRequest, refusal: Refusal, is_head: bool) -> tuple[WsgiAnswer, Iterator[bytes]]:
-        answer = WsgiAnswer(is_head)
-        return answer, _parts_of(self._app.refuse(request.environ, request, refusal), answer)
 
 
 def _parts_of(response: Response, answer: WsgiAnswer) -> Iterator[bytes]:
