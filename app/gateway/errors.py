@@ -28,7 +28,7 @@ from app.errors import (
 )
 from app.gateway.context import RequestContext
 from app.gateway.problem_types import PROBLEMS
-from app.server.contract import Environ, Headers, Refusal, Response, status_line
+from app.server.contract import Environ, Headers, Response, status_line
 from app.telemetry import current_request, request_id
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,16 @@ class Problem:
     errors: Sequence[FieldError] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+INTERNAL_ERROR = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", SERVER_FAILED)
+NOT_READY = Problem(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "unready",
+    "not every model is available, or the server is about to stop; GET /readyz says which",
+    headers=RETRY_LATER,
+)
+"""The problem for a readiness probe while some models are not available."""
 
 
 class RequestRefused(Exception):
@@ -107,7 +117,7 @@ def problem_of(error: BaseException) -> Problem:
         return error.problem
     if not isinstance(error, RetortError) or error.code not in STATUS:
         log.error("unexpected error", exc_info=error)
-        return internal_error()
+        return INTERNAL_ERROR
     status, headers = STATUS[error.code], dict[str, str]()
     if isinstance(error, InvalidInstances):
         facts = {"errors_total": error.total, "errors_more": error.more}
@@ -118,17 +128,6 @@ def problem_of(error: BaseException) -> Problem:
         header = error.header.replace("Content-Type", "Accept").replace("Content-", "Accept-")
         headers[header] = ", ".join(error.allowed)
     return Problem(status, error.code.value, error.detail, headers=headers)
-
-
-def internal_error() -> Problem:
-    """Return the problem for 500, without details."""
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", SERVER_FAILED)
-
-
-def unready_problem() -> Problem:
-    """Return the problem for a readiness probe while some models are not available."""
-    detail = "not every model is available, or the server is about to stop; GET /readyz says which"
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unready", detail, headers=RETRY_LATER)
 
 
 ErrorPage = Callable[[Environ, Problem], Response | None]
@@ -158,10 +157,6 @@ class ErrorRenderer:
             return self.problem(context, problem_of(error))
         finally:
             current_request.reset(token)
-
-    def refusal(self, context: RequestContext, refusal: Refusal) -> Response:
-        """Return the response to a request that the server itself refuses."""
-        return self.response(context, RequestRefused(refusal.status, refusal.name, refusal.detail, refusal.headers))
 
     def problem(self, context: RequestContext, problem: Problem) -> Response:
         """Return a problem in the format of the request's path, and make the request the current one."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from app.core.steps.event_loop import EventLoop
 from app.gateway.context import AwaitedRoute, RequestContext, Route, Router, context_in
 from app.gateway.credentials import Principal
-from app.gateway.errors import ErrorRenderer
+from app.gateway.errors import ErrorRenderer, RequestRefused
 from app.gateway.forwarded import Forwarding
 from app.gateway.interceptors import Interceptor, InterceptorChain, valid_headers
 from app.gateway.wsgi import BodyInParts, keep_body, send
@@ -187,7 +187,8 @@ class Gateway:
     def refuse(self, environ: Environ, request: Any, refusal: Refusal) -> Response:
         """Format a refusal of the worker, with the header fields of every response."""
         context = request if isinstance(request, RequestContext) else RequestContext(environ)
-        return self._refused(context, self._errors.refusal(context, refusal))
+        error = RequestRefused(refusal.status, refusal.name, refusal.detail, refusal.headers)
+        return self._refused(context, self._errors.response(context, error))
 
     def _refused(self, context: RequestContext, response: Response) -> Response:
         """Show a refusal to the interceptors, on the loop's thread."""

@@ -16,7 +16,7 @@ from app.core.service import PredictService
 from app.errors import InvalidInstances
 from app.gateway.context import HttpAdapter, RequestContext, Route, context_in
 from app.gateway.endpoint import PredictEndpoint, Streaming
-from app.gateway.errors import RETRY_LATER, ErrorRenderer, unready_problem
+from app.gateway.errors import NOT_READY, RETRY_LATER, ErrorRenderer
 from app.runtime.registry import Registry
 from app.server.contract import Environ, Headers
 from app.settings import Settings
@@ -169,5 +169,5 @@ def json_response(document: object, status: int = 200, headers: Mapping[str, str
 
 def not_ready(document: object) -> Response:
     """Return the document of a readiness probe that fails. The log and the metrics know it as `unready`."""
-    context_of(request.environ).outcome = unready_problem().name
+    context_of(request.environ).outcome = NOT_READY.name
     return json_response(document, 503, RETRY_LATER)

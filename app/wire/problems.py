@@ -14,17 +14,17 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from app.errors import RetortError
 from app.gateway.errors import (
+    INTERNAL_ERROR,
     MEDIA_TYPE,
+    NOT_READY,
     ErrorFormat,
     ErrorRenderer,
     Form,
     Problem,
     RequestRefused,
-    internal_error,
     problem_json,
     problem_of,
     sentence,
-    unready_problem,
 )
 from app.wire.backend import context_of
 from app.wire.codecs import JSON_TYPE
@@ -62,16 +62,15 @@ PROBLEM_FORMAT = ErrorFormat(re.compile(""), problem_json, ProblemSchema, media_
 
 def unready(form: Form) -> Response:
     """Return the response to a readiness probe while some models are not available."""
-    problem = unready_problem()
-    context_of(request.environ).outcome = problem.name
-    content, media_type = form(problem)
-    return Response(content, problem.status, dict(problem.headers), content_type=media_type)
+    context_of(request.environ).outcome = NOT_READY.name
+    content, media_type = form(NOT_READY)
+    return Response(content, NOT_READY.status, dict(NOT_READY.headers), content_type=media_type)
 
 
 def of_http(error: HTTPException) -> Problem:
     """Return the problem for an error that Flask raised: unknown path, method not allowed, a failed view."""
     if isinstance(error, InternalServerError) and error.original_exception is not None:
-        return internal_error()  # Flask has logged it
+        return INTERNAL_ERROR  # Flask has logged it
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     sent = dict(error.get_headers(request.environ))
     if "Allow" in sent:  # from a set, in another order in each process

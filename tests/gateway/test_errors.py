@@ -19,7 +19,7 @@ from app.gateway.errors import (
     problem_of,
     sentence,
 )
-from app.server.contract import Refusal, status_line
+from app.server.contract import status_line
 from tests.gateway.fakes import environ
 
 PROBLEM_FORMAT = ErrorFormat(re.compile(""), problem_json, dict)
@@ -62,9 +62,9 @@ def test_the_path_decides_the_error_format() -> None:
 
 
 def test_a_refusal_has_the_status_of_the_protocol_and_its_header_fields() -> None:
-    refusal = Refusal(503, "queue-full", "the server is busy", {"Retry-After": "1"})
+    refusal = RequestRefused(503, "queue-full", "the server is busy", {"Retry-After": "1"})
     for path, status in (("/predict", 503), ("/v2/models/m/infer", 429)):
-        response = ERRORS.refusal(RequestContext(environ(path)), refusal)
+        response = ERRORS.response(RequestContext(environ(path)), refusal)
         assert response.status == status
         assert ("Retry-After", "1") in response.headers
 

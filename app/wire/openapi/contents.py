@@ -28,7 +28,7 @@ from app.errors import (
     TooManyInstances,
     UnsupportedMediaType,
 )
-from app.gateway.errors import ErrorFormat, Problem, internal_error, problem_of, unready_problem
+from app.gateway.errors import INTERNAL_ERROR, NOT_READY, ErrorFormat, Problem, problem_of
 from app.signature import EXPLANATION, Input, Layout
 from app.signature.field_errors import escaped
 from app.signature.kinds import KINDS, rule_of
@@ -256,11 +256,11 @@ def problems_for(manifest: Manifest | None, most_rows: int, known: Sequence[str]
         *([] if manifest is None else [_example_error(manifest)]),
     ]
     busy = Problem(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", BUSY)
-    return {int(problem.status): problem for problem in [*map(problem_of, errors), busy, internal_error()]}
+    return {int(problem.status): problem for problem in [*map(problem_of, errors), busy, INTERNAL_ERROR]}
 
 
 _ONLY_JSON = UnsupportedMediaType("compress", [*codings(), "identity"], "Content-Encoding")
-PROBLEMS_OF_METHOD = {"get": {503: unready_problem()}, "post": {415: problem_of(_ONLY_JSON)}}
+PROBLEMS_OF_METHOD = {"get": {503: NOT_READY}, "post": {415: problem_of(_ONLY_JSON)}}
 """Problems that have another cause in views that do not predict."""
 
 
