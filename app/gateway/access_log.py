@@ -65,11 +65,9 @@ class AccessLog(Interceptor):
         flush_lines()
 
     def _note(self, context: RequestContext) -> None:
-        if self._sample == 1.0 or self._is_sampled(context):
+        sample, began_s = self._sample, context.began_s
+        if sample == 1.0 or context.status >= 400 or time.monotonic() - began_s > SLOW_S or draw(sample):
             self._events.append(event_of(context))
-
-    def _is_sampled(self, context: RequestContext) -> bool:
-        return context.status >= 400 or time.monotonic() - context.began_s > SLOW_S or draw(self._sample)
 
 
 class AccessEvent(msgspec.Struct, omit_defaults=True, gc=False):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 from app.core.steps.event_loop import EventLoop
-from app.gateway.context import AwaitedRoute, RequestContext, Route, Router, context_in
+from app.gateway.context import RequestContext, Route, Router, context_in
 from app.gateway.credentials import Principal
 from app.gateway.errors import ErrorRenderer, RequestRefused
 from app.gateway.forwarded import Forwarding
@@ -108,14 +108,15 @@ class Gateway:
 
     def refuse_by_head(self, environ: Environ) -> Response | None:
         """Refuse a request that an interceptor refuses by its head; return None to read its body."""
-        if not self._chain.has_before_body:
+        if not self._chain.before_body:
             return None
         environ = environ.copy()  # the request is admitted later if it passes
         self._forwarding.apply(environ)
         context = RequestContext(environ)
         self._match(context)
         try:
-            self._chain.before_body(context)
+            for before in self._chain.before_body:
+                before(context)
             return None
         except Exception as error:  # noqa: BLE001 - an interceptor refuses, or fails: no request passes then
             response = self._errors.response(context, error)
@@ -159,20 +160,16 @@ class Gateway:
         try:
             response = await self._intercept(self._before, context) if self._chain.has_before else None
             if response is None:
-                response = await self._respond_async(context.awaited, context)
+                response = await context.awaited.respond_async(context)
         except asyncio.CancelledError:
             # Interceptors see the end of each request whose beginning they saw, with the status that nginx logs.
             await self._intercept(self._finish, context, Response(CLIENT_GONE))
             raise
+        except Exception as error:  # noqa: BLE001 - a route renders expected errors
+            response = self._errors.response(context, error)
         await self._intercept(self._finish, context, response)
         context.error = None  # its traceback holds the context
         return response
-
-    async def _respond_async(self, route: AwaitedRoute, context: RequestContext) -> Response:
-        try:
-            return await route.respond_async(context)
-        except Exception as error:  # noqa: BLE001 - a route renders expected errors
-            return self._errors.response(context, error)
 
     async def _intercept(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
         """Call interceptors from a coroutine; if some may block, in a thread."""
@@ -234,8 +231,7 @@ class Gateway:
             response = self._before(context)
             if response is None:
                 return self._through_wsgi(context, start_response, application)
-            self._after(context, response)
-            self._chain.flush()
+            self._finish(context, response)
             return send(context, response, start_response)
         finally:
             current_request.reset(token)

@@ -74,13 +74,13 @@ class InterceptorChain:
         looking, after = _overriding(interceptors, "before"), _overriding([*reversed(interceptors)], "after")
         self._before = [each.before for each in looking]
         self._before_again = [each.before for each in looking if each.looks_at_view]
-        self._before_body = [each.before for each in looking if each.refuses_by_head and not each.may_block]
+        self.before_body = [each.before for each in looking if each.refuses_by_head and not each.may_block]
+        """The methods that refuse a request by its head."""
         self._after = [each.after for each in after]
         self._after_on_loop = [each.after for each in after if not each.may_block]
         self._after_later = [each.after for each in after if each.may_block]
         self._flush = [each.flush for each in _overriding(interceptors, "flush")]
         self.has_before = bool(self._before)
-        self.has_before_body = bool(self._before_body)
         self.may_block = any(each.may_block for each in interceptors)
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_calling = False
@@ -116,15 +116,6 @@ class InterceptorChain:
                     raise TypeError(f"{before} returned {type(response).__name__}; allowed: Response or None")
                 return response
         return None
-
-    def before_body(self, context: RequestContext) -> None:
-        """Call the interceptors that refuse by the head of a request.
-
-        Raises:
-            Exception: an interceptor refused the request or failed.
-        """
-        for before in self._before_body:
-            before(context)
 
     def after(self, context: RequestContext, response: Response, on_loop: bool = False) -> None:
         """Pass the first response of a request to every interceptor. A second response gets the same header fields."""
