@@ -33,8 +33,8 @@ class Coroutines:
         self._answered: list[tuple[PendingRequest, bytes | None]] = []
 
     def submit(self, pending: PendingRequest) -> None:
-        """Start a request at the next `start`."""
-        pending.stop = partial(self._stop, pending)
+        """Start a request at the next `start`. If its client leaves, cancel the coroutine."""
+        pending.stop = partial(self._app.call_soon, partial(_cancel, pending))
         self._submitted.append(pending)
 
     def start(self) -> None:
@@ -47,15 +47,6 @@ class Coroutines:
         for pending in submitted:
             pending.thread_id = threading.get_ident()
             pending.task = asyncio.create_task(self._answer(pending))
-
-    def _stop(self, pending: PendingRequest) -> None:
-        """Cancel the coroutine, because its client is gone."""
-
-        def cancel() -> None:
-            if pending.task is not None:
-                pending.task.cancel()
-
-        self._app.call_soon(cancel)
 
     async def _answer(self, pending: PendingRequest) -> None:
         part: bytes | None = None
@@ -83,3 +74,8 @@ class Coroutines:
         answered, self._answered = self._answered, []
         for pending, part in answered:
             self._put(pending, part, True)
+
+
+def _cancel(pending: PendingRequest) -> None:
+    if pending.task is not None:
+        pending.task.cancel()

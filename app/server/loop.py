@@ -77,7 +77,7 @@ class Loop:
         self._accepts = ACCEPTS_PER_MS_SHARED if cfg.workers > 1 else ACCEPTS_PER_MS
         self._own_queue = bool(cfg.reuse_port)
         self._backlog = int(cfg.backlog) + 1  # more do not fit into the kernel's queue
-        self._connections: dict[int, Connection] = {}
+        self.connections: dict[int, Connection] = {}
         self._poller = select.epoll()
         self._poller.register(signals_fd, select.EPOLLIN)
         self._wake_fd = dispatcher.threads.pool.wake_fd
@@ -98,17 +98,12 @@ class Loop:
         """
         for listener in self._listeners.values():
             listener.close()
-        for connection in self._connections.values():
+        for connection in self.connections.values():
             connection.sock.close()
-
-    @property
-    def connection_count(self) -> int:
-        """Number of open connections."""
-        return len(self._connections)
 
     def by_state(self) -> dict[str, int]:
         """Return how many connections are in each state. Any thread may call this."""
-        counts = Counter(connection.state for connection in list(self._connections.values()))
+        counts = Counter(connection.state for connection in list(self.connections.values()))
         return {state.name.lower(): counts[state] for state in ConnectionState if state is not ConnectionState.CLOSED}
 
     def turn(self, now_s: float) -> float:
@@ -122,7 +117,7 @@ class Loop:
         events = self._poller.poll(wait_s, EVENTS_PER_TURN)
         began_s = now_s = time.monotonic()
         dispatcher.common_headers.refresh(now_s)
-        connections = self._connections
+        connections = self.connections
         accept: list[int] = []
         has_made = False
         for fd, mask in events:
@@ -175,8 +170,8 @@ class Loop:
 
     def _sweep(self, now_s: float) -> None:
         self._next_sweep_s = now_s + SWEEP_S
-        self._overdue = deque(one for one in self._connections.values() if one.deadline_s <= now_s)
-        for connection in eviction.over_share([*self._connections.values()], self._most, now_s):
+        self._overdue = deque(one for one in self.connections.values() if one.deadline_s <= now_s)
+        for connection in eviction.over_share([*self.connections.values()], self._most, now_s):
             self._close_early(connection, now_s)
         self._accept_more(now_s)
         if self._accepting:
@@ -234,17 +229,17 @@ class Loop:
         client.setblocking(False)
         connection = Connection(client, self._shared.heads.peer(address, name), now_s, self._shared)
         self.dispatcher.stats.accepted += 1
-        self._connections[connection.fd] = connection
+        self.connections[connection.fd] = connection
         self._poller.register(connection.fd, WATCHED)
         return connection
 
     def _make_room(self, now_s: float) -> bool:
-        return len(self._connections) < self._most or self._evict(now_s)
+        return len(self.connections) < self._most or self._evict(now_s)
 
     def _evict(self, now_s: float) -> bool:
         """Close the least useful connection; return False if there is none."""
         if not self._evictable:
-            evictable = eviction.candidates(self._connections.values(), self._limits.evict_idle_s, now_s)
+            evictable = eviction.candidates(self.connections.values(), self._limits.evict_idle_s, now_s)
             self._evictable.extend(evictable)
         while self._evictable:
             connection = self._evictable.popleft()
@@ -258,7 +253,7 @@ class Loop:
         connection.close_early(now_s)
 
     def _on_closed(self, connection: Connection) -> None:
-        self._connections.pop(connection.fd, None)
+        self.connections.pop(connection.fd, None)
         self._has_room = True
 
     # --- the end
@@ -272,8 +267,8 @@ class Loop:
             self.life.accept_until_s = min(now_s + MASTER_LOOK_S, self.life.master_until_s)
         elif self.life.drops_new(now_s):
             drop_new_connections(self._listeners.values())
-        idle = [one for one in self._connections.values() if one.state is IDLE]
-        phase = self.life.step(now_s, len(self._connections), len(idle))
+        idle = [one for one in self.connections.values() if one.state is IDLE]
+        phase = self.life.step(now_s, len(self.connections), len(idle))
         if phase is Phase.FINISHING and before is Phase.ACCEPTING:
             self._close_listeners(now_s)
         if now_s >= self.life.idle_until_s:
@@ -297,7 +292,7 @@ class Loop:
 
     def close(self) -> None:
         """Close everything that is open."""
-        for connection in list(self._connections.values()):
+        for connection in list(self.connections.values()):
             connection.close()
         for listener in self._listeners.values():
             listener.close()

@@ -29,7 +29,10 @@ class RunningServer:
 
     def workers(self) -> set[int]:
         """Return the process ids of its workers."""
-        return {int(child) for child in _words(Path(f"/proc/{self.pid}/task/{self.pid}/children"))}
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii")
+            return {int(child) for child in children.split()}
+        return set()
 
     def reload(self, within_s: float) -> int | None:
         """Send SIGHUP and wait until each worker is replaced.
@@ -76,10 +79,3 @@ def _is_server(folder: Path) -> bool:
 
 def _fields(path: Path) -> list[str]:
     return path.read_bytes().decode("utf-8", "surrogateescape").split("\0")
-
-
-def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text("ascii").split()
-    except OSError:
-        return []

@@ -118,7 +118,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
                 call_app("observe", app.observe)
                 if self.ppid != os.getppid():
                     self._stop(loop, Reason.ORPHANED, now_s)
-                elif lacks_descriptors(self.PIPE[0], loop.connection_count):
+                elif lacks_descriptors(self.PIPE[0], len(loop.connections)):
                     self._stop(loop, Reason.LEAKED, now_s)
             now_s = loop.turn(now_s)
             if not self.alive:

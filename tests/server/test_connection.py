@@ -184,7 +184,7 @@ def test_a_body_without_room_is_refused(app: Recorder, length: int, full_disk: N
         assert statuses_in(received) == [503]
         assert document(received)["detail"] == "the server has no room for the body"
         assert statuses_in(stage.exchange(GET)) == [200]
-        assert stage.loop._connections == {}
+        assert stage.loop.connections == {}
 
 
 @pytest.mark.fault("S03")
@@ -199,17 +199,17 @@ def test_a_body_without_room_for_its_rest_is_freed(app: Recorder, full_disk: Non
         stage.turn()
         leaving = stage.connect()
         stage.say(leaving, begun)
-        (connection,) = stage.loop._connections.values()
+        (connection,) = stage.loop.connections.values()
         connection.abort()
         leaving.close()
-        assert stage.loop._connections == {}
+        assert stage.loop.connections == {}
         assert connection.sock.fileno() == -1
 
 
 def test_the_deadline_of_a_body_grows_with_its_bytes() -> None:
     with staged(Recorder(), body_grace_s=1.0, body_floor_bytes_per_s=1000.0) as stage, stage.connect() as client:
         stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 5000\r\n\r\n")
-        (connection,) = stage.loop._connections.values()
+        (connection,) = stage.loop.connections.values()
         connection.deadline_s = first_s = time.monotonic() + 0.5
         stage.say(client, b"x" * 100)
         assert connection.deadline_s == pytest.approx(first_s + 0.1)
@@ -238,7 +238,7 @@ def test_a_client_that_leaves_while_it_is_queued_is_dropped(app: Recorder, stage
         1,
         0,
     )
-    assert stage.loop._connections == {}
+    assert stage.loop.connections == {}
     assert app.seen == []
 
 
@@ -268,14 +268,14 @@ def test_a_client_that_leaves_as_its_answer_comes_takes_nothing_from_the_queue(o
             assert client.recv(1000).endswith(b"ready")
             client.close()
         stage.turn()
-        assert stage.loop._connections == {}
+        assert stage.loop.connections == {}
 
 
 def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_queue(app: Recorder, stage: Stage) -> None:
     app.inline = False
     client = stage.connect()
     stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
-    (connection,) = stage.loop._connections.values()
+    (connection,) = stage.loop.connections.values()
     connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # so that the answer does not go out whole
     with contextlib.suppress(BlockingIOError):  # the server reads no more of them
         for _ in range(100):
@@ -344,13 +344,13 @@ def test_a_full_connection_table_closes_the_slowest_of_the_client_that_sends_mos
         other = ends.enter_context(asked(stage, "192.0.2.1", b"POST /"))
         slow = [ends.enter_context(asked(stage, "192.0.2.2", says)) for says in (b"POST / HT", b"P", b"POST")]
         fast = ends.enter_context(asked(stage, "192.0.2.2", b"POST / HTTP/1.1\r\nHost: a\r\n" + b"X-A: b\r\n" * 999))
-        for one in stage.loop._connections.values():
+        for one in stage.loop.connections.values():
             one.idle_since_s = 0.0
         for places, gone in ((5, slow[1]), (4, slow[2]), (3, slow[0])):
             stage.loop._most = places
             assert stage.loop._make_room(time.monotonic())
             assert statuses_in(gone.recv(10_000)) == [408]
-            assert len(stage.loop._connections) == places - 1
+            assert len(stage.loop.connections) == places - 1
         for client in (other, fast):
             with pytest.raises(BlockingIOError):
                 client.recv(1)
@@ -363,7 +363,7 @@ def test_one_client_may_fill_half_of_all_places_with_requests_that_do_not_end() 
         ends.enter_context(asked(stage, "192.0.2.1", b"POST / HT"))
         stage.loop._next_sweep_s = 0.0
         stage.turn()
-        addresses = [one.client for one in stage.loop._connections.values()]
+        addresses = [one.client for one in stage.loop.connections.values()]
         assert addresses.count("192.0.2.2") == 4
         assert addresses.count("192.0.2.1") == 1
         assert stage.dispatcher.stats.evicted == 2
@@ -387,7 +387,7 @@ def test_behind_a_proxy_a_client_is_the_one_that_it_names_while_its_body_is_rece
         other = ends.enter_context(asked(stage, "192.0.2.1", body_of(b"other", b"x")))
         stage.loop._next_sweep_s = 0.0
         stage.turn()
-        names = [one.client for one in stage.loop._connections.values() if one.state is BODY]
+        names = [one.client for one in stage.loop.connections.values() if one.state is BODY]
         assert (names.count("slow"), names.count("other")) == (4, 1)
         assert [statuses_in(one.recv(10_000)) for one in slow[:2]] == [[408], [408]]
         stage.say(other, b"x" * 8)
@@ -410,7 +410,7 @@ def test_an_application_that_cannot_name_a_client_does_not_stop_the_request(capl
             raise KeyError("HTTP_X_FORWARDED_FOR")
 
     with staged(Unnaming()) as stage, asked(stage, "192.0.2.1", body_of(b"any")) as client:
-        (connection,) = stage.loop._connections.values()
+        (connection,) = stage.loop.connections.values()
         assert connection.client == "192.0.2.1"
         stage.say(client, b"x" * 9)
         assert statuses_in(client.recv(10_000)) == [200]
@@ -439,20 +439,20 @@ def test_a_request_that_is_refused_by_its_head_sends_no_body(head: bytes, expect
         assert statuses_in(answer) == [401]
         assert answer.endswith(b"a key, please")
         assert b"Connection: close" in answer
-        (connection,) = stage.loop._connections.values()
+        (connection,) = stage.loop.connections.values()
         assert connection.state is LINGERING
         assert (stage.loop._shared.store.held_bytes, stage.loop._shared.store.spooled_bytes) == (0, 0)
         assert stage.dispatcher.stats.refused == {"by_head": 1}
     with staged(Guarded()) as stage, stage.connect() as client:
         stage.say(client, head % (b"X-API-Key: k\r\n" + expect) + b"x" * 5_000)
-        (connection,) = stage.loop._connections.values()
+        (connection,) = stage.loop.connections.values()
         assert connection.state is BODY
 
 
 def test_a_short_body_is_read_before_its_request_is_refused_so_that_the_connection_stays() -> None:
     with staged(Guarded()) as stage, stage.connect() as client:
         stage.say(client, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % SHORT_BODY_BYTES)
-        (connection,) = stage.loop._connections.values()
+        (connection,) = stage.loop.connections.values()
         assert connection.state is BODY
 
 
@@ -538,7 +538,7 @@ def test_a_reset_in_the_middle_of_anything_leaves_nothing(stage: Stage) -> None:
         client.close()
         stage.turn()
         stage.turn()
-        assert stage.loop._connections == {}
+        assert stage.loop.connections == {}
     assert stage.loop.store.held_bytes == 0
 
 

@@ -67,7 +67,7 @@ class Worker(RuleBasedStateMachine):
         return self.clients[which] if which < len(self.clients) else self.connect()
 
     def connection(self, client: Client) -> Any:
-        found = self.stage.loop._connections.values()
+        found = self.stage.loop.connections.values()
         return next((one for one in found if one.peer.client[1] == client.port), None)
 
     def settle(self) -> None:
@@ -211,7 +211,7 @@ class Worker(RuleBasedStateMachine):
             self.end(client)
         everybody = [*self.clients, *self.done]
         until_s = time.monotonic() + HANGS_AFTER_S
-        while not all(client.told_all for client in everybody) or self.stage.loop._connections:
+        while not all(client.told_all for client in everybody) or self.stage.loop.connections:
             assert time.monotonic() < until_s, "somebody waits for ever"
             self.settle()
             for client in everybody:

@@ -32,7 +32,7 @@ def answering(stage: Stage, client: socket.socket) -> Connection:
         with contextlib.suppress(TimeoutError):
             sent += client.send(LONG[sent : sent + 65536])
         stage.turn()
-    (connection,) = stage.loop._connections.values()
+    (connection,) = stage.loop.connections.values()
     stage.until(lambda: connection.state is ANSWERING)
     assert connection.unsent
     return connection
@@ -70,7 +70,7 @@ def test_a_client_that_reads_nothing_more_is_cut(stage: Stage) -> None:
         time_passes(stage, connection)
         assert connection.state is ANSWERING
         time_passes(stage, connection)
-        assert not stage.loop._connections
+        assert not stage.loop.connections
         assert stage.dispatcher.stats.refused == {"answer_timeout": 1}
 
 
