@@ -32,9 +32,8 @@ from app.server.master import (
 from app.server.other_workers import OtherWorkers
 from app.settings import Settings
 from app.settings.readers import is_local
-from app.telemetry.log_lines import configure_logging
-from app.telemetry.memory import give_large_blocks_back, watch
-from app.telemetry.process_state import log_standard_streams
+from app.telemetry.log_lines import configure_logging, log_standard_streams
+from app.telemetry.process_state import give_large_blocks_back, watch
 
 log = logging.getLogger("retort")
 

@@ -19,7 +19,7 @@ from app.cli.progress import ScoringProgress
 from app.errors import ScoringCancelled
 from app.jobs.engines import ENGINES
 from app.jobs.job import ScoringJob
-from app.telemetry.memory import keep_freed_blocks
+from app.telemetry.process_state import keep_freed_blocks
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 SIGNALLED = 128

@@ -19,12 +19,11 @@ from typing import Protocol
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize, ParseException
 
 from app.server import refusals
+from app.server.answers import SendQueue
 from app.server.bodies import WHOLE_BODY, BodyRefused, ChunkedBody, LengthBody, RequestBody, Store
-from app.server.contract import Refusal
+from app.server.contract import Refusal, Stats
 from app.server.limits import Limits
 from app.server.parsing import Head, HeadReader, Peer
-from app.server.send_queue import SendQueue
-from app.server.stats import Stats
 
 log = logging.getLogger(__name__)
 

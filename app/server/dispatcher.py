@@ -13,16 +13,15 @@ from operator import itemgetter
 from typing import Any
 
 from app.server import answers, refusals
+from app.server.admission_queue import WORK_S, ClientTurns, take_waiting
 from app.server.answers import CommonHeaders, WsgiAnswer
 from app.server.bodies import close_body
-from app.server.client_turns import WORK_S, ClientTurns, take_waiting
 from app.server.connection import Connection
-from app.server.contract import Environ, PlainApp, Refusal, Response, ServedRequest, ServingApp
+from app.server.contract import Environ, PlainApp, Refusal, Response, ServedRequest, ServingApp, Stats
 from app.server.limits import Limits
 from app.server.parsing import Head, partial_environ
 from app.server.pending import PendingRequest
 from app.server.request_hooks import RequestHooks
-from app.server.stats import Stats
 from app.server.threaded import ThreadedRequests
 
 log = logging.getLogger(__name__)

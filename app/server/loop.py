@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from app.server import eviction
+from app.server.admission_queue import WORK_S, ClientTurns, take_waiting
 from app.server.bodies import Store
-from app.server.client_turns import WORK_S, ClientTurns, take_waiting
 from app.server.connection import IDLE, Connection, ConnectionState, Shared
 from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase, drop_new_connections, holds_any

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 
 from app.server import answers
+from app.server.admission_queue import take_waiting
 from app.server.answers import LAST_CHUNK, allowed_part, chunk, complete_body
 from app.server.bodies import close_body
-from app.server.client_turns import take_waiting
 from app.server.contract import Response, ServingApp
 from app.server.pending import PendingRequest
 

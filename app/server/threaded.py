@@ -12,17 +12,15 @@ from collections.abc import Hashable
 from typing import Protocol
 
 from app.server import refusals
-from app.server.admission_queue import AdmissionQueue
+from app.server.admission_queue import WORK_S, AdmissionQueue
 from app.server.bodies import close_body
-from app.server.client_turns import WORK_S
 from app.server.connection import ANSWERING, WAITING, Connection
-from app.server.contract import Refusal, ServingApp
+from app.server.contract import Refusal, ServingApp, Stats
 from app.server.coroutines import Coroutines
 from app.server.limits import Limits
 from app.server.pending import PendingRequest
 from app.server.pool import Pool
 from app.server.request_hooks import RequestHooks
-from app.server.stats import Stats
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,11 @@ from typing import Any, ClassVar
 
 from gunicorn.workers.base import Worker
 
-from app.server.contract import PlainApp, ServingApp, WSGIApplication
+from app.server.contract import PlainApp, ServingApp, Stats, WSGIApplication
 from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase, Reason
 from app.server.limits import Limits
 from app.server.loop import Loop
-from app.server.stats import Stats
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
+import sys
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -19,6 +22,8 @@ RED, GREEN, YELLOW, CYAN = "31", "32", "33", "36"
 LEVEL_COLOURS = {"WARNING": YELLOW, "ERROR": RED, "CRITICAL": RED}
 
 MOST_WAITING_LINES = 64
+MAX_LINE_CHARS = 65_536
+"""Longer printed lines are logged in parts."""
 DELETE = b"\x7f"
 _encoder = msgspec.json.Encoder()
 _encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace it
@@ -183,3 +188,55 @@ def flush_lines() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LineHandler):
             handler.flush()
+
+
+class LogStream(io.TextIOBase):
+    """Replaces a standard stream and writes each line to the log. Closing it does nothing."""
+
+    def __init__(self, name: str, original: TextIO) -> None:
+        self._logger = logging.getLogger(name)
+        self._original = original
+        self._thread = threading.local()
+        self.buffer = original.buffer
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # the base class has it as an attribute
+        """The encoding of the original stream."""
+        return self._original.encoding
+
+    def fileno(self) -> int:
+        """Return the descriptor of the original stream."""
+        return self._original.fileno()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Log complete lines; keep the rest until its line ends."""
+        if getattr(self._thread, "is_writing", False):  # logging itself failed and reports it here
+            return self._original.write(text)
+        *lines, rest = (getattr(self._thread, "rest", "") + text).split("\n")
+        if len(rest) > MAX_LINE_CHARS:
+            lines, rest = [*lines, rest], ""
+        self._thread.rest = rest
+        self._log(lines)
+        return len(text)
+
+    def close(self) -> None:
+        """Do nothing, because other code writes here too."""
+
+    def _log(self, lines: list[str]) -> None:
+        self._thread.is_writing = True
+        try:
+            for line in lines:
+                if line.strip():
+                    self._logger.info("%s", line)
+        finally:
+            self._thread.is_writing = False
+
+
+def log_standard_streams() -> None:
+    """Send printed text of this process to the log, where it gets the format of log lines."""
+    with contextlib.suppress(AttributeError):  # a process without a console has no streams
+        sys.stdout, sys.stderr = LogStream("stdout", sys.stdout), LogStream("stderr", sys.stderr)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from app.telemetry.families import FAMILIES, SEPARATOR, MetricType, Samples, key, merged, parts
-from app.telemetry.memory import memory_bytes
+from app.telemetry.process_state import memory_bytes
 from app.telemetry.shared_counters import REPORTED, SharedCounters, WorkerPage
 from app.telemetry.version_counts import OK, OTHER, RUNNING, RUNS, Histogram, PredictionCounts, RunCounts, artifact_runs
 

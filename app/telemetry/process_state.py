@@ -1,9 +1,10 @@
-"""Restore process-wide state that a model's code may change; turn printed text into log lines."""
+"""The state of this process: restore what a model's code may change for all of it, and measure and tune its memory."""
 
 from __future__ import annotations
 
 import builtins
 import contextlib
+import ctypes
 import gc
 import io
 import json
@@ -17,13 +18,23 @@ import threading
 import time
 from collections.abc import Callable
 from operator import itemgetter
+from pathlib import Path
 from types import BuiltinFunctionType, ModuleType
-from typing import Any, TextIO
+from typing import Any
 
 log = logging.getLogger(__name__)
 
-MAX_LINE_CHARS = 65_536
-"""Longer lines are logged in parts."""
+ROLLUP = Path("/proc/self/smaps_rollup")
+SUMS = {
+    "shared": ("Shared_Clean", "Shared_Dirty"),
+    "private": ("Private_Clean", "Private_Dirty"),
+    "proportional": ("Pss",),
+}
+"""The fields of proc_pid_smaps(5) that make up each figure."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""From glibc's malloc.h."""
+LARGE_BLOCK_BYTES = 2**20
+KEPT_BLOCK_BYTES, KEPT_BYTES = 2**25, 2**28
 
 
 def _functions_of(module: ModuleType) -> tuple[str, ...]:
@@ -166,53 +177,53 @@ class ProcessState:
         return changed
 
 
-class LogStream(io.TextIOBase):
-    """Replaces a standard stream and writes each line to the log. Closing it does nothing."""
+def give_large_blocks_back() -> None:
+    """Return blocks of a mebibyte or more to the system when they are freed, in all threads.
 
-    def __init__(self, name: str, original: TextIO) -> None:
-        self._logger = logging.getLogger(name)
-        self._original = original
-        self._thread = threading.local()
-        self.buffer = original.buffer
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # the base class has it as an attribute
-        """The encoding of the original stream."""
-        return self._original.encoding
-
-    def fileno(self) -> int:
-        """Return the descriptor of the original stream."""
-        return self._original.fileno()
-
-    def writable(self) -> bool:
-        """Return True."""
-        return True
-
-    def write(self, text: str) -> int:
-        """Log complete lines; keep the rest until its line ends."""
-        if getattr(self._thread, "is_writing", False):  # logging itself failed and reports it here
-            return self._original.write(text)
-        *lines, rest = (getattr(self._thread, "rest", "") + text).split("\n")
-        if len(rest) > MAX_LINE_CHARS:
-            lines, rest = [*lines, rest], ""
-        self._thread.rest = rest
-        self._log(lines)
-        return len(text)
-
-    def close(self) -> None:
-        """Do nothing, because other code writes here too."""
-
-    def _log(self, lines: list[str]) -> None:
-        self._thread.is_writing = True
-        try:
-            for line in lines:
-                if line.strip():
-                    self._logger.info("%s", line)
-        finally:
-            self._thread.is_writing = False
+    By default glibc keeps freed blocks of up to 32 MiB for each thread (mallopt(3)), so that a few large bodies or
+    images take a gigabyte permanently. With another malloc this does nothing.
+    """
+    _mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
-def log_standard_streams() -> None:
-    """Send printed text of this process to the log, where it gets the format of log lines."""
-    with contextlib.suppress(AttributeError):  # a process without a console has no streams
-        sys.stdout, sys.stderr = LogStream("stdout", sys.stdout), LogStream("stderr", sys.stderr)
+def keep_freed_blocks() -> None:
+    """Keep freed blocks for the next ones, in all threads, in a process that takes the same megabytes again and again.
+
+    By default glibc returns them to the system, and each page of the next block is a fault of a microsecond.
+    """
+    _mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES)
+    _mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def _mallopt(parameter: int, value: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(parameter, value)
+
+
+def memory_bytes(rollup: Path = ROLLUP) -> dict[str, int]:
+    """Return the shared, the private and the proportional (PSS) bytes of this process.
+
+    The kernel walks the page tables, which takes milliseconds per gigabyte and lets other threads run: do not call it
+    on an event loop. Empty if the system has no such file.
+    """
+    try:
+        lines = rollup.read_text("ascii").splitlines()[1:]
+    except OSError:
+        return {}
+    found_kb = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
+    return {name: 1024 * sum(found_kb.get(field, 0) for field in fields) for name, fields in SUMS.items()}
+
+
+def watch(look: Callable[[], None], every_s: float, stop: threading.Event) -> threading.Thread:
+    """Call a function repeatedly in a daemon thread until `stop` is set."""
+
+    def go_on() -> None:
+        while not stop.wait(every_s):
+            try:
+                look()
+            except Exception:
+                log.exception("the metrics of this process could not be updated")
+
+    thread = threading.Thread(target=go_on, name="retort-metrics", daemon=True)
+    thread.start()
+    return thread

@@ -12,11 +12,11 @@ from typing import Any
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
+from app.server.contract import Stats
 from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle
 from app.server.limits import Limits
 from app.server.loop import Loop
-from app.server.stats import Stats
 from tests.server.serving import Serving, as_serving
 
 MOST_TURNS = 2000

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.server.answers import unacknowledged_bytes
 from app.server.connection import ANSWERING, Connection
 from app.server.limits import Limits
-from app.server.send_queue import unacknowledged_bytes
 from tests.server.stage import Recorder, Stage, staged
 
 LONG = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 2_000_000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.telemetry.memory import ROLLUP, memory_bytes, watch
+from app.telemetry.process_state import ROLLUP, memory_bytes, watch
 
 WRITTEN = """55d0-7ffc ---p 00000000 00:00 0    [rollup]
 Rss:               100 kB
@@ -56,7 +56,7 @@ def test_a_watch_continues_after_a_failure_and_ends_at_the_stop(caplog: pytest.L
 
 
 HOLDING = """
-from app.telemetry.memory import give_large_blocks_back, memory_bytes
+from app.telemetry.process_state import give_large_blocks_back, memory_bytes
 
 {first}
 kept = []
@@ -82,7 +82,7 @@ def test_freed_blocks_are_returned_to_the_system() -> None:
 
 TAKING = """
 import resource
-from app.telemetry.memory import keep_freed_blocks
+from app.telemetry.process_state import keep_freed_blocks
 
 {first}
 for _ in range(10):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.server.stats import Stats
+from app.server.contract import Stats
 from app.telemetry import Timings
 from app.telemetry.families import DURATION_BOUNDS_S
 from app.telemetry.metrics import SharedMetrics

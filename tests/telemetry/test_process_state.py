@@ -16,7 +16,8 @@ from collections.abc import Iterator
 import pytest
 
 from app.telemetry import process_state
-from app.telemetry.process_state import MAX_LINE_CHARS, LogStream, ProcessState
+from app.telemetry.log_lines import MAX_LINE_CHARS, LogStream
+from app.telemetry.process_state import ProcessState
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_text_that_c_code_writes_is_passed_on_unchanged() -> None:
     program = (
         "import ctypes\n"
         "from app.telemetry.log_lines import configure_logging\n"
-        "from app.telemetry.process_state import log_standard_streams\n"
+        "from app.telemetry.log_lines import log_standard_streams\n"
         "configure_logging('INFO', readable=False)\n"
         "log_standard_streams()\n"
         "print('from Python', flush=True)\n"

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
 from app import create_app
-from app.server.stats import Stats
+from app.server.contract import Stats
 from app.settings import Settings
 from app.telemetry.families import FAMILIES, key
 from app.wire.application import Application

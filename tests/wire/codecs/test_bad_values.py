@@ -17,7 +17,7 @@ import pytest
 from flask import Flask
 
 from app.signature.images import RAISED_BY
-from app.telemetry.memory import give_large_blocks_back
+from app.telemetry.process_state import give_large_blocks_back
 from tests.wire.codecs import bodies
 from tests.wire.codecs.cases import FRAME, GRID, MEDIA, Record, frame
 from tests.wire.codecs.conftest import sent

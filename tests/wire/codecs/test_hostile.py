@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from app.telemetry.memory import give_large_blocks_back
+from app.telemetry.process_state import give_large_blocks_back
 from tests.wire.codecs import bodies, hostile, hostile_images, hostile_structures, hostile_tables, hostile_texts
 from tests.wire.codecs.hostile import Hostile
 from tests.wire.exchange import post
