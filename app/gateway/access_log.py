@@ -12,7 +12,7 @@ from app.gateway.context import RequestContext
 from app.gateway.interceptors import Interceptor
 from app.server.contract import Response
 from app.telemetry import Timings, draw
-from app.telemetry.log_lines import CYAN, GREEN, RED, YELLOW, EventRecord, JsonLines, flush_lines, sole_handler
+from app.telemetry.log_lines import CYAN, GREEN, RED, YELLOW, EventRecord, sole_handler
 
 access_log = logging.getLogger("retort.access")
 
@@ -37,7 +37,6 @@ class AccessLog(Interceptor):
         self._sample = sample
         self._events: list[AccessEvent] = []
         self._lock = threading.Lock()
-        self._json_lines = JsonLines()
 
     def after(self, context: RequestContext, response: Response) -> None:
         """Note the facts for `flush`. For a stream, note them at its end, when its rows are known."""
@@ -58,11 +57,10 @@ class AccessLog(Interceptor):
             del self._events[: len(events)]  # other threads append to it
         created_s, handler = time.time(), sole_handler(access_log)
         if handler is not None:
-            handler.write(self._json_lines.lines(events, created_s))
+            handler.write(events, created_s)
             return
         for event in events:
-            access_log.handle(AccessRecord(event, created_s))
-        flush_lines()
+            access_log.handle(event.record(created_s))
 
     def _note(self, context: RequestContext) -> None:
         sample, began_s = self._sample, context.began_s
@@ -97,6 +95,10 @@ class AccessEvent(msgspec.Struct, omit_defaults=True, gc=False):
     outcome: str | None = None
     blocked_origin: str | None = None
     trace_id: str | None = None
+
+    def record(self, created_s: float) -> AccessRecord:
+        """Return the log record for handlers of others."""
+        return AccessRecord(self, created_s)
 
 
 def event_of(context: RequestContext) -> AccessEvent:

@@ -21,7 +21,6 @@ RED, GREEN, YELLOW, CYAN = "31", "32", "33", "36"
 """Colours of a terminal (ECMA-48, SGR)."""
 LEVEL_COLOURS = {"WARNING": YELLOW, "ERROR": RED, "CRITICAL": RED}
 
-MOST_WAITING_LINES = 64
 MAX_LINE_CHARS = 65_536
 """Longer printed lines are logged in parts."""
 DELETE = b"\x7f"
@@ -30,9 +29,9 @@ _encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace
 
 
 class EventRecord(logging.LogRecord):
-    """A log record whose JSON line is its `event`, and which may be written later with others.
+    """A log record whose JSON line is its `event`: a structure with a member `time`, which the formatter sets.
 
-    `event` is a structure with a member `time`, which the formatter sets.
+    The method `record` of an event, with the time when it was made, returns its log record.
     """
 
     event: Any
@@ -97,31 +96,15 @@ class JsonLines(logging.Formatter):
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to standard error. Lines of `EventRecord` wait for `flush` or for another kind of line."""
+    """Writes lines to standard error."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._waiting: list[str] = []
+    formatter: JsonLines | ReadableLines
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or keep it for a moment. Logging holds the handler's lock."""
-        try:
-            self._waiting.append(self.format(record))
-            if not isinstance(record, EventRecord) or len(self._waiting) >= MOST_WAITING_LINES:
-                self.flush()
-        except Exception:  # noqa: BLE001 - as the standard library does
-            self.handleError(record)
-
-    def flush(self) -> None:
-        """Write the waiting lines in one call."""
-        if self._waiting:
-            self.write("")
-
-    def write(self, text: str) -> None:
-        """Write the waiting lines and then these, in one call."""
+    def write(self, events: Sequence[Any], created_s: float) -> None:
+        """Write the lines of events in one call, and without log records."""
+        lines = self.formatter.lines(events, created_s)
         with self.lock or contextlib.nullcontext():
-            lines, self._waiting = self._waiting, []
-            self.stream.write("\n".join([*lines, text]) if lines else text)
+            self.stream.write(lines)
             self.stream.flush()
 
 
@@ -134,6 +117,10 @@ class ReadableLines(logging.Formatter):
     def __init__(self, colours: bool = False) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
         self._colours = colours
+
+    def lines(self, events: Sequence[Any], created_s: float) -> str:
+        """Return a line for each event, with its end."""
+        return "".join(f"{self.format(event.record(created_s))}\n" for event in events)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line with the id of its request. The base class appends the traceback."""
@@ -167,9 +154,9 @@ def shows_colours(stream: TextIO) -> bool:
 
 
 def sole_handler(logger: logging.Logger) -> LineHandler | None:
-    """Return our handler if it alone gets the records of a logger, as JSON, and no filter looks at them.
+    """Return our handler if it alone gets the records of a logger, and no filter looks at them.
 
-    Lines can then be written without a record: to make one, and to pass it on, takes as long as all the rest.
+    Events can then be written without records: to make one, and to pass it on, takes as long as all the rest.
     """
     while logger.parent is not None:
         if logger.handlers or logger.filters or logger.disabled or not logger.propagate:
@@ -178,16 +165,9 @@ def sole_handler(logger: logging.Logger) -> LineHandler | None:
     if len(logger.handlers) != 1:
         return None
     handler = logger.handlers[0]
-    if not isinstance(handler, LineHandler) or type(handler.formatter) is not JsonLines:
+    if not isinstance(handler, LineHandler) or type(handler.formatter) not in (JsonLines, ReadableLines):
         return None
     return None if handler.filters or handler.level else handler
-
-
-def flush_lines() -> None:
-    """Write the lines of events that wait to be written together."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, LineHandler):
-            handler.flush()
 
 
 class LogStream(io.TextIOBase):

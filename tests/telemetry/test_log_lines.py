@@ -14,7 +14,6 @@ import pytest
 
 from app.telemetry import RequestScope, current_request
 from app.telemetry.log_lines import (
-    MOST_WAITING_LINES,
     EventRecord,
     JsonLines,
     LineHandler,
@@ -33,13 +32,10 @@ class Event(msgspec.Struct):
     word: str
     time: str = ""
 
-
-class Record(EventRecord):
-    """The record of an event."""
-
-    def __init__(self, event: Event) -> None:
-        super().__init__(LOG, logging.INFO, __file__, 1, event.word, None, None)
-        self.event = event
+    def record(self, created_s: float) -> EventRecord:
+        made = EventRecord(LOG, logging.INFO, __file__, 1, self.word, None, None)
+        made.event, made.created = self, created_s
+        return made
 
 
 class Terminal(io.StringIO):
@@ -145,8 +141,7 @@ def test_the_last_configuration_of_logging_applies(root_logger: logging.Logger) 
 def test_an_event_gives_the_same_line_with_and_without_a_record(word: str) -> None:
     lines = JsonLines()
     event, other = Event(word), Event("other")
-    record = Record(Event(word))
-    record.created = 1.5
+    record = Event(word).record(1.5)
     line, line_of_other, end = lines.lines([event, other], 1.5).split("\n")
     assert line == lines.format(record)
     assert json.loads(line_of_other)["word"] == "other"
@@ -154,21 +149,18 @@ def test_an_event_gives_the_same_line_with_and_without_a_record(word: str) -> No
     assert json.loads(line) == {"time": "1970-01-01T00:00:01.500+00:00", "word": word}
 
 
-def test_waiting_lines_are_written_together_and_before_others(root_logger: logging.Logger) -> None:
-    configure_logging("INFO", readable=False)
+@pytest.mark.parametrize("readable", [False, True])
+def test_events_are_written_as_they_would_be_with_records(root_logger: logging.Logger, readable: bool) -> None:
+    configure_logging("INFO", readable)
     handler = our_handler(root_logger)
     handler.stream = io.StringIO()
-    for _ in range(MOST_WAITING_LINES - 1):
-        handler.handle(Record(Event("one")))
-    assert handler.stream.getvalue() == ""
-    handler.handle(Record(Event("one")))
-    assert handler.stream.getvalue().count("\n") == MOST_WAITING_LINES
-    handler.handle(Record(Event("two")))
-    handler.write(JsonLines().lines([Event("three")], 0.0))
-    handler.handle(Record(Event("four")))
-    logging.getLogger(LOG).warning("another kind of line")
-    words = [json.loads(line).get("word") for line in handler.stream.getvalue().splitlines()[-4:]]
-    assert words == ["two", "three", "four", None]
+    logger = logging.getLogger(LOG)
+    logger.handle(Event("one").record(1.5))
+    logger.handle(Event("two").record(1.5))
+    each, handler.stream = handler.stream.getvalue(), io.StringIO()
+    handler.write([Event("one"), Event("two")], 1.5)
+    assert handler.stream.getvalue() == each
+    assert [line.count(word) for line, word in zip(each.splitlines(), ("one", "two"), strict=True)] == [1, 1]
 
 
 def test_our_handler_gets_whole_lines_only_where_it_is_alone(root_logger: logging.Logger) -> None:
@@ -188,9 +180,9 @@ def test_our_handler_gets_whole_lines_only_where_it_is_alone(root_logger: loggin
     ours.setLevel(logging.ERROR)
     assert sole_handler(logger) is None
     ours.setLevel(logging.NOTSET)
-    configure_logging("INFO", readable=True)
+    ours.setFormatter(logging.Formatter())
     assert sole_handler(logger) is None
-    configure_logging("INFO", readable=False)
+    configure_logging("INFO", readable=True)
     assert sole_handler(logger) is ours
     root_logger.handlers.clear()
     assert sole_handler(logger) is None
