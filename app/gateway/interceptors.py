@@ -168,11 +168,7 @@ class InterceptorChain:
 
 
 def _check(interceptor: Interceptor) -> None:
-    """Refuse what would never be called, at the start and not at the first request.
-
-    Raises:
-        TypeError: it is no object of a subclass of `Interceptor`, or a method is a coroutine function.
-    """
+    """Refuse what would never be called, at the start and not at the first request."""
     if not isinstance(interceptor, Interceptor):
         raise TypeError(f"{interceptor!r} is not an interceptor: pass an object of a subclass of app.Interceptor")
     for name in ("start", "close", "before", "after", "flush"):

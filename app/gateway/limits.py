@@ -122,11 +122,7 @@ class ClientLimits(Interceptor):
             left[2 * place] = max(0, limit.amount - used)
 
     def _refuse(self, context: RequestContext, over: Limit, names: Sequence[str]) -> None:
-        """Take back what was counted, and refuse the request.
-
-        Raises:
-            RequestRefused: always.
-        """
+        """Take back what was counted, and raise the refusal of the request."""
         place = self._limits.index(over)
         for limit, name in zip(self._limits[: place + 1], names, strict=False):
             self._add(name, limit.expiry, -limit.taken_before)

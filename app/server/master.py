@@ -1,4 +1,7 @@
-"""Changes to Gunicorn's master for its workers, and a guard against the signals of models."""
+"""Changes to Gunicorn's master for its workers, and a guard against the signals of models.
+
+`server` is Gunicorn's arbiter before its first worker, and `has_booted` tells of a worker whether it has booted.
+"""
 
 from __future__ import annotations
 
@@ -76,9 +79,6 @@ class SharedFlag:
 def tell_workers_of_the_end(server: Any) -> Callable[[], bool]:
     """Make a server that stops tell its workers, unless its listeners outlive it in systemd or in a new master.
 
-    Args:
-        server: Gunicorn's arbiter, before its first worker.
-
     Returns:
         For `RetortWorker.server_ends`.
     """
@@ -99,10 +99,6 @@ def outlive_booted_workers(server: Any, has_booted: Callable[[Any], bool]) -> No
 
     `Arbiter.reap_workers` (Gunicorn 27.0.1) stops the server for two exit statuses, which say that a worker cannot
     boot. A model that calls `os._exit` may choose the same ones.
-
-    Args:
-        server: Gunicorn's arbiter.
-        has_booted: Says of a worker whether it has booted.
     """
     reap = server.reap_workers
 
@@ -133,9 +129,6 @@ def hold_signals_of_new_workers(server: Any) -> None:
     Until then a process that was forked has the handlers of the master, which only put a signal into a queue that the
     master reads: a worker that was told to end while it was forked would serve on, and be killed after
     `graceful_timeout`. `Arbiter.spawn_worker` (Gunicorn 27.0.1) has no other place for this.
-
-    Args:
-        server: Gunicorn's arbiter.
     """
     spawn, worker_class = server.spawn_worker, server.worker_class
     handle_signals = worker_class.init_signals
@@ -164,9 +157,7 @@ def watch_frozen_workers(server: Any, has_booted: Callable[[Any], bool], frozen_
     for its `timeout`, which has to be long enough for a worker to boot.
 
     Args:
-        server: Gunicorn's arbiter.
-        has_booted: Says of a worker whether it has booted.
-        frozen_s: The longest silence of a worker that has.
+        frozen_s: The longest silence of a worker that has booted.
     """
     murder = server.murder_workers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from app.telemetry.shared_counters import PageContent
@@ -169,8 +169,6 @@ def _merge(found: Samples, family: str, labels: tuple[str, ...], values: tuple[f
         labels = (*labels, str(number))
     before = found[family].get(labels)
     if before is not None:
-        pairs = zip(before, values, strict=True)
-        values = (
-            tuple(max(pair) for pair in pairs) if aggregation is Aggregation.MAX else tuple(sum(pair) for pair in pairs)
-        )
+        combine: Callable[[tuple[float, float]], float] = max if aggregation is Aggregation.MAX else sum
+        values = tuple(map(combine, zip(before, values, strict=True)))
     found[family][labels] = values
