@@ -28,7 +28,7 @@ from app.errors import (
 )
 from app.gateway.context import RequestContext
 from app.gateway.problem_types import PROBLEMS
-from app.server.contract import Environ, Headers, Response, status_line
+from app.server.contract import Environ, Headers, Refusal, Response, status_line
 from app.telemetry import current_request, request_id
 
 log = logging.getLogger(__name__)
@@ -42,15 +42,11 @@ STATUS = {code: HTTPStatus(PROBLEMS[code.value].status) for code in Code if code
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Refusal):
     """The public facts of an error. `name` ends its type; `facts` are further members of the document."""
 
-    status: int
-    name: str
-    detail: str
     errors: Sequence[FieldError] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 INTERNAL_ERROR = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", SERVER_FAILED)
@@ -121,7 +117,7 @@ def problem_of(error: BaseException) -> Problem:
     status, headers = STATUS[error.code], dict[str, str]()
     if isinstance(error, InvalidInstances):
         facts = {"errors_total": error.total, "errors_more": error.more}
-        return Problem(status, error.code.value, error.detail, error.errors, facts)
+        return Problem(status, error.code.value, error.detail, errors=error.errors, facts=facts)
     if isinstance(error, ModelUnavailable | ModelQuarantined | JobsUnavailable | TooManyJobs):
         headers |= RETRY_LATER
     if isinstance(error, UnsupportedMediaType):
