@@ -34,16 +34,8 @@ class Principal:
     models: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """The key or token of a request. `by_browser`: as the password of HTTP Basic, which a browser adds by itself."""
-
-    key: str
-    by_browser: bool = False
-
-
-def credentials_of(authorization: str | None, api_key: str | None) -> Credentials:
-    """Return the credentials in the two header fields.
+def credentials_of(authorization: str | None, api_key: str | None) -> tuple[str, bool]:
+    """Return the key or token in the two header fields, and whether a browser may have added it by itself.
 
     Raises:
         CredentialsRefused: there are none, they differ, or the scheme is another one.
@@ -51,16 +43,15 @@ def credentials_of(authorization: str | None, api_key: str | None) -> Credential
     if authorization is None:
         if api_key is None:
             raise CredentialsRefused("key-required", MISSING)
-        return Credentials(api_key.strip())
+        return api_key.strip(), False
     scheme, _, value = authorization.strip().partition(" ")
-    found = Credentials(value.strip())
-    if scheme.lower() == "basic":
-        found = Credentials(_password(value), by_browser=True)
-    elif scheme.lower() != "bearer":
+    is_basic = scheme.lower() == "basic"
+    if not is_basic and scheme.lower() != "bearer":
         raise CredentialsRefused("key-refused", OTHER_SCHEME)
-    if api_key is not None and api_key.strip() != found.key:
+    key = _password(value) if is_basic else value.strip()
+    if api_key is not None and api_key.strip() != key:
         raise CredentialsRefused("key-refused", TWO_KEYS)
-    return found
+    return key, is_basic
 
 
 class CredentialsRefused(Exception):

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from app.errors import InvalidSettings, NoKeys, RetortError
-from app.gateway.credentials import Credentials, CredentialsRefused, Principal, credentials_of
+from app.gateway.credentials import CredentialsRefused, Principal, credentials_of
 from app.server.contract import Environ
 from app.settings import Settings
 from app.storage.key_source import KeySource
@@ -184,7 +184,7 @@ class KeyTable:
         if (refused := state.refused.get(shown)) is not None:
             raise CredentialsRefused(*refused)
         try:
-            verdict = self._verdict(state, credentials_of(*shown), now_s)
+            verdict = self._verdict(state, *credentials_of(*shown), now_s)
         except CredentialsRefused as error:
             if len(state.refused) >= MOST_REFUSED:
                 state.refused.clear()
@@ -205,26 +205,26 @@ class KeyTable:
         except (CredentialsRefused, KeysUnavailable):
             return None
 
-    def _verdict(self, state: _State, credentials: Credentials, now_s: float) -> _Verdict:
-        """Check credentials, and say until when (monotonic) they need no other check."""
-        if self._tokens is not None and credentials.key.count(".") == 2:
-            principal, expires_at = self._tokens.principal(credentials.key)
-            return _Verdict(principal, credentials.by_browser, now_s + expires_at - time.time())
-        match = KEY.fullmatch(credentials.key)
+    def _verdict(self, state: _State, key: str, by_browser: bool, now_s: float) -> _Verdict:
+        """Check a key or token, and say until when (monotonic) they need no other check."""
+        if self._tokens is not None and key.count(".") == 2:
+            principal, expires_at = self._tokens.principal(key)
+            return _Verdict(principal, by_browser, now_s + expires_at - time.time())
+        match = KEY.fullmatch(key)
         key_id = match[1] if match else ""
         stored, holds_s = self._given.get(key_id), float("inf")  # those of the environment need no database
         if stored is None:
             stored, holds_s = state.keys.get(key_id), state.read_s + self._grace_s
             if now_s > holds_s:
                 raise KeysUnavailable
-        if stored is None or not stored.matches(credentials.key, self._key_secret):
+        if stored is None or not stored.matches(key, self._key_secret):
             raise CredentialsRefused("key-refused", NOT_VALID)
         if (found := stored.state(time.time())) != "valid":
             raise CredentialsRefused("key-refused", f"the key {stored.id} {_ENDED[found]}")
         if stored.expires_at is not None:
             holds_s = min(holds_s, now_s + stored.expires_at - time.time())
         principal = Principal(stored.id, stored.name, stored.scopes, stored.models)
-        return _Verdict(principal, credentials.by_browser, holds_s)
+        return _Verdict(principal, by_browser, holds_s)
 
 
 _ENDED = {"revoked": "was revoked", "expired": "has expired"}
