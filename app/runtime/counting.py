@@ -16,13 +16,7 @@ class RunMetrics(Protocol):
     """Counts runs. Implemented by `app.telemetry.metrics.SharedMetrics`."""
 
     def ran(
-        self,
-        model: str,
-        version: int,
-        rows: int,
-        requests: int,
-        classes: Sequence[object] = (),
-        predicted: Sequence[object] = (),
+        self, model: str, version: int, rows: int, requests: int, classes: Sequence[object], predicted: Sequence[object]
     ) -> None:
         """Count one run of a model for the rows of some requests; of a classifier also the predicted labels."""
 

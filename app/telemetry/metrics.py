@@ -16,7 +16,6 @@ from app.telemetry.version_counts import OK, OTHER, RUNNING, RUNS, Histogram, Pr
 SPARE_PAGES = 16
 MOST_RESPONSE_KINDS = 256
 NO_PROBLEM = "none"
-NO_STAGES: Mapping[str, float] = {}
 RESTARTS = key("retort_worker_restarts")
 CPU = key("retort_worker_cpu_seconds")
 CountsT = TypeVar("CountsT")
@@ -146,13 +145,7 @@ class SharedMetrics:
         return self._responses.setdefault((status, outcome), place)
 
     def predicted(
-        self,
-        model: str,
-        version: int,
-        status: str,
-        rows: int,
-        duration_s: float,
-        stages_ms: Mapping[str, float] = NO_STAGES,
+        self, model: str, version: int, status: str, rows: int, duration_s: float, stages_ms: Mapping[str, float]
     ) -> None:
         """Count one request; for status `ok` also its rows and the durations of the whole and of each stage."""
         self._counts(PredictionCounts, model, version).count(status, rows, duration_s, stages_ms)
@@ -169,13 +162,7 @@ class SharedMetrics:
         cells[running] -= 1.0
 
     def ran(
-        self,
-        model: str,
-        version: int,
-        rows: int,
-        requests: int,
-        classes: Sequence[object] = (),
-        predicted: Sequence[object] = (),
+        self, model: str, version: int, rows: int, requests: int, classes: Sequence[object], predicted: Sequence[object]
     ) -> None:
         """Count one run of a model for the rows of some requests; of a classifier also the predicted labels."""
         self._counts(RunCounts, model, version).count(rows, requests, classes, predicted)

@@ -35,10 +35,10 @@ def snapshot(**counted: Any) -> dict[str, object]:
 
 def test_a_prediction_is_counted_with_its_rows_and_its_duration() -> None:
     metrics = SharedMetrics()
-    metrics.predicted("penguins", 1, OK, 3, 0.003)
-    metrics.predicted("penguins", 1, OK, 1, 1000.0)
-    metrics.predicted("penguins", 1, "model-failed", 5, 0.1)
-    metrics.predicted("penguins", 2, OK, 0, 0.0)
+    metrics.predicted("penguins", 1, OK, 3, 0.003, {})
+    metrics.predicted("penguins", 1, OK, 1, 1000.0, {})
+    metrics.predicted("penguins", 1, "model-failed", 5, 0.1, {})
+    metrics.predicted("penguins", 2, OK, 0, 0.0, {})
     samples = metrics.samples()
     assert samples["retort_predictions"] == {
         (*PENGUINS, "model-failed"): (1.0,),
@@ -53,14 +53,14 @@ def test_a_prediction_is_counted_with_its_rows_and_its_duration() -> None:
 
 def test_a_duration_that_is_a_bound_belongs_to_it() -> None:
     metrics = SharedMetrics()
-    metrics.predicted("penguins", 1, OK, 1, 0.25)
+    metrics.predicted("penguins", 1, OK, 1, 0.25, {})
     assert metrics.samples()["retort_prediction_duration_seconds"][PENGUINS][DURATION_BOUNDS_S.index(0.25)] == 1.0
 
 
 def test_counts_of_many_threads_are_complete(often: None) -> None:
     metrics, threads, times = SharedMetrics(), 4, 20_000
     every = [
-        threading.Thread(target=lambda: [metrics.predicted("penguins", 1, OK, 2, 0.5) for _ in range(times)])
+        threading.Thread(target=lambda: [metrics.predicted("penguins", 1, OK, 2, 0.5, {}) for _ in range(times)])
         for _ in range(threads)
     ]
     for thread in every:
@@ -76,7 +76,7 @@ def test_counts_of_many_threads_are_complete(often: None) -> None:
 def test_counting_a_prediction_is_cheap() -> None:
     """The unit is the time to format a few headers, which every prediction needs."""
     metrics = SharedMetrics()
-    count_s = min(timeit.repeat(lambda: metrics.predicted("penguins", 1, OK, 3, 0.003), number=2000, repeat=5))
+    count_s = min(timeit.repeat(lambda: metrics.predicted("penguins", 1, OK, 3, 0.003, {}), number=2000, repeat=5))
     assert count_s < 4 * min(timeit.repeat(lambda: Timings().header(), number=2000, repeat=5))
 
 
@@ -132,7 +132,7 @@ def test_the_master_shows_the_counts_of_all_workers_and_of_ended_ones() -> None:
     metrics.share(2)
 
     def work() -> None:
-        metrics.predicted("penguins", 1, OK, 3, 0.5)
+        metrics.predicted("penguins", 1, OK, 3, 0.5, {})
         metrics.observe(snapshot(accepted=5, queued=2, queue_age_s=0.25))
 
     first, second = Forked(metrics, work), Forked(metrics, work)
@@ -153,7 +153,7 @@ def test_the_master_shows_the_counts_of_all_workers_and_of_ended_ones() -> None:
     assert samples["retort_workers"] == {(): (1.0,)}
     assert samples["retort_worker_restarts"] == {(): (1.0,)}
 
-    third = Forked(metrics, lambda: metrics.predicted("penguins", 1, OK, 3, 0.5))
+    third = Forked(metrics, lambda: metrics.predicted("penguins", 1, OK, 3, 0.5, {}))
     assert third.number == 1
     samples = metrics.samples()
     assert samples["retort_predictions"] == {(*PENGUINS, OK): (3.0,)}
@@ -198,7 +198,7 @@ def test_a_worker_without_a_page_counts_privately() -> None:
     assert metrics.ended(None) == {}
     assert metrics.samples()["retort_worker_restarts"] == {(): (1.0,)}
     metrics.begin(None)
-    metrics.predicted("penguins", 1, OK, 1, 0.1)
+    metrics.predicted("penguins", 1, OK, 1, 0.1, {})
     assert metrics.samples()["retort_predictions"] == {}
 
 

@@ -32,7 +32,7 @@ def test_each_stage_of_a_request_has_a_histogram() -> None:
 def test_outcomes_beyond_a_limit_are_counted_together() -> None:
     metrics = SharedMetrics()
     for number in range(MOST_OUTCOMES + 10):
-        metrics.predicted("penguins", 1, f"problem-{number}", 1, 0.1)
+        metrics.predicted("penguins", 1, f"problem-{number}", 1, 0.1, {})
     found = metrics.samples()["retort_predictions"]
     assert len(found) == MOST_OUTCOMES + 1
     assert found[*PENGUINS, "other"] == (10.0,)
@@ -104,7 +104,7 @@ def test_the_cpu_time_of_a_worker_is_shown() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 64, 65, 128, 129, 65_536, 65_537, 10**6])
 def test_the_size_of_a_run_is_in_the_first_bucket_that_holds_it(size: int) -> None:
     metrics = SharedMetrics()
-    metrics.ran("penguins", 1, size, size)
+    metrics.ran("penguins", 1, size, size, (), ())
     for family in ("retort_run_rows", "retort_run_requests"):
         *buckets, total = metrics.samples()[family][PENGUINS]
         assert total == size

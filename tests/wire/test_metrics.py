@@ -73,7 +73,7 @@ def test_a_failed_version_is_a_metric(tmp_path: Path) -> None:
 def test_predictions_and_their_histogram(served: Flask) -> None:
     metrics = served.extensions["retort_metrics"]
     for seconds in (0.003, 0.003, 0.2):
-        metrics.predicted("penguins", 1, "ok", 2, seconds)
+        metrics.predicted("penguins", 1, "ok", 2, seconds, {})
     found = samples(served.test_client().get("/metrics").text)
     labels = (("model", "penguins"), ("version", "1"))
     assert found["retort_predictions_total", (labels[0], ("status", "ok"), labels[1])] == 3.0
@@ -103,7 +103,7 @@ def test_the_worker_that_is_asked_reports_first(served: Application) -> None:
     "accept", ["application/openmetrics-text", PROMETHEUS, "Application/OpenMetrics-Text; version=x"]
 )
 def test_openmetrics_is_sent_to_clients_that_prefer_it(served: Flask, accept: str) -> None:
-    served.extensions["retort_metrics"].predicted("penguins", 1, "ok", 2, 0.1)
+    served.extensions["retort_metrics"].predicted("penguins", 1, "ok", 2, 0.1, {})
     answer = served.test_client().get("/metrics", headers={"Accept": accept})
     assert answer.headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert answer.text.endswith("# EOF\n")
@@ -129,7 +129,7 @@ def test_other_clients_get_plain_text(served: Flask, accept: str) -> None:
 
 
 def test_every_family_is_explained(served: Flask) -> None:
-    served.extensions["retort_metrics"].predicted("penguins", 1, "ok", 2, 0.1)
+    served.extensions["retort_metrics"].predicted("penguins", 1, "ok", 2, 0.1, {})
     for family in plain_text(served.test_client().get("/metrics").text):
         assert family.documentation == FAMILIES[family.name].help
         assert family.type == FAMILIES[family.name].kind.value
