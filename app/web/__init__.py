@@ -5,11 +5,10 @@ The package knows HTTP and HTML. It knows models only through `Catalogue`.
 
 from flask import Flask
 
+from app.core.catalogue import Catalogue
 from app.gateway.errors import ErrorRenderer
-from app.web.pages import Catalogue, blueprint, negotiate
+from app.web.pages import blueprint, negotiate
 from app.web.rendering import error_page
-
-__all__ = ["Catalogue", "blueprint", "negotiate", "register"]
 
 
 def register(app: Flask, catalogue: Catalogue, errors: ErrorRenderer, *, has_jobs: bool) -> None:

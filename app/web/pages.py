@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+import math
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
+from typing import Any, Final
 from urllib.parse import quote
 
 from flask import Blueprint, Flask, Response, current_app, jsonify, make_response, redirect, request
 from werkzeug.exceptions import NotFound
 from werkzeug.http import HTTP_STATUS_CODES
 
+from app.core.catalogue import Catalogue
 from app.errors import RetortError
 from app.gateway.forwarded import root_of
 from app.gateway.problem_types import PROBLEMS, ProblemType
 from app.web.assets import REDOC, SWAGGER_UI, asset
 from app.web.cards import AVAILABLE, Card, answering_card, silent_card
-from app.web.jobs_page import job_view
 from app.web.model_page import model_page
 from app.web.playground import Playground, answered, playground
 from app.web.rendering import ASSETS, render
@@ -29,22 +31,11 @@ _REDOC_POLICY: Final = {
     "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
     "worker-src": "blob:",
 }
-
-
 _STATUSES = {phrase.lower().replace(" ", "-"): status for status, phrase in HTTP_STATUS_CODES.items() if status >= 400}
-
-
-class Catalogue(Protocol):
-    """The models as the pages see them: the bodies of GET /models and of GET /models/<name>."""
-
-    def models(self) -> dict[str, Any]:
-        """Return every model, with the state of each of its versions."""
-
-    def current(self) -> dict[str, dict[str, Any]]:
-        """Return every model's current version in full, by the model's name."""
-
-    def model(self, name: str, version: str | None = None, /) -> dict[str, Any]:
-        """Return one version of a model in full, in whatever state; raises RetortError where there is none."""
+OPEN: Final = ("queued", "running")
+"""States of jobs that have not ended."""
+LOOKS: Final[Mapping[str, str]] = {"done": "ok", "failed": "bad", "cancelled": "bad"}
+UNKNOWN: Final = "-"
 
 
 def blueprint(catalogue: Catalogue) -> Blueprint:
@@ -113,48 +104,58 @@ def problem_type(name: str) -> ProblemType | None:
 
 
 def negotiate(app: Flask, catalogue: Catalogue) -> None:
-    """Show browsers a page at the URLs of the models, where programs get JSON."""
-    views: dict[str, Callable[..., Response]] = {
-        "models.list_models": lambda: _page("models.html", cards=_cards(catalogue)),
-        "models.show_model": lambda model: _model(catalogue, model, None),
-        "models.show_version": lambda model, version: _model(catalogue, model, version),
+    """Show browsers a page at the URLs of the models and jobs, where programs get JSON."""
+    pages: dict[str, Callable[..., Response]] = {
+        "models.list_models": lambda document: _page("models.html", cards=_cards(catalogue)),
+        "models.show_model": lambda document, model: _model(catalogue, model, None),
+        "models.show_version": lambda document, model, version: _model(catalogue, model, version),
+        "jobs.list_jobs": lambda document: _jobs(catalogue, document().get_json()),
+        "jobs.show_job": lambda document, job: _page("job.html", job=job_view(document().get_json())),
     }
-    for endpoint, page in views.items():
-        app.view_functions[endpoint] = _both(page, app.view_functions[endpoint])
-    of_jobs: dict[str, Callable[[dict[str, Any]], Response]] = {
-        "jobs.list_jobs": lambda found: _jobs(catalogue, found),
-        "jobs.show_job": lambda found: _page("job.html", job=job_view(found)),
-    }
-    for endpoint, of_document in of_jobs.items():
-        if endpoint in app.view_functions:
-            app.view_functions[endpoint] = _of_document(of_document, app.view_functions[endpoint])
+    for endpoint in pages.keys() & app.view_functions.keys():
+        app.view_functions[endpoint] = _both(pages[endpoint], app.view_functions[endpoint])
 
 
-def _of_document(page: Callable[[dict[str, Any]], Response], document: Callable[..., Any]) -> Callable[..., Response]:
-    """Return a view that shows browsers the JSON of another view as a page."""
+def _both(page: Callable[..., Response], view: Callable[..., Any]) -> Callable[..., Response]:
+    """Return a view that shows browsers a page. `page` takes a function that returns the JSON, and the arguments."""
 
-    def view(**arguments: str) -> Response:
-        answer = document(**arguments)
-        return _negotiated(lambda: page(answer.get_json()), lambda: answer)
+    @wraps(view)
+    def negotiated(**arguments: str) -> Response:
+        document = partial(view, **arguments)
+        return _negotiated(lambda: page(document, **arguments), document)
 
-    view.__name__, view.__doc__ = document.__name__, document.__doc__
-    return view
+    return negotiated
 
 
 def _jobs(catalogue: Catalogue, found: dict[str, Any]) -> Response:
     entries = catalogue.models()["models"]
     default = next((entry["name"] for entry in entries if entry.get("default")), "")
-    names = [entry["name"] for entry in entries]
-    listed = [*map(job_view, found["jobs"])]
-    return _page("jobs.html", jobs=listed, waits_for=found["waits_for"] or "", models=names, default=default)
+    names, shown = [entry["name"] for entry in entries], [*map(job_view, found["jobs"])]
+    return _page("jobs.html", jobs=shown, waits_for=found["waits_for"], models=names, default=default)
 
 
-def _both(page: Callable[..., Response], document: Callable[..., Any]) -> Callable[..., Response]:
-    def view(**arguments: str) -> Response:
-        return _negotiated(lambda: page(**arguments), lambda: document(**arguments))
+def job_view(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON of a job with its numbers as texts. `static/site/job.js` writes the same texts."""
+    is_open, rate = document["state"] in OPEN, document["rows_per_s"]
+    return document | {
+        "look": LOOKS.get(document["state"], "wait"),
+        "is_open": is_open,
+        "percent": f"{math.floor(document['fraction'] * 100)} %",
+        "rows": f"{document['rows']:,}",
+        "rejected": f"{document['rejected']:,}",
+        "rate": f"{round(rate):,}" if rate else UNKNOWN,
+        "left": duration(document["left_s"]) if is_open else UNKNOWN,
+    }
 
-    view.__name__, view.__doc__ = document.__name__, document.__doc__
-    return view
+
+def duration(seconds: float | None) -> str:
+    """Return a time as a person says it."""
+    if seconds is None:
+        return UNKNOWN
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) -> Response:

@@ -17,7 +17,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.serving import make_server
 
 from app.errors import ModelUnavailable
-from app.web import blueprint, negotiate
+from app.web.pages import blueprint, negotiate
 
 FOLDER = Path(__file__).parent
 STORED: dict[str, Any] = json.loads((FOLDER / "catalogue.json").read_text("utf-8"))
