@@ -8,9 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
+from werkzeug.datastructures import MultiDict
 
 from app.web.answers import AnswerView
 from app.web.cards import any_value, data_url, label, seen
@@ -25,18 +26,8 @@ POSITIONS: Final = 200
 """About how many positions a slider has."""
 RECORD: Final = {"name": "record", "kind": "record"}
 _LOCAL: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?", re.ASCII)
-
-
-class FormValues(Protocol):
-    """The fields of a form or of a query, as werkzeug's MultiDict has them."""
-
-    def __contains__(self, key: object, /) -> bool: ...
-
-    def get(self, key: str, /) -> Any:
-        """Return the first value of a field; None where it was not sent."""
-
-    def getlist(self, key: str, /) -> list[Any]:
-        """Return every value of a field."""
+FormValues = MultiDict[str, str]
+"""The fields of a form or of a query."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import pytest
 from werkzeug.datastructures import MultiDict
 
 from app.web.fields import fields, heights_of, missing_key, own_key
-from app.web.filled_forms import record_of
+from app.web.playground import record_of
 
 NUMBER = {"name": "x", "kind": "number", "minimum": 32.1, "maximum": 59.6}
 COLOURS = {"name": "x", "kind": "category", "categories": ["red", "blue"], "unseen": "reject"}
