@@ -13,7 +13,6 @@ from markupsafe import Markup
 from app.web import markdown
 from app.web.answers import percent
 from app.web.cards import (
-    AVAILABLE,
     InputLine,
     VersionLine,
     census_of,
@@ -24,7 +23,6 @@ from app.web.cards import (
     line_of,
     lines_of,
     numbers_of,
-    task_of,
 )
 from app.web.fields import MANY, example_record, heights_of, is_whole
 
@@ -56,42 +54,26 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class ModelPage:
-    """The facts of one version of a model. `sentence` says in one line what it does."""
+    """The facts of one version of a model, beside its own description. `sentence` says in one line what it does."""
 
-    name: str
-    default: bool
+    model: Mapping[str, Any]
     current: VersionLine
     pinned: bool
     lines: tuple[VersionLine, ...]
-    task: str = ""
     sentence: str = ""
-    estimator: str = ""
     inputs: tuple[InputLine, ...] = ()
     classes: tuple[str, ...] = ()
     census: str = ""
-    created: str = ""
     environment: tuple[tuple[str, str], ...] = ()
-    trained_with: tuple[str, ...] = ()
-    trained_with_source: str = ""
-    runtime: str = ""
     proof: tuple[str, ...] = ()
-    hashes: tuple[tuple[str, str], ...] = ()
     steps: tuple[tuple[str, str], ...] = ()
     calls: tuple[Call, ...] = ()
     card: Markup | str = ""
-    assumptions: tuple[str, ...] = ()
     heights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     shares: Mapping[str, tuple[tuple[str, str, float], ...]] = field(default_factory=dict)
     """For inputs with few values: each value, its share of the training sample as text, and the width of its bar."""
-    profiled_rows: int = 0
     importance: tuple[tuple[str, str, float], ...] = ()
     """Each input with its importance, as text and as a width from 0 to 100, the most important first."""
-    importance_measure: str = ""
-
-    @property
-    def available(self) -> bool:
-        """Whether the version shown answers requests."""
-        return self.current.state == AVAILABLE
 
     @property
     def dense(self) -> bool:
@@ -101,36 +83,25 @@ class ModelPage:
 
 def model_page(model: Mapping[str, Any], version: str | None) -> ModelPage:
     """Return the facts from a model's own description; `version` is the one that the URL names, if it names one."""
-    lines = tuple(lines_of(model))
-    base = ModelPage(model["name"], bool(model.get("default")), line_of(model), version is not None, lines)
+    base = ModelPage(model, line_of(model), version is not None, tuple(lines_of(model)))
     if "inputs" not in model:
         return base
     steps, profile = model.get("steps") or {}, model.get("profile") or {}
     distributions = profile.get("inputs") or {}
     return replace(
         base,
-        task=task_of(model),
         sentence=sentence(model),
-        estimator=model["estimator"],
         inputs=inputs_of(model),
         classes=labels_of(model.get("classes")),
         census=census_of(inputs_of(model)),
-        created=str(model.get("created") or "")[:10],
         environment=tuple((LIBRARIES.get(key, key), text) for key, text in (model.get("environment") or {}).items()),
-        trained_with=tuple((model.get("trained_with") or {}).get("requirements", ())),
-        trained_with_source=(model.get("trained_with") or {}).get("source", ""),
-        runtime=model.get("runtime", ""),
         proof=tuple(proof_sentences(model.get("proof") or {})),
-        hashes=tuple((model.get("sha256") or {}).items()),
         steps=tuple((name, when) for when in ("before", "after") for name in steps.get(when, ())),
         calls=tuple(calls(model)),
         card=markdown.html(model.get("card", "")),
         heights={name: heights_of(found) for name, found in distributions.items() if "counts" in found},
         shares={name: shares_of(found, profile["rows"]) for name, found in distributions.items() if "values" in found},
-        profiled_rows=profile.get("rows", 0),
         importance=tuple(importance_of(profile)),
-        importance_measure=(profile.get("importance") or {}).get("measure", ""),
-        assumptions=tuple(each["text"] for each in model.get("assumptions") or ()),
     )
 
 

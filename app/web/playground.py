@@ -58,24 +58,19 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class Playground:
-    """The values for the templates. `described` is JSON for the script; paths are below the application's root."""
+    """The values for the templates. `described` is JSON for the script; `page_path` is below the application's root."""
 
     model: Mapping[str, Any]
-    name: str
-    version: int
     fields: tuple[Field, ...]
     dense: bool
     presets: tuple[Preset, ...]
     described: str
-    path: str
-    try_path: str
     page_path: str
     curl: str
     missing: str
     example_key: str
     answer: AnswerView | None
     steps: tuple[str, ...]
-    made_up: bool
     says: str
     status: int
 
@@ -92,27 +87,21 @@ def playground(
 
     `answer` is the one to the `form`, if it was sent.
     """
-    name = model["name"]
     shown = fields(model, form, answer)
     record = shown_record(model, shown) if form else example_record(model)
-    page_path = f"models/{quote(name, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
+    page_path = f"models/{quote(model['name'], safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
     return Playground(
         model=model,
-        name=name,
-        version=model["version"],
         fields=shown,
         dense=len(model["inputs"]) > MANY and not is_whole(model),
         presets=_presets(model),
         described=_described(model),
-        path=f"{page_path}/predict",
-        try_path=f"{page_path}/try",
         page_path=page_path,
         curl=curl(f"{root_url}{page_path}/predict", record),
         missing=missing_key(model),
         example_key=own_key(model, "example"),
         answer=answer or (None if form else recorded_answer(model)),
         steps=tuple(name for names in (model.get("steps") or {}).values() for name in names),
-        made_up=bool(model.get("examples_made_up")),
         says=says(model),
         status=status,
     )
@@ -160,7 +149,7 @@ def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> Pl
         if isinstance(record, dict) and name in record:
             form[name] = record[name]  # an image that was chosen is shown, and stays for the next answer
     made = playground(model, version, root_url)
-    response = ask(made.path, json.dumps(record).encode())
+    response = ask(f"{made.page_path}/predict", json.dumps(record).encode())
     try:
         document = json.loads(response.get_data())
     except ValueError:
