@@ -46,26 +46,15 @@ class InputLine:
 
 
 @dataclass(frozen=True, slots=True)
-class VersionLine:
-    """One version of a model, its state, and the reason if it failed."""
-
-    version: int
-    state: str
-    aliases: tuple[str, ...]
-    reason: str
-    runtime: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Card:
-    """One model. `others` counts the versions not shown; `example` are the first values of a recorded example.
+    """One model. `current` is its version as GET /models has it, and `others` counts the versions not shown.
 
-    `answer` is the prediction that was recorded for the example; empty where none was.
+    `example` are the first values of a recorded example, `answer` is its recorded prediction; empty where none was.
     """
 
     name: str
     default: bool
-    current: VersionLine
+    current: Mapping[str, Any]
     others: int
     task: str = ""
     estimator: str = ""
@@ -79,12 +68,12 @@ class Card:
     @property
     def available(self) -> bool:
         """Whether the shown version answers requests."""
-        return self.current.state == AVAILABLE
+        return bool(self.current["state"] == AVAILABLE)
 
     @property
     def searched(self) -> str:
         """The text that a search on the home page looks in."""
-        words = (self.name, self.task, self.estimator, *self.current.aliases, *self.classes[:50])
+        words = (self.name, self.task, self.estimator, *self.current.get("aliases", ()), *self.classes[:50])
         return " ".join(words).lower()
 
 
@@ -93,9 +82,9 @@ def silent_card(entry: Mapping[str, Any], reason: str = "") -> Card:
 
     `reason` applies if the list has none, because the last version became unavailable after it was made.
     """
-    newest, *older = lines_of(entry) or [VersionLine(0, "EMPTY", (), "this model has no version")]
-    if newest.state == AVAILABLE:
-        newest = VersionLine(newest.version, "UNAVAILABLE", newest.aliases, reason)
+    newest, *older = newest_first(entry) or [{"version": 0, "state": "EMPTY", "reason": "this model has no version"}]
+    if newest["state"] == AVAILABLE:
+        newest = newest | {"state": "UNAVAILABLE", "reason": reason}
     return Card(entry["name"], bool(entry.get("default")), newest, len(older))
 
 
@@ -108,7 +97,7 @@ def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any]) -> Card:
     return Card(
         name=entry["name"],
         default=bool(entry.get("default")),
-        current=VersionLine(model["version"], model["state"], tuple(model.get("aliases", ())), ""),
+        current=model,
         others=len(entry["versions"]) - 1,
         task=task_of(model),
         estimator=model["estimator"],
@@ -185,15 +174,9 @@ def inputs_of(model: Mapping[str, Any]) -> tuple[InputLine, ...]:
     return tuple(_input(each) for each in model["inputs"])
 
 
-def lines_of(entry: Mapping[str, Any]) -> list[VersionLine]:
+def newest_first(model: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the versions of a model, newest first."""
-    return sorted(map(line_of, entry["versions"]), key=lambda line: line.version, reverse=True)
-
-
-def line_of(version: Mapping[str, Any]) -> VersionLine:
-    """Return one version, from its entry in GET /models or its own description."""
-    aliases, reason = tuple(version.get("aliases", ())), version.get("reason") or ""
-    return VersionLine(version["version"], version["state"], aliases, reason, version.get("runtime", ""))
+    return sorted(model["versions"], key=lambda each: int(each["version"]), reverse=True)
 
 
 def any_value(described: Mapping[str, Any]) -> object:

@@ -141,7 +141,9 @@ def field_for(described: Mapping[str, Any], identity: str, value: object) -> Fie
     if kind == "boolean":
         return _choice_field(field, (True, False), value)
     if kind == "category":
-        return _category_field(field, described, value)
+        field = _choice_field(field, tuple(described.get("categories") or ()), value)
+        is_closed = described.get("unseen", "reject") == "reject"
+        return field if is_closed else replace(field, control="open", note="others are accepted")
     if kind == "text":
         return replace(
             field, control="text", rows=min(8, 2 + len(field.text) // 60), missing=nullable and value is None
@@ -190,14 +192,6 @@ def _number_field(field: Field, described: Mapping[str, Any]) -> Field:
 def _plain(number: float) -> str:
     """Return a number without an exponent where that is short, as sliders count decimals."""
     return f"{number:.12f}".rstrip("0").rstrip(".") if 1e-9 < number < 1e15 else repr(number)
-
-
-def _category_field(field: Field, described: Mapping[str, Any], value: object) -> Field:
-    categories = tuple(described.get("categories") or ())
-    field = _choice_field(field, categories, value)
-    if described.get("unseen", "reject") == "reject":
-        return field
-    return replace(field, control="open", note="others are accepted")
 
 
 def _choice_field(field: Field, values: Sequence[object], value: object) -> Field:

@@ -14,14 +14,12 @@ from app.web import markdown
 from app.web.answers import percent
 from app.web.cards import (
     InputLine,
-    VersionLine,
     census_of,
     inputs_of,
     json_text,
     label,
     labels_of,
-    line_of,
-    lines_of,
+    newest_first,
     numbers_of,
 )
 from app.web.fields import MANY, example_record, heights_of, is_whole
@@ -57,9 +55,8 @@ class ModelPage:
     """The facts of one version of a model, beside its own description. `sentence` says in one line what it does."""
 
     model: Mapping[str, Any]
-    current: VersionLine
     pinned: bool
-    lines: tuple[VersionLine, ...]
+    versions: tuple[Mapping[str, Any], ...]
     sentence: str = ""
     inputs: tuple[InputLine, ...] = ()
     classes: tuple[str, ...] = ()
@@ -83,7 +80,7 @@ class ModelPage:
 
 def model_page(model: Mapping[str, Any], version: str | None) -> ModelPage:
     """Return the facts from a model's own description; `version` is the one that the URL names, if it names one."""
-    base = ModelPage(model, line_of(model), version is not None, tuple(lines_of(model)))
+    base = ModelPage(model, version is not None, tuple(newest_first(model)))
     if "inputs" not in model:
         return base
     steps, profile = model.get("steps") or {}, model.get("profile") or {}
@@ -197,14 +194,9 @@ def calls(model: Mapping[str, Any]) -> list[Call]:
 
 
 def _tensor(described: Mapping[str, Any], value: object) -> dict[str, Any]:
-    datatype = _datatype(described, value)
+    datatype = _DATATYPES.get(described["kind"], "BOOL" if isinstance(value, bool) else "FP64")
+    datatype = "BYTES" if isinstance(value, str) else datatype
     return {"name": described["name"], "shape": [1], "datatype": datatype, "data": [value]}
-
-
-def _datatype(described: Mapping[str, Any], value: object) -> str:
-    if isinstance(value, str):
-        return "BYTES"
-    return _DATATYPES.get(described["kind"], "BOOL" if isinstance(value, bool) else "FP64")
 
 
 def _csv(record: Mapping[str, Any]) -> str:

@@ -148,7 +148,7 @@ def test_inputs_are_counted_by_kind() -> None:
 
 def test_a_card_counts_the_versions_that_are_not_shown() -> None:
     made = card("penguins")
-    assert (made.current.version, made.current.aliases, made.default, made.others) == (3, ("champion",), True, 2)
+    assert (made.current["version"], made.current["aliases"], made.default, made.others) == (3, ["champion"], True, 2)
 
 
 def test_several_outputs_have_several_lists_of_classes() -> None:
@@ -157,15 +157,15 @@ def test_several_outputs_have_several_lists_of_classes() -> None:
 
 def test_a_model_that_cannot_answer_says_why() -> None:
     made = silent_card(ENTRIES["churn"])
-    assert (made.available, made.answer, made.current.state) == (False, "", "FAILED")
-    assert "SHA-256" in made.current.reason
+    assert (made.available, made.answer, made.current["state"]) == (False, "", "FAILED")
+    assert "SHA-256" in made.current["reason"]
 
 
 def test_a_model_whose_version_was_retired_meanwhile_is_not_shown_as_available() -> None:
     made = silent_card(ENTRIES["diabetes"], "its last version was retired")
-    assert (made.available, made.current.reason) == (False, "its last version was retired")
+    assert (made.available, made.current["reason"]) == (False, "its last version was retired")
 
 
 def test_a_model_without_versions_is_still_a_card() -> None:
     made = silent_card({"name": "hollow", "default": False, "versions": []})
-    assert (made.available, made.current.reason) == (False, "this model has no version")
+    assert (made.available, made.current["reason"]) == (False, "this model has no version")
