@@ -17,11 +17,10 @@ from app.core.catalogue import Catalogue
 from app.errors import RetortError
 from app.gateway.forwarded import root_of
 from app.gateway.problem_types import PROBLEMS, ProblemType
-from app.web.assets import REDOC, SWAGGER_UI, asset
 from app.web.cards import AVAILABLE, Card, answering_card, silent_card
 from app.web.model_page import model_page
 from app.web.playground import Playground, answered, playground
-from app.web.rendering import ASSETS, render
+from app.web.rendering import ASSETS, REDOC, SWAGGER_UI, asset, render
 
 DAY_S: Final = 24 * 3600
 # ReDoc searches in a worker made from a blob, and inserts two style elements: an empty one, which it fills rule by rule

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 import app.web
-from app.web.assets import REDOC, SWAGGER_UI, own_edition
+from app.web.rendering import REDOC, SWAGGER_UI, own_edition
 from tests.web.stage import EmptyCatalogue, make_app
 
 ROOM = Path(app.web.__file__).parent
@@ -63,7 +63,7 @@ def test_an_old_url_of_our_own_asset_gives_the_present_file_uncached(client: Fla
 
 @pytest.mark.parametrize(
     "path",
-    ["site/x/../../assets.py", "site/x/..%2f..%2fassets.py", "site/x/nothing.css", "redoc/9.9.9/redoc.standalone.js",
+    ["site/x/../../pages.py", "site/x/..%2f..%2fpages.py", "site/x/nothing.css", "redoc/9.9.9/redoc.standalone.js",
      "../../pages.py", "site/x//etc/passwd", f"redoc/{REDOC}/../../../pages.py", "redoc/../pages.py"],
 )  # fmt: skip
 def test_nothing_outside_the_folder_is_served(client: FlaskClient, path: str) -> None:
