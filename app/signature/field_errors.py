@@ -65,6 +65,11 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
+def refused(pointer: str, detail: str, *value: object) -> InvalidInstances:
+    """Return the error for one pointer and its value."""
+    return InvalidInstances([FieldError(pointer, detail, *map(shown, value))], 1)
+
+
 def refuse(found: Iterable[FieldError]) -> None:
     """Raise InvalidInstances with the first bad places found and the number of all, if there are any.
 

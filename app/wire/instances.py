@@ -1,6 +1,6 @@
 """Instances and predictions as other servers' protocols write them: bare values, base64 objects, columns.
 
-Columns are transposed to rows for the model. `pointers.transpose_pointers` maps the pointers of errors back.
+Columns are transposed to rows for the model. `transpose_pointers` maps the pointers of errors back.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
-from app.errors import FieldError
+from app.errors import FieldError, InvalidInstances
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
-from app.signature.field_errors import escaped, refuse, shown, some
+from app.signature.field_errors import escaped, refuse, refused, shown, some
 from app.signature.hints import hinted
 from app.wire import codecs
-from app.wire.pointers import refused
 
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
 AS_BASE64 = ("array", "image")
@@ -210,3 +210,16 @@ def predictions(answer: Answer) -> list[Any]:
     if len(values) == 1:
         return next(iter(values.values()))
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def move_pointers(error: InvalidInstances, pointer: str, place: Callable[[str, int], str]) -> InvalidInstances:
+    """Return the same errors, with `<pointer>/<row>/<position>` replaced by `place(row, position)`."""
+    cell = re.compile(rf"{re.escape(pointer)}/(\d+)/(\d+)(.*)", re.DOTALL)
+    found = [(each, cell.fullmatch(each.pointer)) for each in error.errors]
+    errors = [replace(each, pointer=place(at[1], int(at[2])) + at[3]) if at else each for each, at in found]
+    return InvalidInstances(errors, error.total)
+
+
+def transpose_pointers(error: InvalidInstances, names: Sequence[str], pointer: str) -> InvalidInstances:
+    """Return the same errors, with pointers into the columns that the rows were made of."""
+    return move_pointers(error, pointer, lambda row, at: f"{pointer}/{escaped(names[at])}/{row}")

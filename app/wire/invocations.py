@@ -26,12 +26,20 @@ from app.core.service import Decode, PredictRequest
 from app.gateway.errors import ErrorFormat, Problem, sentence
 from app.server.contract import Environ, Headers
 from app.signature import Signature
+from app.signature.field_errors import refused
 from app.wire import body, codecs, problems
 from app.wire.backend import UNREADY, Adapter, Backend, answers, json_response
-from app.wire.instances import instance_list, predictions, requested_outputs, rows_from_columns, rows_from_table
+from app.wire.instances import (
+    instance_list,
+    move_pointers,
+    predictions,
+    requested_outputs,
+    rows_from_columns,
+    rows_from_table,
+    transpose_pointers,
+)
 from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
-from app.wire.pointers import move_pointers, refused, transpose_pointers
 from app.wire.stream import NdjsonStreaming
 
 MOST_TRANSFORMED_MB = 100

@@ -18,14 +18,13 @@ from app.core.service import Decode, PredictRequest
 from app.errors import FieldError
 from app.server.contract import Environ
 from app.signature import Signature
-from app.signature.field_errors import escaped, refuse, shown
+from app.signature.field_errors import escaped, refuse, refused, shown
 from app.signature.hints import hinted
 from app.wire import body, codecs
 from app.wire.backend import Adapter, Backend
 from app.wire.codecs import BodyLimits, Rows
-from app.wire.openapi.contents import RequestBodyForm
+from app.wire.openapi.contents import RequestBodyForm, prediction_document
 from app.wire.openapi.schemas import ModelSchemas, Schema
-from app.wire.pointers import refused
 from app.wire.stream import NdjsonStreaming
 
 ENVELOPE = ("instances", "outputs")
@@ -99,7 +98,7 @@ class PredictAdapter(Adapter):
 
     def encode(self, answer: Answer) -> bytes:
         """Return the outputs by name, the classes, and the model and version that answered."""
-        return self._compressed(self._writer.write(answer, _document))
+        return self._compressed(self._writer.write(answer, prediction_document))
 
 
 def _envelope_errors(document: dict[str, Any], signature: Signature) -> Iterator[FieldError]:
@@ -114,12 +113,6 @@ def _envelope_errors(document: dict[str, Any], signature: Signature) -> Iterator
         yield FieldError("#/instances", detail, shown(instances))
     if not isinstance(outputs, list | None):
         yield FieldError("#/outputs", "must be a list of output names", shown(outputs))
-
-
-def _document(answer: Answer) -> dict[str, Any]:
-    classes = {} if answer.classes is None else {"classes": answer.classes}
-    document = {**answer.values(), **classes, "model": answer.model, "version": answer.version}
-    return document | answer.warnings.document() if answer.warnings.found else document
 
 
 ERRORS_OF_PREDICT = {

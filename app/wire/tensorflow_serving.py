@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 from flask import Response
-from flask.blueprints import BlueprintSetupState
 from flask_smorest import Blueprint
 from werkzeug.routing import BaseConverter
 
@@ -24,6 +23,7 @@ from app.gateway.context import RequestContext
 from app.gateway.errors import ErrorFormat
 from app.server.contract import Environ
 from app.signature import EXPLANATION, Signature
+from app.signature.field_errors import refused
 from app.wire import body
 from app.wire.backend import OBJECT, UNKNOWN_MODEL, Adapter, Backend, Segment, answers, json_response
 from app.wire.codecs import JSON_TYPE, BodyLimits
@@ -34,8 +34,8 @@ from app.wire.instances import (
     outputs_by_name,
     predictions,
     rows_from_columns,
+    transpose_pointers,
 )
-from app.wire.pointers import refused, transpose_pointers
 from app.wire.problems import ErrorSchema, error_sentence
 
 MODEL = "/v1/models/<segment:model>"
@@ -207,9 +207,7 @@ def blueprint(backend: Backend) -> Blueprint:
     blp = Blueprint("tensorflow_serving", __name__, description="TensorFlow Serving and KServe v1.")
     catalogue, limits, kserve_v1 = backend.catalogue, backend.limits, backend.settings.kserve_v1
 
-    @blp.record_once
-    def begin(state: BlueprintSetupState) -> None:
-        state.app.url_map.converters.update(segment=Segment, verb=Verb)
+    blp.record_once(lambda state: state.app.url_map.converters.update(segment=Segment, verb=Verb))
 
     def adapter(context: RequestContext) -> PredictAdapter | ExamplesAdapter:
         verb = context.arguments["verb"]

@@ -10,19 +10,18 @@ from collections.abc import Mapping
 
 import msgspec
 from flask import Response
-from flask.blueprints import BlueprintSetupState
 from flask_smorest import Blueprint
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
 from app.gateway.errors import problem_json
 from app.signature import Signature
+from app.signature.field_errors import refused
 from app.wire import body, problems
 from app.wire.backend import UNREADY, Adapter, Backend, Segment, answers, json_response
 from app.wire.instances import decode_instances, instance_list, json_object, predictions, requested_outputs
 from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
-from app.wire.pointers import refused
 
 HEALTH = "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>"
 PREDICT = f"{HEALTH}:predict"
@@ -71,9 +70,7 @@ def blueprint(backend: Backend) -> Blueprint:
     blp = Blueprint("vertex", __name__, description="Vertex AI's custom containers.")
     settings, limits = backend.settings, backend.limits
 
-    @blp.record_once
-    def begin(state: BlueprintSetupState) -> None:
-        state.app.url_map.converters.update(segment=Segment)
+    blp.record_once(lambda state: state.app.url_map.converters.update(segment=Segment))
 
     @answers(blp, "every model is available", UNREADY)
     def vertex_health(endpoint: str = "", deployed: str = "") -> Response:

@@ -14,15 +14,13 @@ from werkzeug.http import parse_accept_header, parse_options_header
 
 from app.errors import NotAcceptable, UnsupportedMediaType
 from app.signature.json_values import BOM
-from app.wire.codecs.arrow import ArrowStream
+from app.wire.codecs.arrow import ArrowStream, Parquet
 from app.wire.codecs.codec import BodyLimits, Codec, Reading, Rows
 from app.wire.codecs.csv import Csv
-from app.wire.codecs.json import JSON
+from app.wire.codecs.json import JSON, NdJson
 from app.wire.codecs.msgpack import MessagePack
 from app.wire.codecs.multipart import Multipart
-from app.wire.codecs.ndjson import NdJson
 from app.wire.codecs.npy import Npy, Npz
-from app.wire.codecs.parquet import Parquet
 
 __all__ = ["CODECS", "JSON", "JSON_TYPE", "NDJSON_TYPE", "BodyLimits", "Codec", "Reading", "Rows", "reader", "writer"]
 

@@ -1,4 +1,4 @@
-"""`application/vnd.apache.arrow.stream`: Arrow's IPC streaming format.
+"""Arrow: `application/vnd.apache.arrow.stream`, its IPC streaming format, and `application/vnd.apache.parquet`.
 
 Source: https://arrow.apache.org/docs/format/Columnar.html. pyarrow is optional, and imported when it is needed.
 """
@@ -6,7 +6,7 @@ Source: https://arrow.apache.org/docs/format/Columnar.html. pyarrow is optional,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from app.core.answer import Answer
@@ -15,11 +15,16 @@ from app.errors import BodyTooLarge, InvalidBody, InvalidInstances
 from app.signature.arrow_messages import FILE_MAGIC, FORM, DeclaredLimits, check_stream
 from app.signature.arrow_values import plain_values, viewed_bytes
 from app.signature.batch import json_values
-from app.signature.field_errors import escaped
-from app.wire.codecs.codec import BodyLimits, Codec, Document, Reading, Rows
-from app.wire.codecs.columns import check_names, check_rows, records, refused
+from app.signature.field_errors import escaped, refused
+from app.signature.parquet_pages import FORM as PARQUET
+from app.signature.parquet_pages import check_pages, chunks_of, footer_of
+from app.wire.codecs.codec import TABLE, BodyLimits, Codec, Document, Reading, Rows
+from app.wire.codecs.columns import check_names, check_rows, records
 
 PANDAS_INDEX = "__index_level_"
+ROWS_AT_ONCE = 8192
+MAX_THRIFT_BYTES = 2**24
+MAX_THRIFT_PARTS = 10**6
 
 
 class ArrowStream(Codec):
@@ -36,31 +41,84 @@ class ArrowStream(Codec):
         """
         import pyarrow as pa
 
-        with damage_refused(FORM):
+        with _damage_refused(FORM):
             if body.startswith(FILE_MAGIC):
                 raise InvalidBody(FORM, "it is an Arrow file; a stream is wanted (pyarrow.ipc.new_stream)")
-            check_stream(body, declared_limits(reading.limits))
+            check_stream(body, _declared_limits(reading.limits))
             stream = pa.ipc.open_stream(pa.BufferReader(body), options=pa.ipc.IpcReadOptions(use_threads=False))
             check_names(list(_paths(stream.schema)), reading)
-            return rows_of(stream.schema.names, stream, reading)
+            return _rows_of(stream.schema.names, stream, reading)
 
     def write(self, answer: Answer, document: Document) -> bytes:
         """Return flat columns, as in CSV."""
         import pyarrow as pa
 
-        table, sink = table_of(answer), pa.BufferOutputStream()
+        table, sink = _table_of(answer), pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
         return bytes(sink.getvalue())
 
 
-def declared_limits(limits: BodyLimits) -> DeclaredLimits:
+class Parquet(Codec):
+    """A table as a file."""
+
+    needs = "pyarrow"
+
+    def decode(self, body: bytes, reading: Reading) -> Rows:
+        """Return the records.
+
+        Raises:
+            InvalidBody: the file is truncated or contradicts itself.
+            InvalidInstances: no kind of input accepts the type of a column.
+        """
+        with _damage_refused(PARQUET), closing(_opened(body, reading)) as file:
+            return _rows_of(file.schema_arrow.names, file.iter_batches(ROWS_AT_ONCE, use_threads=False), reading)
+
+    def write(self, answer: Answer, document: Document) -> bytes:
+        """Return flat columns, as in CSV."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        sink = pa.BufferOutputStream()
+        pq.write_table(_table_of(answer), sink)
+        return bytes(sink.getvalue())
+
+
+def _opened(body: bytes, reading: Reading) -> Any:
+    """Return the opened file, after checking the sizes that it declares. Each distinct text is decoded once."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    limits = {"thrift_string_size_limit": MAX_THRIFT_BYTES, "thrift_container_size_limit": MAX_THRIFT_PARTS}
+    declared = _declared_limits(reading.limits)
+    footer = footer_of(body, declared)
+    metadata = pq.ParquetFile(pa.BufferReader(body), **limits).metadata
+    check_rows(metadata.num_rows, reading.limits)
+    columns = [metadata.schema.column(at) for at in range(metadata.num_columns)]
+    check_names([column.path for column in columns], reading)
+    widths = [_check_width(column, metadata.num_rows, reading.limits) for column in columns]
+    texts = [c.path for c in columns if c.physical_type == "BYTE_ARRAY" and c.logical_type.type != "DECIMAL"]
+    check_pages(body, chunks_of(footer, widths, declared), declared)
+    return pq.ParquetFile(pa.BufferReader(body), metadata=metadata, read_dictionary=texts, pre_buffer=False, **limits)
+
+
+def _check_width(column: Any, rows: int, limits: BodyLimits) -> int:
+    """Return the bytes of one value of a column in memory. A text counts as one pointer, since each is decoded once."""
+    if column.physical_type == "BYTE_ARRAY" and column.max_repetition_level:
+        raise refused(TABLE, "has lists of texts or of bytes, which no kind of input takes")
+    width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 8
+    if width * rows > limits.body_bytes:
+        raise BodyTooLarge(limits.body_bytes)
+    return max(width, 8)
+
+
+def _declared_limits(limits: BodyLimits) -> DeclaredLimits:
     """Return the limits of a request's body for the numbers that a table in it declares."""
     return DeclaredLimits(limits.body_bytes, limits.body_bytes, limits.max_instances)
 
 
 @contextmanager
-def damage_refused(form: str) -> Iterator[None]:
+def _damage_refused(form: str) -> Iterator[None]:
     """Turn the errors that pyarrow raises for a damaged body into InvalidBody."""
     import pyarrow as pa
 
@@ -81,7 +139,7 @@ def _paths(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
             yield prefix + each.name
 
 
-def rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> Rows:
+def _rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> Rows:
     """Return the records of pyarrow's record batches with these column names. pandas' index is not a feature."""
     rows = 0
     columns: dict[str, list[Any]] = {
@@ -111,10 +169,10 @@ def _plain(array: Any, name: str, limits: BodyLimits) -> list[Any]:
 
 
 def _refused(name: str, detail: str) -> InvalidInstances:
-    return refused(detail, f"#/instances/0/{escaped(name)}")
+    return refused(f"{TABLE}/0/{escaped(name)}", detail)
 
 
-def table_of(answer: Answer) -> Any:
+def _table_of(answer: Answer) -> Any:
     """Return the response's columns as a pyarrow table. NaN and infinities are null, as in JSON."""
     import pyarrow as pa
 

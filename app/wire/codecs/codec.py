@@ -13,6 +13,9 @@ from app.settings import Settings
 from app.signature import Signature
 from app.signature.batch import Batch
 
+TABLE = "#/instances"
+"""The pointer to the rows of a table, as if the body were JSON."""
+
 Document = Callable[[Answer], Any]
 """Function that makes a protocol's document of an answer. Codecs that write tables do not call it."""
 
@@ -57,7 +60,7 @@ class Rows:
     @property
     def pointer(self) -> str:
         """The pointer to the instances, as if the body were JSON."""
-        return "#" if self.single else "#/instances"
+        return "#" if self.single else TABLE
 
     def to_request(self, outputs: Sequence[str] | None = None) -> PredictRequest:
         """Return a request to predict these instances."""

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.errors import FieldError, InvalidInstances, TooManyInstances
+from app.errors import TooManyInstances
 from app.signature import Layout, Signature
+from app.signature.field_errors import refused
 from app.signature.nested import Nesting
 from app.signature.values import is_missing
-from app.wire.codecs.codec import BodyLimits, Reading, Rows
+from app.wire.codecs.codec import TABLE, BodyLimits, Reading, Rows
 
 MAX_UNKNOWN_COLUMNS = 100
 
@@ -32,15 +33,10 @@ def check_names(names: Sequence[str], reading: Reading) -> None:
         InvalidInstances: the names are refused. The pointer is the whole table.
     """
     if len(names) > len(reading.signature.inputs) + MAX_UNKNOWN_COLUMNS:
-        raise refused(f"has {len(names)} columns; the model has {len(reading.signature.inputs)} features")
+        raise refused(TABLE, f"has {len(names)} columns; the model has {len(reading.signature.inputs)} features")
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise refused("has more than one column named " + ", ".join(repr(name[:100]) for name in twice[:20]))
-
-
-def refused(detail: str, pointer: str = "#/instances") -> InvalidInstances:
-    """Return the error for one pointer."""
-    return InvalidInstances([FieldError(pointer, detail)], 1)
+        raise refused(TABLE, "has more than one column named " + ", ".join(repr(name[:100]) for name in twice[:20]))
 
 
 def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signature) -> Rows:
@@ -61,7 +57,7 @@ def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signatur
     return Rows(made if whole is None or whole.nullable else [_without_missing(record) for record in made])
 
 
-def check_records(names: Sequence[str], signature: Signature, pointer: str = "#/instances") -> None:
+def check_records(names: Sequence[str], signature: Signature, pointer: str = TABLE) -> None:
     """Refuse untyped text for a model that takes whole records, except the records as JSON.
 
     Raises:
@@ -69,7 +65,7 @@ def check_records(names: Sequence[str], signature: Signature, pointer: str = "#/
     """
     if signature.layout is Layout.RECORDS and tuple(names) != signature.names:
         detail = f"must have {signature.names[0]!r} alone, an object in JSON: this model takes records of any names"
-        raise refused(f"{detail}, and text does not say which of their values are numbers", pointer)
+        raise refused(pointer, f"{detail}, and text does not say which of their values are numbers")
 
 
 def first_if_refused(made: list[Any], names: Sequence[str], signature: Signature) -> list[Any]:

@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from app.core.answer import Answer
@@ -29,6 +30,14 @@ FORM = "CSV"
 NOT_EMPTY = re.compile(rb"[^\r\n]+")
 ROWS_AT_ONCE = 1000
 HEADERS = ("present", "absent")
+REASONS = {
+    "end of data": "a quote is opened and never closed",
+    "expected after": "after a closing quote there must be a comma or the end of the line; a quote in a quoted cell is"
+    " doubled",
+    "field limit": f"a cell has more than {MAX_CELL_CHARS} characters",
+    "new-line": "a carriage return stands alone in a cell without quotes",
+}
+"""The reason of an error by a part of Python's message."""
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
@@ -47,7 +56,8 @@ class Csv(Codec):
         if stated and stated not in HEADERS:
             raise InvalidBody(FORM, f"the media type's header parameter must be {' or '.join(HEADERS)}")
         _check_lines(body, reading.limits.max_values)
-        _check_nul(body)
+        if (nul := body.find(b"\0")) >= 0:
+            raise InvalidBody(FORM, f"it has a NUL byte (line {_line(body, nul)})")
         lines = _cells(body, reading.limits.max_values)
         first = next(lines, None)
         readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
@@ -78,11 +88,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool | list | dict):
         return json_text(value)
     return value
-
-
-def _check_nul(body: bytes) -> None:
-    if (nul := body.find(b"\0")) >= 0:
-        raise InvalidBody(FORM, f"it has a NUL byte (line {_line(body, nul)})")
 
 
 def _lines(body: bytes) -> Iterator[str]:
@@ -169,7 +174,9 @@ def _cells(body: bytes, most: int) -> Iterator[list[str]]:
         try:
             row = next(lines, None)
         except csv.Error as error:
-            raise InvalidBody(FORM, f"{_reason(str(error))} (the row that begins on line {begins})") from None
+            reasons = (text for part, text in REASONS.items() if part in str(error))
+            reason = next(reasons, "it cannot be read as rows of cells")
+            raise InvalidBody(FORM, f"{reason} (the row that begins on line {begins})") from None
         if row is None:
             return
         rows, pending = rows + 1, 0
@@ -188,18 +195,6 @@ def _check_separator(first: list[str], features: int) -> None:
     for separator, name in OTHER_SEPARATORS.items():
         if first[0].count(separator) >= features - 1:
             raise InvalidBody(FORM, f"its cells are separated by {name}; they must be by commas")
-
-
-def _reason(message: str) -> str:
-    if "end of data" in message:
-        return "a quote is opened and never closed"
-    if "expected after" in message:
-        return "after a closing quote there must be a comma or the end of the line; a quote in a quoted cell is doubled"
-    if "field limit" in message:
-        return f"a cell has more than {MAX_CELL_CHARS} characters"
-    if "new-line" in message:
-        return "a carriage return stands alone in a cell without quotes"
-    return "it cannot be read as rows of cells"
 
 
 def _records(names: Sequence[str], lines: Iterator[list[str]], readers: dict[str, Read], most: int) -> list[Any]:
@@ -222,11 +217,9 @@ def _records(names: Sequence[str], lines: Iterator[list[str]], readers: dict[str
 
 def _rows(first: list[str], lines: Iterator[list[str]], readers: list[Read], most: int) -> list[Any]:
     instances: list[Any] = []
-    cells: list[str] | None = first
-    while cells is not None:
+    for cells in chain([first], lines):
         if len(instances) >= most:
             raise TooManyInstances(most + 1 + sum(1 for _ in lines), most)
         whole = len(cells) == len(readers)
         instances.append([read(cell) for read, cell in zip(readers, cells, strict=True)] if whole else cells)
-        cells = next(lines, None)
     return instances

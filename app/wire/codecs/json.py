@@ -1,4 +1,7 @@
-"""`application/json`: decode and encode documents."""
+"""`application/json`: documents; `application/x-ndjson`: one JSON value on each line.
+
+Sources: RFC 8259; https://github.com/ndjson/ndjson-spec, jsonlines.org.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ from typing import Any
 import msgspec
 
 from app.core.answer import Answer
-from app.errors import FieldError, InvalidInstances
-from app.signature.field_errors import shown
+from app.errors import InvalidJson, TooManyInstances
+from app.signature.field_errors import refused
 from app.signature.hints import ENCODED_TWICE, encoded_twice
-from app.signature.json_cost import MAX_VALUES
+from app.signature.json_cost import MAX_VALUES, excess_in_json
 from app.signature.json_values import read_json
-from app.wire.codecs.codec import Codec, Document, Reading
+from app.telemetry import check_deadline
+from app.wire.codecs.codec import Codec, Document, Reading, Rows
+
+LINES_AT_ONCE = 1000
+MAX_LINE_BYTES = 2**23
 
 
 class Json(Codec):
@@ -31,7 +38,7 @@ class Json(Codec):
         """
         document = read_json(body, most_values)
         if type(document) is str and encoded_twice(document):
-            raise InvalidInstances([FieldError("#", ENCODED_TWICE, shown(document))], 1)
+            raise refused("#", ENCODED_TWICE, document)
         return document
 
     def write(self, answer: Answer, document: Document) -> bytes:
@@ -40,3 +47,43 @@ class Json(Codec):
 
 
 JSON = Json()
+
+
+class NdJson(Codec):
+    """Instances, one on each line. Blank lines are skipped.
+
+    This codec reads a body whole, for responses of another type. `app.wire.stream` answers line by line.
+    """
+
+    def decode(self, body: bytes, reading: Reading) -> Rows:
+        """Return the instances.
+
+        Raises:
+            InvalidJson: with the line and column of the first error.
+            TooManyInstances, TooManyValues: the body is over a limit.
+            DeadlineExceeded: the request's time ran out.
+        """
+        if (excess := excess_in_json(body, reading.limits.max_values)) is not None:
+            raise excess
+        instances: list[Any] = []
+        for number, line in enumerate(body.split(b"\n"), start=1):
+            if not line.strip():
+                continue
+            if len(instances) >= reading.limits.max_instances:
+                rows = sum(1 for each in body.split(b"\n") if each.strip())
+                raise TooManyInstances(rows, reading.limits.max_instances)
+            if number % LINES_AT_ONCE == 0:
+                check_deadline()
+            if len(line) > MAX_LINE_BYTES:
+                raise InvalidJson(f"a line is longer than {MAX_LINE_BYTES} bytes, the most that one may have", number)
+            try:
+                instances.append(read_json(line))
+            except InvalidJson as error:
+                raise InvalidJson(error.reason, number, error.column) from None
+        return Rows(instances)
+
+    def write(self, answer: Answer, document: Document) -> bytes:
+        """Return an object of outputs for each instance, each on a line."""
+        values = answer.values()
+        rows = zip(*values.values(), strict=True)
+        return msgspec.json.Encoder().encode_lines([dict(zip(values, row, strict=True)) for row in rows])

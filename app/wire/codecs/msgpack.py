@@ -16,6 +16,9 @@ from app.wire.codecs.codec import Codec, Document, Reading
 
 FORM = "MessagePack"
 KEY_NOT_STRING = "a key of a map is not a string"
+REASONS = {"truncated": "it ends too early", "trailing": "there are bytes after its end"}
+"""The reason of an error by a part of msgspec's message."""
+UNREADABLE = "a byte in it begins no value, or a value cannot be read"
 VALUES_OF_A_TIMESTAMP = 10
 TOKENS_AT_ONCE = 100_000
 
@@ -67,19 +70,12 @@ class MessagePack(Codec):
         except msgspec.ValidationError as error:
             raise InvalidBody(FORM, str(error)) from None
         except (msgspec.DecodeError, TypeError, ValueError, OverflowError) as error:
-            raise InvalidBody(FORM, _reason(str(error))) from None
+            reason = next((text for part, text in REASONS.items() if part in str(error)), UNREADABLE)
+            raise InvalidBody(FORM, reason) from None
 
     def write(self, answer: Answer, document: Document) -> bytes:
         """Return the encoded document."""
         return msgspec.msgpack.encode(document(answer))
-
-
-def _reason(message: str) -> str:
-    if "truncated" in message:
-        return "it ends too early"
-    if "trailing" in message:
-        return "there are bytes after its end"
-    return "a byte in it begins no value, or a value cannot be read"
 
 
 def _no_extension(code: int, content: memoryview) -> NoReturn:
@@ -106,10 +102,6 @@ def _plain(value: Any) -> Any:
 # --- the cost of a body, estimated before it is decoded
 
 
-def _counted(content: bytes, *what: bytes) -> int:
-    return sum(map(content.count, what))
-
-
 def excess_in_msgpack(body: bytes, most: int) -> TooManyValues | None:
     """Return the error for MessagePack with too many values, lists, maps or timestamps; None if it has few.
 
@@ -118,7 +110,7 @@ def excess_in_msgpack(body: bytes, most: int) -> TooManyValues | None:
     most_lists, most_times = most // VALUES_OF_A_LIST, most // VALUES_OF_A_TIMESTAMP
     if len(body) <= most_times:
         return None
-    if (times := _counted(body, *TIMESTAMPS)) > most_times:
+    if (times := sum(map(body.count, TIMESTAMPS))) > most_times:
         return TooManyValues(times, most_times, "timestamps")
     may_be_lists = len(body) > most_lists and _may_begin_lists(body) > most_lists
     if not may_be_lists and len(body) <= most:

@@ -17,9 +17,9 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 
 from app.errors import BodyTooLarge, FieldError, InvalidBody, TooManyValues
 from app.signature.cells import read_untyped, reader_of
-from app.signature.field_errors import escaped, refuse, shown, some
+from app.signature.field_errors import escaped, refuse, refused, shown, some
 from app.wire.codecs.codec import Codec, Reading, Rows
-from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_records, refused, unwrap_records
+from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_records, unwrap_records
 
 FORM = "multipart/form-data"
 MAX_PART_HEAD_BYTES = 16_384
@@ -94,7 +94,7 @@ class Multipart(Codec):
         refuse(self._unknown_files(files, reading))
         if files:
             if len(parts) > 1:
-                raise refused("must be one file, or the fields of one record, not both", "#")
+                raise refused("#", "must be one file, or the fields of one record, not both")
             return self._file(files[0], reading)
         twice = (name for name, times in Counter(part.name for part in parts).items() if times > 1)
         refuse(FieldError(f"#/{escaped(name)}", "stands there more than once") for name in twice)
@@ -140,7 +140,7 @@ def _parts(body: bytes, reading: Reading) -> list[_Part]:
             _take(event, parts)
     except RequestEntityTooLarge:
         if len(parts) >= most:
-            raise refused(f"has more than {most} parts", "#") from None
+            raise refused("#", f"has more than {most} parts") from None
         raise BodyTooLarge(reading.limits.body_bytes) from None
     except (ValueError, LookupError, UnicodeError):
         raise InvalidBody(FORM, "a part of it has no end, or no name, or the final boundary is missing") from None
@@ -155,7 +155,7 @@ def _check_heads(body: bytes, delimiter: bytes, most: int, most_values: int) -> 
     if at < 0:
         raise InvalidBody(FORM, "its boundary does not stand in it")
     if body.count(delimiter) > most + 1:
-        raise refused(f"has more than {most} parts", "#")
+        raise refused("#", f"has more than {most} parts")
     while at >= 0 and body[at + len(delimiter) : at + len(delimiter) + 2] != b"--":
         head = body[at : at + MAX_PART_HEAD_BYTES]
         if len(head) == MAX_PART_HEAD_BYTES and b"\r\n\r\n" not in head and b"\n\n" not in head:
@@ -178,8 +178,8 @@ def _take(event: Event, parts: list[_Part]) -> None:
 def _text(part: _Part) -> str:
     if len(part.content) > MAX_FIELD_BYTES:
         detail = f"is longer than {MAX_FIELD_BYTES} bytes; a longer one can be sent as a file, or in JSON"
-        raise refused(detail, f"#/{escaped(part.name)}")
+        raise refused(f"#/{escaped(part.name)}", detail)
     try:
         return part.content.decode("utf-8")
     except UnicodeDecodeError:
-        raise refused("is not UTF-8", f"#/{escaped(part.name)}") from None
+        raise refused(f"#/{escaped(part.name)}", "is not UTF-8") from None

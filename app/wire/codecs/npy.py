@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from app.core.answer import Answer
 from app.errors import BodyTooLarge, InvalidBody
 from app.signature import Layout
+from app.signature.field_errors import refused
 from app.signature.tensors import batch_of
-from app.wire.codecs.codec import BodyLimits, Codec, Document, Reading, Rows
-from app.wire.codecs.columns import check_names, check_rows, records, refused
+from app.wire.codecs.codec import TABLE, BodyLimits, Codec, Document, Reading, Rows
+from app.wire.codecs.columns import check_names, check_rows, records
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 10_000
@@ -71,7 +72,8 @@ class Npz(Codec):
         check_names(list(arrays), reading)
         lengths = {len(array) if array.ndim else -1 for array in arrays.values()}
         if len(lengths) != 1 or -1 in lengths:
-            raise refused("must have arrays of one length, one for each feature by its name, or a single 2-D array")
+            detail = "must have arrays of one length, one for each feature by its name, or a single 2-D array"
+            raise refused(TABLE, detail)
         rows = lengths.pop()
         check_rows(rows, reading.limits)
         return records({name: _values(array, name) for name, array in arrays.items()}, rows, reading.signature)
@@ -149,7 +151,7 @@ def _rows_of(array: NDArray[Any], reading: Reading) -> Rows:
     signature = reading.signature
     if array.dtype.names is not None:
         if array.ndim != 1:
-            raise refused(f"must be a structured array of 1 dimension, not {array.ndim}")
+            raise refused(TABLE, f"must be a structured array of 1 dimension, not {array.ndim}")
         check_names(array.dtype.names, reading)
         columns = {name: _values(array[name], name) for name in array.dtype.names}
         return records(columns, len(array), signature)
@@ -157,12 +159,12 @@ def _rows_of(array: NDArray[Any], reading: Reading) -> Rows:
         return Rows([[value] for value in _values(array, signature.names[0])])
     if array.ndim != 2:
         detail = f"must be a 2-D array of shape (rows, {len(signature.inputs)}) or a structured one, not {array.ndim}-D"
-        raise refused(detail)
+        raise refused(TABLE, detail)
     is_numeric = array.dtype.kind in "fiu" and array.dtype.char != "g"
     if is_numeric and (batch := batch_of(array, signature)) is not None:
         return Rows(batch=batch)
     if array.shape[1] > len(signature.inputs):
-        raise refused(f"has {array.shape[1]} columns; the model has {len(signature.inputs)} features")
+        raise refused(TABLE, f"has {array.shape[1]} columns; the model has {len(signature.inputs)} features")
     return Rows(_values(array, None))
 
 
@@ -171,13 +173,14 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
     if array.dtype.kind not in PLAIN_KINDS or array.dtype.char == "g":
         of = "values" if name is None else f"{name[:100]!r}"
         of_dtype = f"of the dtype {str(array.dtype)[:100]}"
-        raise refused(f"has {of} {of_dtype}; numbers, booleans, text and datetime64 are taken")
+        raise refused(TABLE, f"has {of} {of_dtype}; numbers, booleans, text and datetime64 are taken")
     if array.dtype.kind == "S":  # NumPy would make each text as wide as the widest
         try:
             texts: list[Any] = _decoded(array.tolist())
             return texts
         except UnicodeDecodeError:
-            raise refused(f"has text that is not UTF-8 in {'it' if name is None else repr(name[:100])}") from None
+            where = "it" if name is None else repr(name[:100])
+            raise refused(TABLE, f"has text that is not UTF-8 in {where}") from None
     if array.dtype.kind == "M":
         rest = COMPLETED.get(np.datetime_data(array.dtype)[0], "")
         missing, array = np.isnat(array), np.datetime_as_string(array).astype(object) + rest
@@ -186,7 +189,7 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
         codes = np.ascontiguousarray(array).view(np.uint32)
         surrogates = (codes >= FIRST_SURROGATE) & (codes <= LAST_SURROGATE)
         if (surrogates | (codes > LAST_CODE)).any():  # Python would accept them
-            raise refused("has text that is not Unicode")
+            raise refused(TABLE, "has text that is not Unicode")
     values: list[Any] = array.tolist()
     return values
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 from flask import Flask, Response, request
@@ -22,6 +22,7 @@ from app.core.catalogue import permitted
 from app.errors import MalformedRequest
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import root_of
+from app.gateway.key_table import KeyTable
 from app.runtime.policy import State
 from app.runtime.registry import Registry
 from app.storage.manifest import Manifest
@@ -60,14 +61,6 @@ REFUSALS_OF_KEYS = {
 }
 
 
-class Keys(Protocol):
-    """Knows whether requests need an API key."""
-
-    @property
-    def required(self) -> bool:
-        """Whether they do now."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Model:
     """A model as the document shows it. Without schemas of its own it stands for any model."""
@@ -88,7 +81,7 @@ def register(
     registry: Registry,
     errors: ErrorRenderer,
     requests: Mapping[str, RequestBodyForm],
-    keys: Keys,
+    keys: KeyTable,
     open_views: Sequence[str] = (),
 ) -> None:
     """Add `GET /openapi.json`, generated for each request. `?media=` limits the document to some media types.

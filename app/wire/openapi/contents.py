@@ -30,13 +30,12 @@ from app.errors import (
 )
 from app.gateway.errors import INTERNAL_ERROR, NOT_READY, ErrorFormat, Problem, problem_of
 from app.signature import EXPLANATION, Input, Layout
-from app.signature.field_errors import escaped
+from app.signature.field_errors import escaped, refused
 from app.signature.kinds import KINDS, rule_of
 from app.storage.manifest import Manifest
 from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
 from app.wire.coding import codings
 from app.wire.openapi.schemas import ANY, ModelSchemas, Schema
-from app.wire.pointers import refused
 
 EXAMPLES_SHOWN = 3
 FORM_TYPE = "multipart/form-data"
@@ -157,11 +156,11 @@ def prediction_content(schema: Schema, manifest: Manifest | None) -> dict[str, A
     json: dict[str, Any] = {"schema": schema}
     if manifest is not None and (one := _answer(manifest, 1)) and (many := _answer(manifest, EXAMPLES_SHOWN)):
         json["examples"] = {
-            "record": {"summary": "to one record", "value": _document(one)},
-            "records": {"summary": "to many records", "value": _document(many)},
+            "record": {"summary": "to one record", "value": prediction_document(one)},
+            "records": {"summary": "to many records", "value": prediction_document(many)},
         }
         for name in TEXT_TYPES:
-            content[name]["example"] = CODECS[name].write(many, _document).decode()
+            content[name]["example"] = CODECS[name].write(many, prediction_document).decode()
     return {JSON_TYPE: json, **content}
 
 
@@ -179,9 +178,11 @@ def _answer(manifest: Manifest, rows: int) -> Answer | None:
     return Answer(outputs, signature.classes, manifest.model, manifest.version)
 
 
-def _document(answer: Answer) -> dict[str, Any]:
-    classes = {} if answer.classes is None else {"classes": list(answer.classes)}
-    return {**answer.values(), **classes, "model": answer.model, "version": answer.version}
+def prediction_document(answer: Answer) -> dict[str, Any]:
+    """Return the response of `/predict`: outputs by name, classes, the model and version that answered, warnings."""
+    classes = {} if answer.classes is None else {"classes": answer.classes}
+    document = {**answer.values(), **classes, "model": answer.model, "version": answer.version}
+    return document | answer.warnings.document() if answer.warnings.found else document
 
 
 EXPLANATION_SCHEMA: Schema = {
