@@ -37,16 +37,9 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
 """If two have the same path, the first one answers: Vertex AI may choose any path."""
 REQUESTS = {path: form for protocol in PROTOCOLS for path, form in getattr(protocol, "REQUESTS", {}).items()}
 ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))
-OF_JOBS = (
-    "jobs.create_job",
-    "jobs.delete_job",
-    "jobs.job_rejects",
-    "jobs.job_result",
-    "jobs.list_jobs",
-    "jobs.show_job",
-)
+OF_JOBS = ("create_job", "delete_job", "job_rejects", "job_result", "list_jobs", "show_job")
 BLOCKING = (
-    *OF_JOBS,
+    *(f"jobs.{view}" for view in OF_JOBS),
     "health.ready",
     "metrics.metrics",
     "vertex.vertex_health",

@@ -21,7 +21,7 @@ from app.runtime.registry import Registry
 from app.server.contract import Environ, Headers
 from app.settings import Settings
 from app.telemetry.metrics import SharedMetrics
-from app.wire import coding
+from app.wire.body import MIN_COMPRESSED_BYTES, compress
 from app.wire.codecs import JSON_TYPE, BodyLimits
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -66,8 +66,8 @@ class Adapter:
     def _compressed(self, content: bytes) -> bytes:
         """Compress a response if the client accepts that and it is long enough."""
         wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
-        if wanted is not None and (len(content) >= coding.MIN_COMPRESSED_BYTES or "q=0" in wanted):
-            content, self._coded = coding.compress(content, wanted)
+        if wanted is not None and (len(content) >= MIN_COMPRESSED_BYTES or "q=0" in wanted):
+            content, self._coded = compress(content, wanted)
         return content
 
 

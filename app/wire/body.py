@@ -1,21 +1,37 @@
-"""Read the body of a request: decompressed, limited, whole or in parts."""
+"""The bodies of requests and responses: read within a limit, decompressed; compressed, whole or in parts.
+
+Content codings are those of RFC 9110 sections 8.4 and 12.5.3. Python has gzip and deflate, and from 3.14 zstd (RFC
+8878), which needs backports.zstd before that.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from werkzeug.datastructures import Accept
+from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import get_input_stream
 
-from app.errors import BodyTooLarge, IncompleteBody
+from app.errors import BodyTooLarge, IncompleteBody, InvalidBody, NotAcceptable, UnsupportedMediaType
 from app.gateway.wsgi import rewind
-from app.wire.coding import coding_of, decompress
 
 CHUNK_BYTES = 1 << 20
 PART_BYTES = 1 << 16
 LIMIT_OF_FLASK = "retort.body_limit_bytes"
 """Key of the environ for the limit that a user has set by `MAX_CONTENT_LENGTH`, in bytes."""
+DECODER_INPUT_BYTES = {"zstd": 256, "gzip": 1024, "deflate": 1024}
+"""Bytes per call, so that a call returns 8 MiB at most: 4 bytes of zstd become 128 KiB, others grow 1032-fold."""
+ZSTD_WINDOW_LOG = 23
+"""Base-2 logarithm of the largest window, in bytes, that RFC 9659 allows for zstd."""
+MAX_MEMBERS = 1000
+MIN_COMPRESSED_BYTES = 1024
+LEVEL, ZSTD_LEVEL = 4, 3
+GZIP_BITS, ZLIB_BITS, RAW_BITS = 31, 15, -15
 
 
 def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
@@ -80,3 +96,137 @@ def _parts(environ: dict[str, Any], limit_bytes: int, part_bytes: int = CHUNK_BY
         yield chunk
     if length.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ and size_bytes < int(length):
         raise IncompleteBody
+
+
+def _zstd_library() -> Any:
+    """Return Python's module, else its backport, else None."""
+    for name in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(name)
+    return None
+
+
+zstd = _zstd_library()
+
+
+def codings() -> list[str]:
+    """Return the content codings of this installation, the best first."""
+    return [*(["zstd"] if zstd else []), "gzip", "deflate"]
+
+
+def coding_of(content_encoding: str) -> str:
+    """Return the single coding of a request's body; empty if there is none.
+
+    Raises:
+        UnsupportedMediaType: this installation does not know the coding, or there are several.
+    """
+    name = content_encoding.strip().lower()
+    name = {"x-gzip": "gzip", "identity": ""}.get(name, name)
+    if name and name not in codings():
+        because = "this server lacks backports-zstd: its operator can pip install backports-zstd" * (name == "zstd")
+        because = because or "one coding is taken, not several" * ("," in name)
+        allowed = [*codings(), "identity"]
+        raise UnsupportedMediaType(content_encoding[:100], allowed, "Content-Encoding", because)
+    return name
+
+
+def decompress(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Iterator[bytes]:
+    """Return the parts of a body decompressed, in pieces of bounded length.
+
+    Raises:
+        InvalidBody: the body is damaged, ends too early, or continues after its end.
+        BodyTooLarge: the body is longer than the limit.
+    """
+    size_bytes = members = 0
+    decoder: Any = None
+    try:
+        for part in _split(parts, DECODER_INPUT_BYTES[coding]):
+            rest = part
+            while rest:
+                if decoder is None or decoder.eof:  # gzip and zstd may have several members (RFC 1952 section 2.2)
+                    members += 1
+                    if members > (1 if coding == "deflate" else MAX_MEMBERS):
+                        raise InvalidBody(coding, "there are bytes after its end")
+                    decoder = _decoder(coding, rest)
+                piece = decoder.decompress(rest)
+                rest = decoder.unused_data
+                size_bytes += len(piece)
+                if size_bytes > limit_bytes:
+                    raise BodyTooLarge(limit_bytes)
+                yield piece
+    except _decoder_error(coding):
+        window = ", or needs a window of more than 8 MiB" * (coding == "zstd")
+        raise InvalidBody(coding, "it is damaged" + window) from None
+    if decoder is None or not decoder.eof:
+        raise InvalidBody(coding, "it ends too early")
+
+
+def _split(parts: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+    for part in parts:
+        for at in range(0, len(part), most_bytes):
+            yield part[at : at + most_bytes]
+
+
+def _decoder(coding: str, begins: bytes) -> Any:
+    """Return a decoder of one member, which begins with these bytes."""
+    if coding == "zstd":
+        return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
+    if coding == "gzip":
+        return zlib.decompressobj(GZIP_BITS)
+    # Some clients send deflate without zlib's header.
+    headed = begins[0] & 15 == 8 and (len(begins) < 2 or int.from_bytes(begins[:2], "big") % 31 == 0)
+    return zlib.decompressobj(ZLIB_BITS if headed else RAW_BITS)
+
+
+def _decoder_error(coding: str) -> type[Exception]:
+    error: type[Exception] = zstd.ZstdError if coding == "zstd" else zlib.error
+    return error
+
+
+def _encoder(coding: str) -> tuple[Any, int]:
+    """Return a compressor, and the mode of its `flush` that makes all input so far readable."""
+    if coding == "zstd":
+        return zstd.ZstdCompressor(ZSTD_LEVEL), zstd.ZstdCompressor.FLUSH_BLOCK
+    return zlib.compressobj(LEVEL, wbits=GZIP_BITS if coding == "gzip" else ZLIB_BITS), zlib.Z_SYNC_FLUSH
+
+
+def choose_coding(accept_encoding: str, size_bytes: int) -> str:
+    """Return the coding for a response of this size by the client's Accept-Encoding; empty for none.
+
+    Raises:
+        NotAcceptable: the client allows neither an available coding nor an uncompressed response.
+    """
+    wanted = parse_accept_header(accept_encoding, Accept)
+    named = {name.lower(): quality for name, quality in wanted}
+    others = named.get("*", 0.0)
+    identity = named.get("identity", named.get("*", 1.0)) > 0
+    qualities = {name: named.get(name, others) for name in codings()}
+    best = max(qualities, key=lambda name: qualities[name])
+    if qualities[best] <= 0 and not identity:
+        raise NotAcceptable(accept_encoding[:100], [*codings(), "identity"], "Accept-Encoding")
+    worth = size_bytes >= MIN_COMPRESSED_BYTES and qualities[best] >= named.get("identity", 0.0)
+    return best if qualities[best] > 0 and (worth or not identity) else ""
+
+
+def compress(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[str, str]]]:
+    """Return a response in the coding that the client prefers, and its header fields. Raises as `choose_coding`."""
+    coding = choose_coding(accept_encoding, len(content))
+    if not coding:
+        return content, [("Vary", "Accept-Encoding")] if len(content) >= MIN_COMPRESSED_BYTES else []
+    encoder, _ = _encoder(coding)
+    return encoder.compress(content) + encoder.flush(), [("Content-Encoding", coding), ("Vary", "Accept-Encoding")]
+
+
+def compress_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iterable[bytes], list[tuple[str, str]]]:
+    """Compress a response that is made in parts, so that each is readable when it arrives; otherwise as `compress`."""
+    coding = choose_coding(accept_encoding, MIN_COMPRESSED_BYTES) if accept_encoding else ""
+    if not coding:
+        return parts, [("Vary", "Accept-Encoding")]
+    return _flushed(parts, coding), [("Content-Encoding", coding), ("Vary", "Accept-Encoding")]
+
+
+def _flushed(parts: Iterable[bytes], coding: str) -> Iterator[bytes]:
+    encoder, flush_mode = _encoder(coding)
+    for part in parts:
+        yield encoder.compress(part) + encoder.flush(flush_mode)
+    yield encoder.flush()

@@ -16,10 +16,8 @@ from prometheus_client.utils import floatToGoString
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from app.core.catalogue import Catalogue
 from app.runtime.policy import State
 from app.telemetry.families import FAMILIES, Family, MetricType, Samples
-from app.telemetry.metrics import SharedMetrics
 from app.wire.backend import Backend, answers
 
 STATES = [state.value for state in State]
@@ -56,8 +54,10 @@ def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[floa
     labels = family.all_labels
     if family.kind is MetricType.HISTOGRAM:
         histogram = HistogramMetricFamily(name, family.help, labels=labels)
+        bounds = [*map(floatToGoString, family.bounds), "+Inf"]
         for label_values, (*counts, total) in samples.items():
-            histogram.add_metric(list(label_values), _buckets(family.bounds, counts), total)
+            buckets = list(zip(bounds, accumulate(counts), strict=True))  # cumulative, as Prometheus expects
+            histogram.add_metric(list(label_values), buckets, total)
         return histogram
     kind = CounterMetricFamily if family.kind is MetricType.COUNTER else GaugeMetricFamily
     metric = kind(name, family.help, labels=labels)
@@ -66,17 +66,17 @@ def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[floa
     return metric
 
 
-def _buckets(upper: tuple[float, ...], counts: list[float]) -> list[tuple[str, float]]:
-    """Return cumulative counts of each bucket, as Prometheus expects."""
-    bounds = [*map(floatToGoString, upper), "+Inf"]
-    return list(zip(bounds, accumulate(counts), strict=True))
-
-
 def blueprint(backend: Backend) -> Blueprint:
     """Return the endpoint. The catalogue's metrics are published with the others."""
     blp = Blueprint("metrics", __name__, description="For Prometheus.")
-    shared = backend.metrics
-    shared.sources.append(_publish_states(shared, backend.catalogue))
+    shared, catalogue = backend.metrics, backend.catalogue
+
+    def publish_states() -> None:
+        models = catalogue.models()["models"]
+        versions = ((model["name"], str(v["version"]), v["state"]) for model in models for v in model["versions"])
+        shared.states(versions, STATES)
+
+    shared.sources.append(publish_states)
 
     @blp.get("/metrics")
     @answers(blp, "all workers", schema={"type": "string"}, content_type="text/plain", example=EXAMPLE)
@@ -86,12 +86,3 @@ def blueprint(backend: Backend) -> Blueprint:
         return Response(write(Exposition(shared.samples())), content_type=content_type)
 
     return blp
-
-
-def _publish_states(metrics: SharedMetrics, catalogue: Catalogue) -> Callable[[], None]:
-    def publish() -> None:
-        models = catalogue.models()["models"]
-        versions = ((model["name"], str(v["version"]), v["state"]) for model in models for v in model["versions"])
-        metrics.states(versions, STATES)
-
-    return publish

@@ -16,7 +16,7 @@ from app.errors import InvalidInstances, InvalidJson, NotAcceptable, RetortError
 from app.gateway.context import RequestContext
 from app.server.contract import Environ, Response
 from app.signature.json_values import read_json
-from app.wire import body, codecs, coding
+from app.wire import body, codecs
 from app.wire.codecs import NDJSON_TYPE, BodyLimits
 
 BLOCK_LINES = 512
@@ -67,7 +67,7 @@ class NdjsonStreaming:
         received = _lines(body.parts(environ, self._limits.body_bytes))
         made = _answers(stream, _blocks(received, min(BLOCK_LINES, stream.most_instances)))
         answered = _with_last_error(next(made, b""), made)
-        parts, headers = coding.compress_parts(answered, environ.get("HTTP_ACCEPT_ENCODING", ""))
+        parts, headers = body.compress_parts(answered, environ.get("HTTP_ACCEPT_ENCODING", ""))
         return Response(200, [("Content-Type", NDJSON_TYPE), *headers], iter(parts))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from app.wire.coding import zstd
+from app.wire.body import zstd
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import Answer, check, post
 

@@ -17,9 +17,8 @@ from app.jobs.job_record import JobRecord
 from app.jobs.locations import is_url
 from app.jobs.service import Jobs, Order
 from app.wire.backend import Backend, answers, context_of, json_response
-from app.wire.jobs.documents import JOB, JOBS, REQUEST_BODY, document, path_of
+from app.wire.jobs.documents import JOB, JOBS, REQUEST_BODY, document, media_type_of, path_of
 from app.wire.jobs.orders import OrderReader
-from app.wire.jobs.tables import media_type_of
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LONGEST_KEY = 255

@@ -1,4 +1,4 @@
-"""A job as JSON, and the documentation of the bodies."""
+"""A job as JSON, the media types of its files, and the documentation of the bodies."""
 
 from __future__ import annotations
 
@@ -7,16 +7,47 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
+from app.jobs.formats import CODINGS, SUFFIXES
 from app.jobs.job_record import DONE, STATES, JobRecord
 from app.jobs.locations import is_url
 from app.server.contract import Environ
-from app.wire.codecs import JSON_TYPE
-from app.wire.jobs.tables import OUTPUTS, TYPES
+from app.wire.codecs import JSON_TYPE, canonical
 
 BINARY: Final = {"type": "string", "format": "binary"}
 TEXT: Final = {"type": "string"}
 COUNT: Final = {"type": "integer", "minimum": 0}
 TIME: Final = {"type": ["string", "null"], "format": "date-time"}
+TYPES: Final[Mapping[str, str]] = {
+    "text/csv": "csv",
+    "application/x-ndjson": "ndjson",
+    "application/vnd.apache.parquet": "parquet",
+    "application/vnd.apache.arrow.file": "arrow",
+    "application/vnd.apache.arrow.stream": "arrows",
+}
+"""The format of a body by its media type."""
+CODED: Final[Mapping[str, str]] = {"gz": "application/gzip", "zst": "application/zstd"}
+OUTPUTS: Final = ("csv", "ndjson", "parquet", "arrow")
+"""Formats that are named to clients; others of `app.jobs.formats` are accepted as well."""
+
+
+def format_of_type(media_type: str) -> str | None:
+    """Return the format of a media type; None if it is none of a table."""
+    return TYPES.get(canonical(media_type))
+
+
+def media_type_of(name: str) -> str:
+    """Return the media type of a file by its name."""
+    last = name.rpartition(".")[2]
+    if last in CODED:
+        return CODED[last]
+    form = SUFFIXES.get(last, "")
+    return next((media_type for media_type, each in TYPES.items() if each == form), "application/octet-stream")
+
+
+def is_format(text: str) -> bool:
+    """Return whether a text is the name of a format, such as `csv` or `csv.gz`."""
+    stem, _, coding = text.partition(".")
+    return stem in SUFFIXES and (not coding or coding in CODINGS)
 
 
 def path_of(job: JobRecord, environ: Environ) -> str:

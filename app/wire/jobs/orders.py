@@ -32,7 +32,7 @@ from app.jobs.service import Order
 from app.settings import Settings
 from app.wire import body
 from app.wire.codecs import JSON_TYPE
-from app.wire.jobs.tables import OUTPUTS, TYPES, format_of_type, is_format
+from app.wire.jobs.documents import OUTPUTS, TYPES, format_of_type, is_format
 
 FORM_TYPE = "multipart/form-data"
 FILE = "file"
@@ -45,41 +45,24 @@ MOST_REJECTS = 2**53
 NAME_CHARS = 200
 
 
-class StoredFile(io.RawIOBase):
+class StoredFile(io.BufferedWriter):
     """A file that is written, hashed and counted at once."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "wb"))
         self.path = path
         self.lines = 0
         self._hash = hashlib.sha256()
-        self._stream = path.open("wb")
-
-    def writable(self) -> bool:
-        """Return whether it can be written."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return whether it has a position. Flask goes to the beginning when the file is whole."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Do nothing: nobody reads it here."""
-        return 0
 
     def write(self, part: Any) -> int:
         """Write some bytes."""
         self._hash.update(part)
         self.lines += bytes(part).count(b"\n")
-        return self._stream.write(part)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-        super().close()
+        return super().write(part)
 
     @property
     def digest(self) -> str:
-        """The hash of what was written."""
+        """The hash of the written bytes."""
         return self._hash.hexdigest()
 
 
@@ -152,7 +135,7 @@ class OrderReader:
             name = (filename or "")[-NAME_CHARS:].replace("\0", "")
             stored = StoredFile(folder / f"input{_suffix(name, content_type or '')}")
             files.append((name, stored))
-            return stored  # type: ignore[return-value]  # it has what the parser calls
+            return stored
 
         received = io.BufferedReader(_Received(self._parts(request)), 2**16)
         parser = MultiPartParser(make, LONGEST_FIELDS_BYTES, max_form_parts=MOST_PARTS)

@@ -24,7 +24,7 @@ from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
 from app.signature.field_errors import refuse, shown, some
 from app.signature.tensors import batch_of, column_of
-from app.wire import body, codecs, coding
+from app.wire import body, codecs
 from app.wire.backend import Adapter
 from app.wire.open_inference.describe import array_of, datatype_of, output
 from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, parse_request
@@ -131,7 +131,7 @@ class InferAdapter(Adapter):
         named = {} if self._request.id is None else {"id": self._request.id}
         document = {"model_name": answer.model, "model_version": str(answer.version), **named, "outputs": outputs}
         head = msgspec.json.encode(document)
-        content, coded = coding.compress(b"".join([head, *raw]), self._environ.get("HTTP_ACCEPT_ENCODING", ""))
+        content, coded = body.compress(b"".join([head, *raw]), self._environ.get("HTTP_ACCEPT_ENCODING", ""))
         if raw:
             self.media_type = "application/octet-stream"
             coded = [(HEADER_LENGTH, str(len(head))), *coded]

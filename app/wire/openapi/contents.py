@@ -33,8 +33,8 @@ from app.signature import EXPLANATION, Input, Layout
 from app.signature.field_errors import escaped, refused
 from app.signature.kinds import KINDS, rule_of
 from app.storage.manifest import Manifest
+from app.wire.body import codings
 from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
-from app.wire.coding import codings
 from app.wire.openapi.schemas import ANY, ModelSchemas, Schema
 
 EXAMPLES_SHOWN = 3

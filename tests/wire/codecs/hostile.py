@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from app.wire.coding import zstd
+from app.wire.body import zstd
 from tests.wire.codecs import bodies
 
 LARGEST_SENT_BYTES = 64 * 1024

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.wire.coding import zstd
+from app.wire.body import zstd
 from tests.wire.codecs import bodies
 from tests.wire.codecs.hostile import (
     ARROW,
