@@ -45,69 +45,42 @@ class InputLine:
     becomes: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One model. `current` is its version as GET /models has it, and `others` counts the versions not shown.
+def card_of(entry: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the card of a model, from its entry in GET /models and its own description; that may be empty.
 
-    `example` are the first values of a recorded example, `answer` is its recorded prediction; empty where none was.
+    `current` is the version that is shown: the newest one of the entry if the model does not answer. `example` are the
+    first values of a recorded example, `answer` is the prediction that was recorded for it.
     """
-
-    name: str
-    default: bool
-    current: Mapping[str, Any]
-    others: int
-    task: str = ""
-    estimator: str = ""
-    census: str = ""
-    classes: tuple[str, ...] = ()
-    example: tuple[tuple[str, str], ...] = ()
-    more: int = 0
-    picture: str = ""
-    answer: str = ""
-
-    @property
-    def available(self) -> bool:
-        """Whether the shown version answers requests."""
-        return bool(self.current["state"] == AVAILABLE)
-
-    @property
-    def searched(self) -> str:
-        """The text that a search on the home page looks in."""
-        words = (self.name, self.task, self.estimator, *self.current.get("aliases", ()), *self.classes[:50])
-        return " ".join(words).lower()
-
-
-def silent_card(entry: Mapping[str, Any], reason: str = "") -> Card:
-    """Return the card of a model that cannot answer: its newest version and the reason from GET /models.
-
-    `reason` applies if the list has none, because the last version became unavailable after it was made.
-    """
-    newest, *older = newest_first(entry) or [{"version": 0, "state": "EMPTY", "reason": "this model has no version"}]
-    if newest["state"] == AVAILABLE:
-        newest = newest | {"state": "UNAVAILABLE", "reason": reason}
-    return Card(entry["name"], bool(entry.get("default")), newest, len(older))
-
-
-def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any]) -> Card:
-    """Return the card of a model that answers, from its entry in GET /models and its own description."""
-    recorded: Sequence[Mapping[str, Any]] = model.get("examples") or ()
-    example = recorded[0] if recorded else {}
+    current, *others = newest_first(entry) or [{"version": 0, "state": "EMPTY", "reason": "this model has no version"}]
+    is_available = model.get("state") == AVAILABLE
+    if is_available:
+        current = dict(model)
+    elif current["state"] == AVAILABLE:  # it became unavailable after the list was made
+        current = current | {"state": "UNAVAILABLE", "reason": model.get("reason", "its last version was retired")}
+    common = {
+        "name": entry["name"],
+        "default": entry.get("default"),
+        "current": current,
+        "others": len(others),
+        "available": is_available,
+    }
+    words = [entry["name"], *current.get("aliases", ())]
+    if not is_available:
+        return common | {"searched": " ".join(words).lower()}
+    example: Mapping[str, Any] = (model.get("examples") or [{}])[0]
     instance = example.get("instance")
     values = instance if isinstance(instance, Mapping) else {}
-    return Card(
-        name=entry["name"],
-        default=bool(entry.get("default")),
-        current=model,
-        others=len(entry["versions"]) - 1,
-        task=task_of(model),
-        estimator=model["estimator"],
-        census=census_of(inputs_of(model)),
-        classes=labels_of(model.get("classes")),
-        example=tuple((name, shortened(figure(value), 24)) for name, value in [*values.items()][:SHOWN]),
-        more=max(0, len(values) - SHOWN),
-        picture=_picture(model, values),
-        answer=shortened(headline(model, example["prediction"]), 40) if "prediction" in example else "",
-    )
+    task = _TASKS.get(model["task"], str(model["task"]).replace("_", " ").capitalize())
+    classes = labels_of(model.get("classes"))
+    return common | {
+        "searched": " ".join([*words, task, model["estimator"], *classes[:50]]).lower(),
+        "task": task,
+        "census": census_of(inputs_of(model)),
+        "example": [(name, shortened(figure(value), 24)) for name, value in [*values.items()][:SHOWN]],
+        "more": max(0, len(values) - SHOWN),
+        "picture": _picture(model, values),
+        "answer": shortened(headline(model, example["prediction"]), 40) if "prediction" in example else "",
+    }
 
 
 def _picture(model: Mapping[str, Any], values: Mapping[str, Any]) -> str:
@@ -162,11 +135,6 @@ def census_of(inputs: Iterable[InputLine]) -> str:
     """Return how many inputs there are of each kind: "5 numbers, 2 categories"."""
     counted = Counter(each.kind for each in inputs).most_common()
     return ", ".join(f"{count} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')}" for kind, count in counted)
-
-
-def task_of(model: Mapping[str, Any]) -> str:
-    """Return what kind of model it is, in one word or two."""
-    return _TASKS.get(model["task"], str(model["task"]).replace("_", " ").capitalize())
 
 
 def inputs_of(model: Mapping[str, Any]) -> tuple[InputLine, ...]:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
-
-from markupsafe import Markup
 
 from app.web import markdown
 from app.web.answers import percent
 from app.web.cards import (
-    InputLine,
     census_of,
     inputs_of,
     json_text,
@@ -50,56 +47,32 @@ class Call:
     media_type: str = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelPage:
-    """The facts of one version of a model, beside its own description. `sentence` says in one line what it does."""
+def model_page(model: Mapping[str, Any], version: str | None) -> dict[str, Any]:
+    """Return what the page shows beside a model's own description; `version` is the one that the URL names, if any.
 
-    model: Mapping[str, Any]
-    pinned: bool
-    versions: tuple[Mapping[str, Any], ...]
-    sentence: str = ""
-    inputs: tuple[InputLine, ...] = ()
-    classes: tuple[str, ...] = ()
-    census: str = ""
-    environment: tuple[tuple[str, str], ...] = ()
-    proof: tuple[str, ...] = ()
-    steps: tuple[tuple[str, str], ...] = ()
-    calls: tuple[Call, ...] = ()
-    card: Markup | str = ""
-    heights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    shares: Mapping[str, tuple[tuple[str, str, float], ...]] = field(default_factory=dict)
-    """For inputs with few values: each value, its share of the training sample as text, and the width of its bar."""
-    importance: tuple[tuple[str, str, float], ...] = ()
-    """Each input with its importance, as text and as a width from 0 to 100, the most important first."""
-
-    @property
-    def dense(self) -> bool:
-        """Whether there are so many inputs that their table is folded."""
-        return len(self.inputs) > MANY
-
-
-def model_page(model: Mapping[str, Any], version: str | None) -> ModelPage:
-    """Return the facts from a model's own description; `version` is the one that the URL names, if it names one."""
-    base = ModelPage(model, version is not None, tuple(newest_first(model)))
+    If the description has no inputs, there are only the versions. `sentence` says in one line what the model does. The
+    table of the inputs is folded if it is `dense`.
+    """
+    page = {"model": model, "pinned": version is not None, "versions": newest_first(model)}
     if "inputs" not in model:
-        return base
+        return page
     steps, profile = model.get("steps") or {}, model.get("profile") or {}
-    distributions = profile.get("inputs") or {}
-    return replace(
-        base,
-        sentence=sentence(model),
-        inputs=inputs_of(model),
-        classes=labels_of(model.get("classes")),
-        census=census_of(inputs_of(model)),
-        environment=tuple((LIBRARIES.get(key, key), text) for key, text in (model.get("environment") or {}).items()),
-        proof=tuple(proof_sentences(model.get("proof") or {})),
-        steps=tuple((name, when) for when in ("before", "after") for name in steps.get(when, ())),
-        calls=tuple(calls(model)),
-        card=markdown.html(model.get("card", "")),
-        heights={name: heights_of(found) for name, found in distributions.items() if "counts" in found},
-        shares={name: shares_of(found, profile["rows"]) for name, found in distributions.items() if "values" in found},
-        importance=tuple(importance_of(profile)),
-    )
+    distributions, rows = profile.get("inputs") or {}, profile.get("rows", 0)
+    return page | {
+        "sentence": sentence(model),
+        "inputs": inputs_of(model),
+        "dense": len(model["inputs"]) > MANY,
+        "classes": labels_of(model.get("classes")),
+        "census": census_of(inputs_of(model)),
+        "environment": [(LIBRARIES.get(key, key), text) for key, text in (model.get("environment") or {}).items()],
+        "proof": proof_sentences(model.get("proof") or {}),
+        "steps": [(name, when) for when in ("before", "after") for name in steps.get(when, ())],
+        "calls": calls(model),
+        "card": markdown.html(model.get("card", "")),
+        "heights": {name: heights_of(found) for name, found in distributions.items() if "counts" in found},
+        "shares": {name: shares_of(found, rows) for name, found in distributions.items() if "values" in found},
+        "importance": [*importance_of(profile)],
+    }
 
 
 def shares_of(distribution: Mapping[str, Any], rows: int) -> tuple[tuple[str, str, float], ...]:

@@ -17,9 +17,9 @@ from app.core.catalogue import Catalogue
 from app.errors import RetortError
 from app.gateway.forwarded import root_of
 from app.gateway.problem_types import PROBLEMS, ProblemType
-from app.web.cards import AVAILABLE, Card, answering_card, silent_card
+from app.web.cards import AVAILABLE, card_of
 from app.web.model_page import model_page
-from app.web.playground import Playground, answered, playground
+from app.web.playground import answered, playground
 from app.web.rendering import ASSETS, REDOC, SWAGGER_UI, asset, render
 
 DAY_S: Final = 24 * 3600
@@ -57,7 +57,7 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
             return _model(catalogue, model, version)
         tried = answered(described, version, request.url_root)
         response = _page("model.html", page=model_page(described, version), playground=tried)
-        response.status_code = tried.status
+        response.status_code = tried["status"]
         return response
 
     @pages.get("/problems")
@@ -169,11 +169,11 @@ def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) 
 def _home(catalogue: Catalogue) -> Response:
     """Return the default model's playground, where it can answer, and every model."""
     cards = _cards(catalogue)
-    default = next((card for card in cards if card.default and card.available), None)
+    default = next((card for card in cards if card["default"] and card["available"]), None)
     if default is None:
         return _page("home.html", cards=cards)
     try:
-        described = catalogue.model(default.name)
+        described = catalogue.model(default["name"])
     except RetortError:
         return _page("home.html", cards=cards)
     shown = model_page(described, None) if described["state"] == AVAILABLE else None
@@ -187,22 +187,15 @@ def _model(catalogue: Catalogue, name: str, version: str | None) -> Response:
     return _page("model.html", page=model_page(described, version), playground=tried)
 
 
-def _playground(described: dict[str, Any], version: str | None) -> Playground:
+def _playground(described: dict[str, Any], version: str | None) -> dict[str, Any]:
     return playground(described, version, request.url_root, request.args or None)
 
 
-def _cards(catalogue: Catalogue) -> list[Card]:
+def _cards(catalogue: Catalogue) -> list[dict[str, Any]]:
     """Return every model, the default one first, each as far as it can be described at this moment."""
     described = catalogue.current()
     entries = sorted(catalogue.models()["models"], key=lambda entry: (not entry.get("default"), entry["name"]))
-    return [_card(entry, described.get(entry["name"], {})) for entry in entries]
-
-
-def _card(entry: dict[str, Any], described: dict[str, Any]) -> Card:
-    if described.get("state") == AVAILABLE:
-        return answering_card(entry, described)
-    # The last version may have been retired since the list was made.
-    return silent_card(entry, described.get("reason", "its last version was retired"))
+    return [card_of(entry, described.get(entry["name"], {})) for entry in entries]
 
 
 def _alive() -> Response:

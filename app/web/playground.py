@@ -12,7 +12,6 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
@@ -48,33 +47,6 @@ ABSENT: Final = object()
 """The value of a field that is empty though the model needs one: it is left out, and the server says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A recorded example: the query that fills the form with it, and the prediction that was recorded."""
-
-    query: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Playground:
-    """The values for the templates. `described` is JSON for the script; `page_path` is below the application's root."""
-
-    model: Mapping[str, Any]
-    fields: tuple[Field, ...]
-    dense: bool
-    presets: tuple[Preset, ...]
-    described: str
-    page_path: str
-    curl: str
-    missing: str
-    example_key: str
-    answer: AnswerView | None
-    steps: tuple[str, ...]
-    says: str
-    status: int
-
-
 def playground(
     model: Mapping[str, Any],
     version: str | None,
@@ -82,41 +54,41 @@ def playground(
     form: FormValues | None = None,
     answer: AnswerView | None = None,
     status: int = 200,
-) -> Playground:
+) -> dict[str, Any]:
     """Return the playground of a model as its page is asked for: of one `version`, or of the current one.
 
-    `answer` is the one to the `form`, if it was sent.
+    `answer` is the one to the `form`, if it was sent. In the result, `described` is JSON for the script, `page_path` is
+    below the application's root, and `presets` are a query and a label for each recorded example.
     """
     shown = fields(model, form, answer)
     record = shown_record(model, shown) if form else example_record(model)
     page_path = f"models/{quote(model['name'], safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
-    return Playground(
-        model=model,
-        fields=shown,
-        dense=len(model["inputs"]) > MANY and not is_whole(model),
-        presets=_presets(model),
-        described=_described(model),
-        page_path=page_path,
-        curl=curl(f"{root_url}{page_path}/predict", record),
-        missing=missing_key(model),
-        example_key=own_key(model, "example"),
-        answer=answer or (None if form else recorded_answer(model)),
-        steps=tuple(name for names in (model.get("steps") or {}).values() for name in names),
-        says=says(model),
-        status=status,
-    )
+    return {
+        "model": model,
+        "fields": shown,
+        "dense": len(model["inputs"]) > MANY and not is_whole(model),
+        "presets": _presets(model),
+        "described": _described(model),
+        "page_path": page_path,
+        "curl": curl(f"{root_url}{page_path}/predict", record),
+        "missing": missing_key(model),
+        "example_key": own_key(model, "example"),
+        "answer": answer or (None if form else recorded_answer(model)),
+        "steps": [name for names in (model.get("steps") or {}).values() for name in names],
+        "says": says(model),
+        "status": status,
+    }
 
 
-def _presets(model: Mapping[str, Any]) -> tuple[Preset, ...]:
-    """Return the recorded examples as links that fill the form, and nothing where there is but one."""
+def _presets(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the queries that fill the form with a recorded example, and its prediction; none for a single example."""
     examples = (model.get("examples") or ())[:PRESETS]
-    if len(examples) < 2:
-        return ()
     key = own_key(model, "example")
-    return tuple(
-        Preset(urlencode({key: number}), headline(model, each["prediction"]) if "prediction" in each else label(number))
+    presets = [
+        (urlencode({key: number}), headline(model, each["prediction"]) if "prediction" in each else label(number))
         for number, each in enumerate(examples, start=1)
-    )
+    ]
+    return presets if len(presets) > 1 else []
 
 
 def _described(model: Mapping[str, Any]) -> str:
@@ -140,7 +112,7 @@ def _described(model: Mapping[str, Any]) -> str:
     )
 
 
-def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> Playground:
+def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> dict[str, Any]:
     """Return the playground with the answer to the form that was posted, from the prediction API itself."""
     files = {name: content for name, file in request.files.items() if (content := file.read())}
     record = record_of(model, request.form, files)
@@ -149,7 +121,7 @@ def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> Pl
         if isinstance(record, dict) and name in record:
             form[name] = record[name]  # an image that was chosen is shown, and stays for the next answer
     made = playground(model, version, root_url)
-    response = ask(f"{made.page_path}/predict", json.dumps(record).encode())
+    response = ask(f"{made['page_path']}/predict", json.dumps(record).encode())
     try:
         document = json.loads(response.get_data())
     except ValueError:

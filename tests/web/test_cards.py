@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.signature import Picture
-from app.web.cards import Card, answering_card, curl, inputs_of, silent_card
-from app.web.playground import Playground, playground
+from app.web.cards import card_of, curl, inputs_of, labels_of
+from app.web.playground import playground
 from tests.web.stage import STORED
 
 ENTRIES = {entry["name"]: entry for entry in STORED["models"]}
@@ -22,11 +22,11 @@ def described(name: str, **changed: Any) -> dict[str, Any]:
     return STORED["described"][name] | changed
 
 
-def card(name: str, **changed: Any) -> Card:
-    return answering_card(ENTRIES[name], described(name, **changed))
+def card(name: str, **changed: Any) -> dict[str, Any]:
+    return card_of(ENTRIES[name], described(name, **changed))
 
 
-def play(name: str, **changed: Any) -> Playground:
+def play(name: str, **changed: Any) -> dict[str, Any]:
     return playground(described(name, **changed), None, ROOT)
 
 
@@ -40,7 +40,7 @@ def sent(line: str) -> tuple[str, Any]:
 
 @pytest.mark.parametrize("name", sorted(STORED["described"]))
 def test_the_shell_sends_exactly_the_recorded_example(name: str) -> None:
-    url, body = sent(play(name).curl)
+    url, body = sent(play(name)["curl"])
     assert url == f"{ROOT}models/{name}/predict"
     assert body == STORED["described"][name]["examples"][0]["instance"]
 
@@ -60,25 +60,25 @@ def test_a_strange_host_cannot_start_a_second_command() -> None:
 
 def test_without_a_recorded_example_the_request_is_made_of_the_inputs_and_no_answer_is_claimed() -> None:
     made = play("iris-two", examples=[])
-    assert sent(made.curl)[1] == {"feature1": 5.1, "feature2": 3.5}
-    assert made.answer is None
-    assert card("iris-two", examples=[]).answer == ""
+    assert sent(made["curl"])[1] == {"feature1": 5.1, "feature2": 3.5}
+    assert made["answer"] is None
+    assert card("iris-two", examples=[])["answer"] == ""
 
 
 def test_rows_are_sent_as_records() -> None:
     made = play("iris-two", examples=[{"instance": [5.1, 3.5], "prediction": 0}])
-    assert sent(made.curl)[1] == {"feature1": 5.1, "feature2": 3.5}
+    assert sent(made["curl"])[1] == {"feature1": 5.1, "feature2": 3.5}
 
 
 def test_a_card_has_the_beginning_of_an_example_and_its_prediction() -> None:
     made = card("penguins")
-    assert made.example[0] == ("island", "Torgersen")
-    assert (len(made.example), made.more, made.answer) == (3, 4, "Adelie")
+    assert made["example"][0] == ("island", "Torgersen")
+    assert (len(made["example"]), made["more"], made["answer"]) == (3, 4, "Adelie")
 
 
 def test_the_numbers_on_a_card_have_six_figures_at_most() -> None:
     made = card("iris-two", examples=[{"instance": {"a": 8.500488203230661, "b": 2.0}, "prediction": 0}])
-    assert made.example == (("a", "8.50049"), ("b", "2"))
+    assert made["example"] == [("a", "8.50049"), ("b", "2")]
 
 
 def test_inputs_say_what_is_known_of_them() -> None:
@@ -132,8 +132,8 @@ def test_a_model_with_steps_names_them_and_claims_no_answer() -> None:
         {"name": "age", "kind": "number", "example": 41.5},
     ]
     made = play("iris-two", inputs=inputs, examples=[], steps={"before": ["enrich"], "after": ["price", "log"]})
-    assert (made.steps, made.answer) == (("enrich", "price", "log"), None)
-    assert sent(made.curl)[1] == {"customer": 1, "city": "Bern", "age": 41.5}
+    assert (made["steps"], made["answer"]) == (["enrich", "price", "log"], None)
+    assert sent(made["curl"])[1] == {"customer": 1, "city": "Bern", "age": 41.5}
 
 
 def test_labels_show_what_would_be_invisible() -> None:
@@ -142,30 +142,31 @@ def test_labels_show_what_would_be_invisible() -> None:
 
 
 def test_inputs_are_counted_by_kind() -> None:
-    assert card("digits").census == "64 numbers"
-    assert card("penguins").census == "4 numbers, 2 categories, 1 integer"
+    assert card("digits")["census"] == "64 numbers"
+    assert card("penguins")["census"] == "4 numbers, 2 categories, 1 integer"
 
 
 def test_a_card_counts_the_versions_that_are_not_shown() -> None:
     made = card("penguins")
-    assert (made.current["version"], made.current["aliases"], made.default, made.others) == (3, ["champion"], True, 2)
+    assert (made["current"]["version"], made["current"]["aliases"]) == (3, ["champion"])
+    assert (made["default"], made["others"]) == (True, 2)
 
 
 def test_several_outputs_have_several_lists_of_classes() -> None:
-    assert card("iris-two", classes=[["a", "b"], [0, 1]]).classes == ("a / b", "0 / 1")
+    assert labels_of([["a", "b"], [0, 1]]) == ("a / b", "0 / 1")
 
 
 def test_a_model_that_cannot_answer_says_why() -> None:
-    made = silent_card(ENTRIES["churn"])
-    assert (made.available, made.answer, made.current["state"]) == (False, "", "FAILED")
-    assert "SHA-256" in made.current["reason"]
+    made = card_of(ENTRIES["churn"], {})
+    assert (made["available"], "answer" in made, made["current"]["state"]) == (False, False, "FAILED")
+    assert "SHA-256" in made["current"]["reason"]
 
 
 def test_a_model_whose_version_was_retired_meanwhile_is_not_shown_as_available() -> None:
-    made = silent_card(ENTRIES["diabetes"], "its last version was retired")
-    assert (made.available, made.current["reason"]) == (False, "its last version was retired")
+    made = card_of(ENTRIES["diabetes"], {})
+    assert (made["available"], made["current"]["reason"]) == (False, "its last version was retired")
 
 
 def test_a_model_without_versions_is_still_a_card() -> None:
-    made = silent_card({"name": "hollow", "default": False, "versions": []})
-    assert (made.available, made.current["reason"]) == (False, "this model has no version")
+    made = card_of({"name": "hollow", "default": False, "versions": []}, {})
+    assert (made["available"], made["current"]["reason"]) == (False, "this model has no version")
