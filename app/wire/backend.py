@@ -87,7 +87,8 @@ class Backend:
     @property
     def limits(self) -> BodyLimits:
         """The limits of the body of a request."""
-        return BodyLimits.of(self.settings)
+        settings = self.settings
+        return BodyLimits(settings.body_limit_bytes, settings.max_instances, settings.max_values)
 
     def add_predictions(
         self,

@@ -33,12 +33,7 @@ class ArrowStream(Codec):
     needs = "pyarrow"
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """Return the records.
-
-        Raises:
-            InvalidBody: the body is truncated or contradicts itself.
-            InvalidInstances: no kind of input accepts the type of a column.
-        """
+        """Return the records."""
         import pyarrow as pa
 
         with _damage_refused(FORM):
@@ -65,12 +60,7 @@ class Parquet(Codec):
     needs = "pyarrow"
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """Return the records.
-
-        Raises:
-            InvalidBody: the file is truncated or contradicts itself.
-            InvalidInstances: no kind of input accepts the type of a column.
-        """
+        """Return the records."""
         with _damage_refused(PARQUET), closing(_opened(body, reading)) as file:
             return _rows_of(file.schema_arrow.names, file.iter_batches(ROWS_AT_ONCE, use_threads=False), reading)
 

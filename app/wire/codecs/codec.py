@@ -9,7 +9,6 @@ from typing import Any
 
 from app.core.answer import Answer
 from app.core.service import PredictRequest
-from app.settings import Settings
 from app.signature import Signature
 from app.signature.batch import Batch
 
@@ -27,11 +26,6 @@ class BodyLimits:
     body_bytes: int
     max_instances: int
     max_values: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> BodyLimits:
-        """Return the limits in the settings."""
-        return cls(settings.body_limit_bytes, settings.max_instances, settings.max_values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,10 @@ class Codec(ABC):
         """Return `Rows`, or the document in the body as plain values, which the protocol interprets.
 
         Raises:
-            InvalidBody, InvalidInstances, TooManyInstances, BodyTooLarge: the body is invalid or over a limit.
+            InvalidBody: the body is damaged, or not in the format. Says where, if the format has lines.
+            InvalidInstances: no kind of input accepts the type of a column, or the names of the columns are wrong.
+            TooManyInstances, TooManyValues, BodyTooLarge: the body is over a limit.
+            DeadlineExceeded: the request's time ran out.
         """
 
     def write(self, answer: Answer, document: Document) -> bytes:

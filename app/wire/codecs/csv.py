@@ -45,13 +45,7 @@ class Csv(Codec):
     """Rows if there is no header, else records by its names. A ragged row stays a row."""
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """Return the rows.
-
-        Raises:
-            InvalidBody: with the line of the first error.
-            TooManyInstances, TooManyValues: the body is over a limit.
-            DeadlineExceeded: the request's time ran out.
-        """
+        """Return the rows."""
         stated = reading.parameters.get("header", "").lower()
         if stated and stated not in HEADERS:
             raise InvalidBody(FORM, f"the media type's header parameter must be {' or '.join(HEADERS)}")
@@ -91,11 +85,7 @@ def _cell(value: Any) -> Any:
 
 
 def _lines(body: bytes) -> Iterator[str]:
-    """Yield the lines of a body with their ends, decoded one at a time.
-
-    Raises:
-        InvalidBody: the body is not UTF-8, or a line is too long.
-    """
+    """Yield the lines of a body with their ends, decoded one at a time. Refuse lines that are too long."""
     stream = io.BytesIO(body)
     stream.seek(len(BOM) if body.startswith(BOM) else 0)
     text = io.TextIOWrapper(stream, "utf-8", newline="")
@@ -124,11 +114,7 @@ def _line(content: bytes, at: int) -> int:
 
 
 def _check_lines(body: bytes, most: int) -> None:
-    """Refuse too many cells and lines, except between quotes, where they may be text.
-
-    Raises:
-        TooManyValues: there are more than `most`.
-    """
+    """Refuse too many cells and lines, except between quotes, where they may be text."""
     if len(body) <= most:
         return
     if (quotes := body.count(b'"')) > 2 * most:
@@ -144,11 +130,7 @@ def _check_lines(body: bytes, most: int) -> None:
 
 
 def _check_rows(body: bytes, most: int, headers: int = 0) -> None:
-    """Refuse too many rows before any is read, unless quotes may hide the ends of lines.
-
-    Raises:
-        TooManyInstances: there are more than `most` beside the header.
-    """
+    """Refuse too many rows beside the header before any is read, unless quotes may hide the ends of lines."""
     if body.count(b"\n") > most and b'"' not in body:
         rows = sum(1 for _ in NOT_EMPTY.finditer(body)) - headers
         if rows > most:

@@ -56,13 +56,7 @@ class NdJson(Codec):
     """
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """Return the instances.
-
-        Raises:
-            InvalidJson: with the line and column of the first error.
-            TooManyInstances, TooManyValues: the body is over a limit.
-            DeadlineExceeded: the request's time ran out.
-        """
+        """Return the instances. InvalidJson has the line and column of the first error."""
         if (excess := excess_in_json(body, reading.limits.max_values)) is not None:
             raise excess
         instances: list[Any] = []

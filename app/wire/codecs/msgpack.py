@@ -52,12 +52,7 @@ class MessagePack(Codec):
     """The document of JSON in MessagePack. Timestamps become ISO 8601 text; other extension types are refused."""
 
     def decode(self, body: bytes, reading: Reading) -> Any:
-        """Return the document. Binary values are bytes, for the kinds that accept bytes.
-
-        Raises:
-            InvalidBody: it is truncated, has extra bytes, or has values that JSON does not have.
-            TooManyValues: it has more values than the limit.
-        """
+        """Return the document. Binary values are bytes, for the kinds that accept bytes."""
         if (excess := excess_in_msgpack(body, reading.limits.max_values)) is not None:
             raise excess
         check_keys(body, reading.limits.max_values // VALUES_OF_A_LIST)

@@ -28,8 +28,6 @@ MAX_FIELD_BYTES = 2**23
 MAX_BOUNDARY_CHARS = 200
 """RFC 2046 allows 70, but some clients, such as Werkzeug, send slightly longer ones."""
 ReaderOf = Callable[[str | None, bytes], tuple[Codec, Mapping[str, str]]]
-
-
 GENERIC_TYPES = ("", "application/octet-stream", "application/vnd.ms-excel", "application/zip", "text/plain")
 """Media types that clients send for tables of other types. The extension of the file's name then decides."""
 TYPE_OF_EXTENSION = {
