@@ -168,7 +168,7 @@ def json_response(document: object, status: int = 200, headers: Mapping[str, str
     return Response(msgspec.json.encode(document), status, headers, content_type=JSON_TYPE)
 
 
-def not_ready(document: object) -> Response:
-    """Return the document of a readiness probe that fails. The log and the metrics know it as `unready`."""
+def not_ready(content: bytes, media_type: str = JSON_TYPE) -> Response:
+    """Return the response of a readiness probe that fails. The log and the metrics know it as `unready`."""
     context_of(request.environ).outcome = NOT_READY.name
-    return json_response(document, 503, RETRY_LATER)
+    return Response(content, 503, RETRY_LATER, content_type=media_type)

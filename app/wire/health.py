@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from flask import Response
 from flask_smorest import Blueprint
 
@@ -30,6 +31,6 @@ def blueprint(backend: Backend) -> Blueprint:
     def ready() -> Response:
         """Is every model available?"""
         is_ready, document = backend.catalogue.readiness()
-        return json_response(document) if is_ready else not_ready(document)
+        return json_response(document) if is_ready else not_ready(msgspec.json.encode(document))
 
     return blp

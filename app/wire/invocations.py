@@ -23,12 +23,12 @@ from flask_smorest import Blueprint
 from app import __version__
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
-from app.gateway.errors import ErrorFormat, Problem, sentence
+from app.gateway.errors import NOT_READY, ErrorFormat, Problem, sentence
 from app.server.contract import Environ, Headers
 from app.signature import Signature
 from app.signature.field_errors import refused
-from app.wire import body, codecs, problems
-from app.wire.backend import UNREADY, Adapter, Backend, answers, json_response
+from app.wire import body, codecs
+from app.wire.backend import UNREADY, Adapter, Backend, answers, json_response, not_ready
 from app.wire.instances import (
     instance_list,
     move_pointers,
@@ -39,7 +39,7 @@ from app.wire.instances import (
     transpose_pointers,
 )
 from app.wire.openapi.contents import RequestBodyForm
-from app.wire.openapi.schemas import ModelSchemas, Schema
+from app.wire.openapi.schemas import ModelSchemas, Schema, object_schema
 from app.wire.stream import NdjsonStreaming
 
 MOST_TRANSFORMED_MB = 100
@@ -85,13 +85,12 @@ ERRORS = ErrorFormat(
 
 def envelope(model: ModelSchemas) -> Schema:
     """Return the schema of MLflow's four forms, with `params`, and of a bare list. Other members are ignored."""
-    columns: Schema = {
-        "type": "object",
-        "required": list(model.fields),
-        "additionalProperties": not model.fields,
-        "properties": {name: {"type": "array", "items": field} for name, field in model.fields.items()},
-        "description": "columns of one length",
-    }
+    columns = object_schema(
+        {name: {"type": "array", "items": field} for name, field in model.fields.items()},
+        list(model.fields),
+        additionalProperties=not model.fields,
+        description="columns of one length",
+    )
     names: Schema = {
         "type": ["array", "null"],
         "items": {"type": "string"},
@@ -103,12 +102,8 @@ def envelope(model: ModelSchemas) -> Schema:
             "minItems": len(model.fields),
             "maxItems": len(model.fields),
         }
-    split: Schema = {
-        "type": "object",
-        "required": ["data"],
-        "additionalProperties": False,
-        "properties": {"columns": names, "index": {}, "data": {"type": "array", "items": model.row}},
-    }
+    members = {"columns": names, "index": {}, "data": {"type": "array", "items": model.row}}
+    split = object_schema(members, ["data"], additionalProperties=False)
     forms: dict[str, Schema] = {
         "dataframe_split": split,
         "dataframe_records": model.instances,
@@ -116,16 +111,12 @@ def envelope(model: ModelSchemas) -> Schema:
         "inputs": {"anyOf": [model.instances, columns, model.record]},
     }
     params = {"type": ["object", "null"], "properties": {"outputs": model.requested_outputs}}
-    alone: list[Schema] = [
-        {
-            "type": "object",
-            "required": [key],
-            "properties": {key: form, "params": params},
-            "not": {"anyOf": [{"required": [other]} for other in (*forms, "signature_name") if other != key]},
-        }
-        for key, form in forms.items()
-    ]
-    return {"anyOf": [model.instances, *alone]}
+
+    def alone(key: str) -> Schema:
+        others = [{"required": [other]} for other in (*forms, "signature_name") if other != key]
+        return object_schema({key: forms[key], "params": params}, [key]) | {"not": {"anyOf": others}}
+
+    return {"anyOf": [model.instances, *map(alone, forms)]}
 
 
 REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
@@ -261,7 +252,7 @@ def _describe(blp: Blueprint, backend: Backend) -> None:
     def ping() -> Response:
         """Is every model available? (MLflow, SageMaker)"""
         is_ready, _ = backend.catalogue.readiness()
-        return json_response({"ping": "pong"}) if is_ready else problems.unready(error_form)
+        return json_response({"ping": "pong"}) if is_ready else not_ready(*error_form(NOT_READY))
 
     @blp.get("/version")
     @answers(blp, "the bare version", schema={"type": "string"}, content_type="text/plain")

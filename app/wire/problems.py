@@ -16,10 +16,8 @@ from app.errors import RetortError
 from app.gateway.errors import (
     INTERNAL_ERROR,
     MEDIA_TYPE,
-    NOT_READY,
     ErrorFormat,
     ErrorRenderer,
-    Form,
     Problem,
     RequestRefused,
     problem_json,
@@ -58,13 +56,6 @@ def error_sentence(problem: Problem) -> tuple[bytes, str]:
 
 
 PROBLEM_FORMAT = ErrorFormat(re.compile(""), problem_json, ProblemSchema, media_type=MEDIA_TYPE)
-
-
-def unready(form: Form) -> Response:
-    """Return the response to a readiness probe while some models are not available."""
-    context_of(request.environ).outcome = NOT_READY.name
-    content, media_type = form(NOT_READY)
-    return Response(content, NOT_READY.status, dict(NOT_READY.headers), content_type=media_type)
 
 
 def of_http(error: HTTPException) -> Problem:

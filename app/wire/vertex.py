@@ -17,11 +17,11 @@ from app.core.service import Decode, PredictRequest
 from app.gateway.errors import problem_json
 from app.signature import Signature
 from app.signature.field_errors import refused
-from app.wire import body, problems
-from app.wire.backend import UNREADY, Adapter, Backend, Segment, answers, json_response
+from app.wire import body
+from app.wire.backend import UNREADY, Adapter, Backend, Segment, answers, json_response, not_ready
 from app.wire.instances import decode_instances, instance_list, json_object, predictions, requested_outputs
 from app.wire.openapi.contents import RequestBodyForm
-from app.wire.openapi.schemas import ModelSchemas, Schema
+from app.wire.openapi.schemas import ModelSchemas, Schema, object_schema
 
 HEALTH = "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>"
 PREDICT = f"{HEALTH}:predict"
@@ -30,14 +30,8 @@ PREDICT = f"{HEALTH}:predict"
 
 def envelope(model: ModelSchemas) -> Schema:
     """Return the schema of `instances` and optional `parameters`."""
-    return {
-        "type": "object",
-        "required": ["instances"],
-        "properties": {
-            "instances": model.instances,
-            "parameters": {"type": ["object", "null"], "properties": {"outputs": model.requested_outputs}},
-        },
-    }
+    parameters = {"type": ["object", "null"], "properties": {"outputs": model.requested_outputs}}
+    return object_schema({"instances": model.instances, "parameters": parameters}, ["instances"])
 
 
 REQUESTS: Mapping[str, RequestBodyForm] = {
@@ -76,7 +70,7 @@ def blueprint(backend: Backend) -> Blueprint:
     def vertex_health(endpoint: str = "", deployed: str = "") -> Response:
         """Is every model available? (Vertex AI)"""
         is_ready, _ = backend.catalogue.readiness()
-        return json_response({"status": "ready"}) if is_ready else problems.unready(problem_json)
+        return json_response({"status": "ready"}) if is_ready else not_ready(*problem_json(NOT_READY))
 
     for route in (HEALTH, *filter(None, [settings.aip_health_route])):
         blp.get(route)(vertex_health)

@@ -12,6 +12,7 @@ from app.jobs.job_record import DONE, STATES, JobRecord
 from app.jobs.locations import is_url
 from app.server.contract import Environ
 from app.wire.codecs import JSON_TYPE, canonical
+from app.wire.openapi.schemas import object_schema
 
 BINARY: Final = {"type": "string", "format": "binary"}
 TEXT: Final = {"type": "string"}
@@ -93,10 +94,8 @@ def _time(at_s: int | None) -> str | None:
     return None if at_s is None else datetime.fromtimestamp(at_s, UTC).isoformat().replace("+00:00", "Z")
 
 
-JOB: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "required": ["id", "state", "model", "version", "rows", "rows_total", "rejected", "fraction", "links"],
-    "properties": {
+JOB: Final = object_schema(
+    {
         "id": TEXT,
         "state": {"type": "string", "enum": list(STATES)},
         "model": TEXT,
@@ -124,15 +123,10 @@ JOB: Final[Mapping[str, Any]] = {
             "additionalProperties": TEXT,
         },
     },
-}
-JOBS: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "required": ["jobs", "waits_for"],
-    "properties": {
-        "jobs": {"type": "array", "items": JOB},
-        "waits_for": {"type": ["string", "null"], "description": "why no job is taken or done now: no worker runs"},
-    },
-}
+    ["id", "state", "model", "version", "rows", "rows_total", "rejected", "fraction", "links"],
+)
+_WAITS_FOR = {"type": ["string", "null"], "description": "why no job is taken or done now: no worker runs"}
+JOBS: Final = object_schema({"jobs": {"type": "array", "items": JOB}, "waits_for": _WAITS_FOR}, ["jobs", "waits_for"])
 _FIELDS: Final[Mapping[str, Any]] = {
     "model": {"type": "string", "description": "default: the default model"},
     "version": {"type": "string", "description": "a number or an alias; default: the version that answers"},
@@ -143,32 +137,21 @@ _FIELDS: Final[Mapping[str, Any]] = {
     "keep": {"type": "string", "description": "columns of the input that are written too, separated by commas"},
     "max_rejects": {**COUNT, "description": "the job fails if more rows cannot be scored"},
 }
+_FILE = {**BINARY, "description": "the table; its name tells the format"}
+_OF_URLS = {
+    **_FIELDS,
+    "input": {"type": "string", "description": "an allowed URL: s3://, gs://, az:// or https://"},
+    "output": {"type": "string", "description": "an allowed URL of an object, or a format"},
+    "keep": {"type": "array", "items": TEXT},
+}
 _PARAMETERS = ", ".join(f"`{name}`" for name in _FIELDS)
 REQUEST_BODY: Final[Mapping[str, Any]] = {
     "required": True,
     "description": "A form with the file and fields; or the file alone, with the fields in the query"
     f" ({_PARAMETERS}); or JSON with URLs, which the operator has to allow.",
     "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": {**BINARY, "description": "the table; its name tells the format"}, **_FIELDS},
-            }
-        },
-        JSON_TYPE: {
-            "schema": {
-                "type": "object",
-                "required": ["input"],
-                "additionalProperties": False,
-                "properties": {
-                    **_FIELDS,
-                    "input": {"type": "string", "description": "an allowed URL: s3://, gs://, az:// or https://"},
-                    "output": {"type": "string", "description": "an allowed URL of an object, or a format"},
-                    "keep": {"type": "array", "items": TEXT},
-                },
-            }
-        },
+        "multipart/form-data": {"schema": object_schema({"file": _FILE, **_FIELDS}, ["file"])},
+        JSON_TYPE: {"schema": object_schema(_OF_URLS, ["input"], additionalProperties=False)},
         **{media_type: {"schema": BINARY} for media_type in TYPES},
     },
 }

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import marshmallow as ma
+import msgspec
 from flask import Response, request
 from flask_smorest import Blueprint
 
@@ -29,6 +30,7 @@ from app.wire import body, codecs
 from app.wire.backend import OBJECT, UNKNOWN_MODEL, Backend, answers, json_response, not_ready
 from app.wire.open_inference import describe
 from app.wire.open_inference.adapter import InferAdapter
+from app.wire.openapi.schemas import object_schema
 from app.wire.problems import ErrorSchema, error_sentence
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
@@ -42,43 +44,33 @@ class TensorErrorSchema(ErrorSchema):
     ready = ma.fields.Boolean(metadata={"description": "false, of a server that is not ready"})
 
 
+TEXT = {"type": "string"}
 _PARAMETERS = {"type": "object", "description": "flat: each a string, a number or a boolean"}
-_TENSOR = {
-    "type": "object",
-    "required": ["name", "shape", "datatype"],
-    "properties": {
-        "name": {"type": "string"},
+_TENSOR = object_schema(
+    {
+        "name": TEXT,
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "datatype": {"type": "string", "example": "FP64"},
+        "datatype": {**TEXT, "example": "FP64"},
         "parameters": _PARAMETERS,
-        "data": {
-            "type": "array",
-            "items": {},
-            "description": "nested by the shape, or flat; absent where it is binary",
-        },
+        "data": {"type": "array", "items": {}, "description": "nested by the shape, or flat; absent if it is binary"},
     },
-}
-_WANTED = {
-    "type": "object",
-    "required": ["name"],
-    "properties": {"name": {"type": "string"}, "parameters": _PARAMETERS},
-}
-_REQUEST = {
-    "type": "object",
-    "required": ["inputs"],
-    "properties": {
-        "id": {"type": "string"},
+    ["name", "shape", "datatype"],
+)
+_REQUEST = object_schema(
+    {
+        "id": TEXT,
         "parameters": _PARAMETERS,
         "inputs": {"type": "array", "items": _TENSOR},
-        "outputs": {"type": "array", "items": _WANTED},
+        "outputs": {"type": "array", "items": object_schema({"name": TEXT, "parameters": _PARAMETERS}, ["name"])},
     },
-    "example": {
+    ["inputs"],
+    example={
         "inputs": [
             {"name": "feature1", "shape": [1], "datatype": "FP64", "data": [5.1]},
             {"name": "feature2", "shape": [1], "datatype": "FP64", "data": [3.5]},
         ]
     },
-}
+)
 INFER_BODY = {"required": True, "content": {codecs.JSON_TYPE: {"schema": _REQUEST}}}
 OBJECTS = {"type": "array", "items": {"type": "object"}}
 OPTIONAL_BODY = {"required": False, "content": {codecs.JSON_TYPE: {"schema": OBJECT}}}
@@ -134,7 +126,7 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
             return json_response({"ready": True})
         which = ", ".join(map(_unready, readiness["reasons"][:20]))
         error = f"not everything is ready: {which}; /readyz says why" if which else "the server is about to stop"
-        return not_ready({"ready": False, "error": error})
+        return not_ready(msgspec.json.encode({"ready": False, "error": error}))
 
 
 def _unready(reason: dict[str, Any]) -> str:

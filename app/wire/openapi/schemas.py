@@ -62,13 +62,15 @@ def _wanted(outputs: Sequence[str]) -> Schema:
     return {"type": ["array", "null"], "items": {"type": "string", **({"enum": list(outputs)} if outputs else {})}}
 
 
+def object_schema(properties: Mapping[str, Any], required: Sequence[str] = (), **keywords: Any) -> Schema:
+    """Return the schema of an object with these properties, and with further keywords."""
+    needed = {"required": [*required]} if required else {}
+    return {"type": "object", **needed, "properties": {**properties}, **keywords}
+
+
 def _many(instance: Schema, outputs: Sequence[str]) -> Schema:
-    return {
-        "type": "object",
-        "required": ["instances"],
-        "additionalProperties": False,
-        "properties": {"instances": {"type": "array", "items": instance}, "outputs": _wanted(outputs)},
-    }
+    properties = {"instances": {"type": "array", "items": instance}, "outputs": _wanted(outputs)}
+    return object_schema(properties, ["instances"], additionalProperties=False)
 
 
 _RECORD = {"type": "object", "description": "one record, by feature name"}
