@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -25,24 +24,6 @@ _TASKS: Final = {
 _VALUES: Final = {"number": 1.5, "integer": 1, "boolean": True, "text": "text"}
 _COLOURS: Final = {"L": "grey", "RGB": "in colour"}
 _PLURALS: Final = {"category": "categories"}
-
-
-@dataclass(frozen=True, slots=True)
-class InputLine:
-    """One input as shown to a reader.
-
-    `seen` is the range in training and `choices` are the allowed values. `accepts` describes inputs that are not single
-    values, and `becomes` how the model sees them.
-    """
-
-    name: str
-    kind: str
-    nullable: bool
-    seen: str
-    choices: tuple[str, ...]
-    example: str
-    accepts: str = ""
-    becomes: str = ""
 
 
 def card_of(entry: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +56,7 @@ def card_of(entry: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
     return common | {
         "searched": " ".join([*words, task, model["estimator"], *classes[:50]]).lower(),
         "task": task,
-        "census": census_of(inputs_of(model)),
+        "census": census_of(model),
         "example": [(name, shortened(figure(value), 24)) for name, value in [*values.items()][:SHOWN]],
         "more": max(0, len(values) - SHOWN),
         "picture": _picture(model, values),
@@ -131,15 +112,19 @@ def curl(url: str, body: object) -> str:
     return f"curl {shlex.quote(url)} -d {shlex.quote(json_text(body))}"
 
 
-def census_of(inputs: Iterable[InputLine]) -> str:
+def census_of(model: Mapping[str, Any]) -> str:
     """Return how many inputs there are of each kind: "5 numbers, 2 categories"."""
-    counted = Counter(each.kind for each in inputs).most_common()
+    counted = Counter(each["kind"] for each in model["inputs"]).most_common()
     return ", ".join(f"{count} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')}" for kind, count in counted)
 
 
-def inputs_of(model: Mapping[str, Any]) -> tuple[InputLine, ...]:
-    """Return the inputs as a reader sees them."""
-    return tuple(_input(each) for each in model["inputs"])
+def inputs_of(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the inputs as shown to a reader.
+
+    `seen` is the range in training and `choices` are the allowed values. `accepts` describes inputs that are not single
+    values, and `becomes` how the model sees them.
+    """
+    return [_input(each) for each in model["inputs"]]
 
 
 def newest_first(model: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -154,21 +139,20 @@ def any_value(described: Mapping[str, Any]) -> object:
     return (described.get("categories") or [_VALUES.get(described["kind"])])[0]
 
 
-def _input(described: Mapping[str, Any]) -> InputLine:
+def _input(described: Mapping[str, Any]) -> dict[str, Any]:
+    line = {"name": described["name"], "kind": described["kind"]}
     if described.get("image") is not None:
         picture = msgspec.to_builtins(described["image"])
         becomes = f"{picture['width']} x {picture['height']} {_COLOURS.get(picture['mode'], picture['mode'])}"
-        return InputLine(described["name"], described["kind"], False, "", (), "", "PNG, JPEG or WebP", becomes)
+        return line | {"accepts": "PNG, JPEG or WebP", "becomes": becomes}
     shape = " x ".join(map(str, described.get("shape") or ()))
-    return InputLine(
-        name=described["name"],
-        kind=described["kind"],
-        nullable=bool(described.get("nullable")),
-        accepts=f"{shape} of {described['dtype']}" if shape else "",
-        seen=seen(described.get("minimum"), described.get("maximum")),
-        choices=tuple(label(each) for each in described.get("categories") or ()),
-        example="" if described.get("example") is None else shortened(figure(described["example"])),
-    )
+    return line | {
+        "nullable": bool(described.get("nullable")),
+        "accepts": f"{shape} of {described['dtype']}" if shape else "",
+        "seen": seen(described.get("minimum"), described.get("maximum")),
+        "choices": [label(each) for each in described.get("categories") or ()],
+        "example": "" if described.get("example") is None else shortened(figure(described["example"])),
+    }
 
 
 def seen(minimum: object, maximum: object) -> str:

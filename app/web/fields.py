@@ -71,16 +71,14 @@ class Field:
 
 
 def own_key(model: Mapping[str, Any], name: str) -> str:
-    """Return a name for something of our own in a form or a query: no input of the model has it."""
+    """Return a name for something of our own in a form or a query: no input of the model has it.
+
+    A form lists the texts that are missing under `missing`, and a query has the number of an `example`.
+    """
     names, key = {each["name"] for each in model["inputs"]}, f".{name}"
     while key in names:
         key = f".{key}"
     return key
-
-
-def missing_key(model: Mapping[str, Any]) -> str:
-    """Return the name under which a form lists the texts that are missing."""
-    return own_key(model, "missing")
 
 
 def is_whole(model: Mapping[str, Any]) -> bool:
@@ -114,7 +112,7 @@ def fields(
 ) -> tuple[Field, ...]:
     """Return the fields of a model's form: its first example, the content of `form`, and what the answer says."""
     record = example_record(model, form)
-    absent = set(form.getlist(missing_key(model))) if form is not None else set()
+    absent = set(form.getlist(own_key(model, "missing"))) if form is not None else set()
     profile = (model.get("profile") or {}).get("inputs", {})
     made = []
     for number, described in enumerate([RECORD] if is_whole(model) else model["inputs"]):

@@ -63,7 +63,7 @@ def model_page(model: Mapping[str, Any], version: str | None) -> dict[str, Any]:
         "inputs": inputs_of(model),
         "dense": len(model["inputs"]) > MANY,
         "classes": labels_of(model.get("classes")),
-        "census": census_of(inputs_of(model)),
+        "census": census_of(model),
         "environment": [(LIBRARIES.get(key, key), text) for key, text in (model.get("environment") or {}).items()],
         "proof": proof_sentences(model.get("proof") or {}),
         "steps": [(name, when) for when in ("before", "after") for name in steps.get(when, ())],
@@ -104,10 +104,10 @@ def sentence(model: Mapping[str, Any]) -> str:
         what = _VERBS.get(model["task"], "Predicts")
     if model["task"] == "regressor" and numbers_of(model) > 1:
         what = f"Predicts {numbers_of(model)} numbers"
-    inputs = inputs_of(model)
-    if len(inputs) == 1:
-        return f"{what} from {'an' if inputs[0].kind[0] in 'aeiou' else 'a'} {inputs[0].kind}."
-    return f"{what} from {joined(census_of(inputs).split(', '), 'and')}."
+    if len(model["inputs"]) == 1:
+        kind = model["inputs"][0]["kind"]
+        return f"{what} from {'an' if kind[0] in 'aeiou' else 'a'} {kind}."
+    return f"{what} from {joined(census_of(model).split(', '), 'and')}."
 
 
 def joined(words: Any, last: str) -> str:

@@ -30,7 +30,6 @@ from app.web.fields import (
     field_for,
     fields,
     is_whole,
-    missing_key,
     own_key,
 )
 
@@ -71,7 +70,7 @@ def playground(
         "described": _described(model),
         "page_path": page_path,
         "curl": curl(f"{root_url}{page_path}/predict", record),
-        "missing": missing_key(model),
+        "missing": own_key(model, "missing"),
         "example_key": own_key(model, "example"),
         "answer": answer or (None if form else recorded_answer(model)),
         "steps": [name for names in (model.get("steps") or {}).values() for name in names],
@@ -151,7 +150,7 @@ def ask(path: str, body: bytes) -> Answer:
 
 def record_of(model: Mapping[str, Any], form: FormValues, files: Mapping[str, bytes]) -> object:
     """Return the record that a form stands for; `files` are the images that were chosen, by the name of the input."""
-    absent = set(form.getlist(missing_key(model)))
+    absent = set(form.getlist(own_key(model, "missing")))
     if is_whole(model):
         return _json_or_text(str(form.get(RECORD["name"]) or ""))
     record: dict[str, Any] = {}

@@ -83,9 +83,9 @@ def test_the_numbers_on_a_card_have_six_figures_at_most() -> None:
 
 def test_inputs_say_what_is_known_of_them() -> None:
     island, length, *_, year = inputs_of(described("penguins"))
-    assert (island.choices, island.nullable, island.seen) == (("Biscoe", "Dream", "Torgersen"), False, "")
-    assert (length.seen, length.nullable, length.kind) == ("32.1 to 59.6", True, "number")
-    assert (year.seen, year.kind) == ("2007 to 2009", "integer")
+    assert (island["choices"], island["nullable"], island["seen"]) == (["Biscoe", "Dream", "Torgersen"], False, "")
+    assert (length["seen"], length["nullable"], length["kind"]) == ("32.1 to 59.6", True, "number")
+    assert (year["seen"], year["kind"]) == ("2007 to 2009", "integer")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_inputs_say_what_is_known_of_them() -> None:
 )
 def test_ranges_in_words(minimum: object, maximum: object, seen: str) -> None:
     (shown,) = inputs_of({"inputs": [{"name": "x", "kind": "number", "minimum": minimum, "maximum": maximum}]})
-    assert shown.seen == seen
+    assert shown["seen"] == seen
 
 
 @pytest.mark.parametrize(("mode", "seen"), [("L", "8 x 6 grey"), ("RGB", "8 x 6 in colour")])
@@ -116,13 +116,13 @@ def test_an_image_is_described_as_accepted_and_as_seen_by_the_model(form: Any, m
         "example": "iVBO" * 40,
     }
     (shown,) = inputs_of({"inputs": [taken]})
-    assert (shown.accepts, shown.becomes, shown.seen, shown.example) == ("PNG, JPEG or WebP", seen, "", "")
+    assert shown == {"name": "image", "kind": "image", "accepts": "PNG, JPEG or WebP", "becomes": seen}
 
 
 def test_an_array_says_its_shape() -> None:
     taken = {"name": "x", "kind": "array", "shape": [8, 8], "dtype": "float32", "minimum": 0, "maximum": 16}
     (shown,) = inputs_of({"inputs": [taken]})
-    assert (shown.accepts, shown.seen) == ("8 x 8 of float32", "0 to 16")
+    assert (shown["accepts"], shown["seen"]) == ("8 x 8 of float32", "0 to 16")
 
 
 def test_a_model_with_steps_names_them_and_claims_no_answer() -> None:
@@ -138,7 +138,7 @@ def test_a_model_with_steps_names_them_and_claims_no_answer() -> None:
 
 def test_labels_show_what_would_be_invisible() -> None:
     taken = {"name": "x", "kind": "category", "categories": ["a", "", " b", 1, True, None, "c\n"]}
-    assert inputs_of({"inputs": [taken]})[0].choices == ("a", '""', '" b"', "1", "true", "null", '"c\\n"')
+    assert inputs_of({"inputs": [taken]})[0]["choices"] == ["a", '""', '" b"', "1", "true", "null", '"c\\n"']
 
 
 def test_inputs_are_counted_by_kind() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from app.web.fields import fields, heights_of, missing_key, own_key
+from app.web.fields import fields, heights_of, own_key
 from app.web.playground import record_of
 
 NUMBER = {"name": "x", "kind": "number", "minimum": 32.1, "maximum": 59.6}
@@ -92,7 +92,7 @@ def test_a_file_is_sent_in_base64_in_place_of_the_image_that_stood_there() -> No
 
 def test_a_text_may_be_missing_whatever_the_inputs_are_called() -> None:
     described = model(TEXT, {"name": ".missing", "kind": "text"})
-    key = missing_key(described)
+    key = own_key(described, "missing")
     assert key == "..missing"
     assert record_of(described, MultiDict([("x", ""), (".missing", "a"), (key, "x")]), {}) == {
         "x": None,
