@@ -139,6 +139,7 @@ def decompress(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Iterato
     """
     size_bytes = members = 0
     decoder: Any = None
+    damage: type[Exception] = zstd.ZstdError if coding == "zstd" else zlib.error
     try:
         for part in _split(parts, DECODER_INPUT_BYTES[coding]):
             rest = part
@@ -154,7 +155,7 @@ def decompress(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Iterato
                 if size_bytes > limit_bytes:
                     raise BodyTooLarge(limit_bytes)
                 yield piece
-    except _decoder_error(coding):
+    except damage:
         window = ", or needs a window of more than 8 MiB" * (coding == "zstd")
         raise InvalidBody(coding, "it is damaged" + window) from None
     if decoder is None or not decoder.eof:
@@ -176,11 +177,6 @@ def _decoder(coding: str, begins: bytes) -> Any:
     # Some clients send deflate without zlib's header.
     headed = begins[0] & 15 == 8 and (len(begins) < 2 or int.from_bytes(begins[:2], "big") % 31 == 0)
     return zlib.decompressobj(ZLIB_BITS if headed else RAW_BITS)
-
-
-def _decoder_error(coding: str) -> type[Exception]:
-    error: type[Exception] = zstd.ZstdError if coding == "zstd" else zlib.error
-    return error
 
 
 def _encoder(coding: str) -> tuple[Any, int]:

@@ -52,18 +52,13 @@ class StoredFile(io.BufferedWriter):
         super().__init__(io.FileIO(path, "wb"))
         self.path = path
         self.lines = 0
-        self._hash = hashlib.sha256()
+        self.hash = hashlib.sha256()
 
     def write(self, part: Any) -> int:
         """Write some bytes."""
-        self._hash.update(part)
+        self.hash.update(part)
         self.lines += bytes(part).count(b"\n")
         return super().write(part)
-
-    @property
-    def digest(self) -> str:
-        """The hash of the written bytes."""
-        return self._hash.hexdigest()
 
 
 class _Received(io.RawIOBase):
@@ -192,7 +187,7 @@ class OrderReader:
             fields.get("version") or None,
             stored.path.name,
             name or stored.path.name,
-            stored.digest,
+            stored.hash.hexdigest(),
             self._output(fields.get("output", ""), form.name),
             tuple(word.strip() for word in fields.get("keep", "").split(",") if word.strip()),
             _rejects(fields.get("max_rejects") or None),

@@ -26,17 +26,12 @@ from app.signature.field_errors import refuse, shown, some
 from app.signature.tensors import batch_of, column_of
 from app.wire import body, codecs
 from app.wire.backend import Adapter
+from app.wire.instances import OUTPUT_OF_METHOD
 from app.wire.open_inference.describe import array_of, datatype_of, output
 from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, parse_request
 from app.wire.open_inference.tensors import DTYPES, Tensor, to_binary, to_json
 
-ALIASES = {
-    "predict": "prediction",
-    "output-0": "prediction",
-    "predict_proba": "probabilities",
-    "decision_function": "decision_scores",
-    "transform": "transformed",
-}
+ALIASES = {**OUTPUT_OF_METHOD, "output-0": "prediction"}
 ROWS = "#/rows"
 """Pointer to the rows for the validator, which knows no tensors. `located` replaces it by the real pointer."""
 CELL = re.compile(rf"{ROWS}/(\d+)/(\d+)(?![^/])")
@@ -65,16 +60,13 @@ class InferAdapter(Adapter):
             TooManyInstances: there are more rows than the limit.
         """
         content = body.read(self._environ, self._limits.body_bytes)
-        request = parse_request(
-            content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature, self._limits
-        )
+        header_length = self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+        request = parse_request(content, header_length, signature, self._limits)
         self._request, self._signature, self._tensors = request, signature, request.tensors
         self._is_matrix = _is_matrix(request, signature)
         if self._is_matrix:
             _check_matrix(request.tensors[0], signature)
-        elif (
-            len(request.tensors) != 1 or len(signature.inputs) != 1 or request.pandas
-        ):  # otherwise its name does not matter
+        elif len(request.tensors) != 1 or len(signature.inputs) != 1 or request.pandas:  # else its name is ignored
             self._tensors = _in_order(request.tensors, signature)
         self._rows = len(self._tensors[0].array) if self._tensors else 0
         if self._rows > self._limits.max_instances:

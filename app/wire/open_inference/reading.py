@@ -59,16 +59,14 @@ def parse_request(
         TooManyInstances, TooManyValues: it has more than the limit.
     """
     if header_length is None:
-        return _request(codecs.JSON.document(content, limits.max_values), None, signature, limits)
+        return _request(content, None, signature, limits)
     length = int(header_length) if re.fullmatch("[0-9]{1,11}", header_length) else -1
     if not 0 <= length <= len(content):
         detail = f"is {header_length[:20]!r}; allowed: a whole number up to {len(content)}, the length of the body"
         raise MalformedRequest(HEADER_LENGTH, detail)
     if length == 0:
         return InferRequest([_raw(content, signature)], binary=True)
-    return _request(
-        codecs.JSON.document(content[:length], limits.max_values), memoryview(content)[length:], signature, limits
-    )
+    return _request(content[:length], memoryview(content)[length:], signature, limits)
 
 
 def _raw(content: bytes, signature: Signature) -> Tensor:
@@ -88,7 +86,8 @@ def _raw(content: bytes, signature: Signature) -> Tensor:
     return Tensor(spec.name, array, 0)
 
 
-def _request(document: Any, raw: memoryview | None, signature: Signature, limits: codecs.BodyLimits) -> InferRequest:
+def _request(json: bytes, raw: memoryview | None, signature: Signature, limits: codecs.BodyLimits) -> InferRequest:
+    document = codecs.JSON.document(json, limits.max_values)
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         raise MalformedRequest("#", ENVELOPE)
     sent, known = len(document["inputs"]), len(signature.inputs)
