@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -20,46 +19,26 @@ LIKELIEST: Final = 8
 _PLACE: Final = re.compile(r"#(?:/instances)?(?:/0)?(?:/(.*))?", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """The probability of one class: `width` is its share of a bar of 100 units."""
+def answer_view(model: Mapping[str, Any], status: int, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer to one record: the prediction and what came with it, or the sentence of an error as `failed`.
 
-    label: str
-    percent: str
-    width: float
-    first: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerView:
-    """One answer: the prediction, and what came with it. `failed` is the sentence of an error, if it is one."""
-
-    answered: bool = False
-    headline: str = ""
-    bars: tuple[Bar, ...] = ()
-    others: tuple[tuple[str, str], ...] = ()
-    failed: str = ""
-    general: tuple[str, ...] = ()
-    errors: Mapping[str, str] = field(default_factory=dict)
-    warnings: Mapping[str, str] = field(default_factory=dict)
-
-
-def answer_view(model: Mapping[str, Any], status: int, document: Mapping[str, Any]) -> AnswerView:
-    """Return the answer to one record, with errors and warnings by the name of the input."""
+    `errors` and `warnings` are by the name of the input, and `general` are those of none.
+    """
     if status != 200:
         errors, general = by_input(model, document.get("errors") or ())
-        return AnswerView(failed=str(document.get("detail", "")), errors=errors, general=general)
+        return {"failed": str(document.get("detail", "")), "errors": errors, "warnings": {}, "general": general}
     warnings, general = by_input(model, document.get("warnings") or ())
     prediction = document["prediction"][0] if document.get("prediction") else None
     others = [(name, value[0]) for name, value in document.items() if name not in OWN and isinstance(value, list)]
-    return AnswerView(
-        answered=True,
-        headline=headline(model, prediction),
-        bars=bars(document),
-        others=tuple((name, json_text(value)) for name, value in others),
-        general=general,
-        warnings=warnings,
-    )
+    return {
+        "answered": True,
+        "headline": headline(model, prediction),
+        "bars": bars(document),
+        "others": [(name, json_text(value)) for name, value in others],
+        "errors": {},
+        "warnings": warnings,
+        "general": general,
+    }
 
 
 def by_input(model: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -87,18 +66,22 @@ def _input_at(names: Sequence[str], rest: str) -> str | None:
     return dotted if dotted in names else None
 
 
-def bars(document: Mapping[str, Any]) -> tuple[Bar, ...]:
-    """Return a bar for each class in the model's order; of many, for the likeliest. None without a list of classes."""
+def bars(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a bar for each class in the model's order; of many, for the likeliest. None without a list of classes.
+
+    `width` is the share of a bar of 100 units.
+    """
     classes, rows = document.get("classes"), document.get("probabilities")
     if not classes or not rows or not isinstance(rows[0], list) or len(rows[0]) != len(classes):
-        return ()
+        return []
     pairs = [(label(name), each) for name, each in zip(classes, rows[0], strict=True) if isinstance(each, float | int)]
-    if not pairs:
-        return ()
     if len(pairs) > MANY_CLASSES:
         pairs = sorted(pairs, key=lambda pair: -pair[1])[:LIKELIEST]
-    most = max(share for _, share in pairs)
-    return tuple(Bar(name, percent(share), round(100 * share, 2), share == most) for name, share in pairs)
+    most = max((share for _, share in pairs), default=0)
+    return [
+        {"label": name, "percent": percent(share), "width": round(100 * share, 2), "first": share == most}
+        for name, share in pairs
+    ]
 
 
 def percent(share: float) -> str:
@@ -109,7 +92,7 @@ def percent(share: float) -> str:
     return "> 99.9 %" if text == "100.0" else "< 0.1 %" if text == "0.0" else f"{text} %"
 
 
-def recorded_answer(model: Mapping[str, Any]) -> AnswerView | None:
+def recorded_answer(model: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the answer that was recorded for the first example, as if it came now; None where none was."""
     examples = model.get("examples") or ()
     if not examples or "prediction" not in examples[0]:

@@ -13,7 +13,6 @@ from typing import Any, Final
 import msgspec
 from werkzeug.datastructures import MultiDict
 
-from app.web.answers import AnswerView
 from app.web.cards import any_value, data_url, label, seen
 
 MANY: Final = 24
@@ -108,7 +107,7 @@ def example_record(model: Mapping[str, Any], form: FormValues | None = None) -> 
 
 
 def fields(
-    model: Mapping[str, Any], form: FormValues | None = None, answer: AnswerView | None = None
+    model: Mapping[str, Any], form: FormValues | None = None, answer: Mapping[str, Any] | None = None
 ) -> tuple[Field, ...]:
     """Return the fields of a model's form: its first example, the content of `form`, and what the answer says."""
     record = example_record(model, form)
@@ -124,7 +123,7 @@ def fields(
             field = replace(field, missing=True, text="")
         field = replace(field, heights=heights_of(profile.get(name)) if field.step else ())
         if answer is not None:
-            field = replace(field, error=answer.errors.get(name, ""), warning=answer.warnings.get(name, ""))
+            field = replace(field, error=answer["errors"].get(name, ""), warning=answer["warnings"].get(name, ""))
         made.append(field)
     return tuple(made)
 

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 from flask import current_app, request
 from werkzeug.wrappers import Response as Answer
 
-from app.web.answers import AnswerView, answer_view, recorded_answer
+from app.web.answers import answer_view, recorded_answer
 from app.web.cards import curl, headline, label, says
 from app.web.fields import (
     MANY,
@@ -51,7 +51,7 @@ def playground(
     version: str | None,
     root_url: str,
     form: FormValues | None = None,
-    answer: AnswerView | None = None,
+    answer: Mapping[str, Any] | None = None,
     status: int = 200,
 ) -> dict[str, Any]:
     """Return the playground of a model as its page is asked for: of one `version`, or of the current one.

@@ -108,7 +108,7 @@ def test_a_probability_is_never_rounded_to_certainty(share: float, text: str) ->
 def test_of_many_classes_the_likeliest_have_a_bar() -> None:
     document = {"prediction": [19], "probabilities": [[number / 190 for number in range(20)]], "classes": [*range(20)]}
     view = answer_view({"inputs": [], "task": "classifier"}, 200, document)
-    assert [bar.label for bar in view.bars] == ["19", "18", "17", "16", "15", "14", "13", "12"]
+    assert [bar["label"] for bar in view["bars"]] == ["19", "18", "17", "16", "15", "14", "13", "12"]
 
 
 @pytest.mark.parametrize(
@@ -121,11 +121,11 @@ def test_of_many_classes_the_likeliest_have_a_bar() -> None:
     ],
 )
 def test_predictions_in_one_line(document: dict[str, Any], headline: str) -> None:
-    assert answer_view({"inputs": []}, 200, document).headline == headline
+    assert answer_view({"inputs": []}, 200, document)["headline"] == headline
 
 
 def test_an_outlier_is_called_one() -> None:
-    assert answer_view({"inputs": [], "task": "outlier_detector"}, 200, {"prediction": [-1]}).headline == "outlier"
+    assert answer_view({"inputs": [], "task": "outlier_detector"}, 200, {"prediction": [-1]})["headline"] == "outlier"
 
 
 def test_a_model_says_in_a_sentence_what_it_does() -> None:
