@@ -10,15 +10,7 @@ from urllib.parse import quote
 
 from app.web import markdown
 from app.web.answers import percent
-from app.web.cards import (
-    census_of,
-    inputs_of,
-    json_text,
-    label,
-    labels_of,
-    newest_first,
-    numbers_of,
-)
+from app.web.cards import census_of, inputs_of, json_text, label, labels_of, newest_first, numbers_of
 from app.web.fields import MANY, example_record, heights_of, is_whole
 
 FEW: Final = 6
@@ -135,9 +127,8 @@ def proof_sentences(proof: Mapping[str, Any]) -> list[str]:
     if proof.get("graph_us") and proof.get("artifact_us"):
         graph, artifact = proof["graph_us"], proof["artifact_us"]
         slower = f", {artifact / graph:,.0f} times as long" if artifact >= 1.5 * graph else ""
-        sentences.append(
-            f"One row takes {duration(graph)} as a graph and {duration(artifact)} as the artifact{slower}."
-        )
+        taken = f"{duration(graph)} as a graph and {duration(artifact)} as the artifact"
+        sentences.append(f"One row takes {taken}{slower}.")
     if proof.get("slower"):
         sentences.append(f"{proof['slower'][0].upper()}{proof['slower'][1:].rstrip('.')}.")
     return sentences

@@ -102,7 +102,6 @@ class PredictAdapter(Adapter):
 
 
 def _envelope_errors(document: dict[str, Any], signature: Signature) -> Iterator[FieldError]:
-    """Yield the errors of an envelope."""
     not_allowed = f"is not allowed beside instances; allowed: {', '.join(ENVELOPE)}"
     for key, value in document.items():
         if key not in ENVELOPE:

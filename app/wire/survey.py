@@ -122,10 +122,7 @@ hooks_of = operator.attrgetter(*HOOKS)
 
 
 def attributes_of(
-    owner: object,
-    classes: Sequence[type],
-    names: set[str],
-    more: Sequence[tuple[Mapping[str, Any], str, Any]] = (),
+    owner: object, classes: Sequence[type], names: set[str], more: Sequence[tuple[Mapping[str, Any], str, Any]] = ()
 ) -> Attributes:
     """Return the attributes of an object and of classes with these names, as they are now."""
     of_object, members = [*vars(owner)], [vars(each) for each in dict.fromkeys(classes)]

@@ -110,11 +110,11 @@ def excess_in_msgpack(body: bytes, most: int) -> TooManyValues | None:
     may_be_lists = len(body) > most_lists and _may_begin_lists(body) > most_lists
     if not may_be_lists and len(body) <= most:
         return None
-    if (values := _tokens(body, _TOKENS_AT_ONCE, _TOKEN, most)) > most:
+    if (values := _tokens(body, _TOKEN, most)) > most:
         return TooManyValues(values, most, "values and names")
     if not may_be_lists or values <= most_lists:
         return None
-    lists = _tokens(body, _LISTS_AT_ONCE, _LIST, most_lists)
+    lists = _tokens(body, _LIST, most_lists)
     return TooManyValues(lists, most_lists, "lists and maps") if lists > most_lists else None
 
 
@@ -129,18 +129,16 @@ ARRAYS, SMALL_MAPS = b"[\x90-\x9f]|\xdc..|\xdd....", b"[\x80-\x8f]"
 UP_TO_AN_ARRAY = b"(?:(?:%s|%s|%s|%s)*+(?:%s))" % (ONE_BYTE, SCALARS, SMALL_MAPS, LARGE_MAPS, ARRAYS)
 UP_TO_A_LARGE_MAP = b"(?:(?:%s|%s|%s|%s)*+(?:%s))" % (ONE_BYTE, SCALARS, ARRAYS, SMALL_MAPS, LARGE_MAPS)
 UP_TO_A_LIST = b"(?:(?:%s|%s)*+(?:%s))" % (ONE_BYTE, SCALARS, LISTS)
-_TOKEN, _LIST = re.compile(ANY, re.DOTALL), re.compile(UP_TO_A_LIST, re.DOTALL)
-_ARRAY, _LARGE_MAP = re.compile(UP_TO_AN_ARRAY, re.DOTALL), re.compile(UP_TO_A_LARGE_MAP, re.DOTALL)
 _TOKENS = re.compile(ANY + b"*+", re.DOTALL)
-_TOKENS_AT_ONCE, _LISTS_AT_ONCE, _ARRAYS_AT_ONCE, _LARGE_MAPS_AT_ONCE = (
-    re.compile(each + b"{%d}+" % TOKENS_AT_ONCE, re.DOTALL)
+_TOKEN, _LIST, _ARRAY, _LARGE_MAP = (
+    (re.compile(each + b"{%d}+" % TOKENS_AT_ONCE, re.DOTALL), re.compile(each, re.DOTALL))
     for each in (ANY, UP_TO_A_LIST, UP_TO_AN_ARRAY, UP_TO_A_LARGE_MAP)
 )
 
 
-def _tokens(body: bytes, many: re.Pattern[bytes], one: re.Pattern[bytes], most: int) -> int:
+def _tokens(body: bytes, kind: tuple[re.Pattern[bytes], re.Pattern[bytes]], most: int) -> int:
     """Count the tokens of MessagePack, up to slightly more than `most`. Invalid content ends the count."""
-    at = found = 0
+    at, found, (many, one) = 0, 0, kind
     while at < len(body) and found <= most:
         if (match := many.match(body, at)) is not None:
             found += TOKENS_AT_ONCE
@@ -157,7 +155,7 @@ def _tokens(body: bytes, many: re.Pattern[bytes], one: re.Pattern[bytes], most: 
             at = ends
         while at < len(body) and found <= most and (wide := LONG.get(body[at])):
             length = int.from_bytes(body[at + 1 : at + 1 + wide], "big")
-            if one is _TOKEN:  # short texts in a long form take longer to count
+            if kind is _TOKEN:  # short texts in a long form take longer to count
                 found += 1 if wide == 1 or length >= SHORTEST_LONG_BYTES else VALUES_OF_A_LIST
             at += 1 + wide + length + (body[at] in EXTENSIONS)
     return found
@@ -175,11 +173,11 @@ def check_keys(body: bytes, most: int) -> None:
     """
     if b"\xde" not in body and b"\xdf" not in body:
         return
-    if _may_begin_lists(body) <= FEW_LISTS or _tokens(body, _ARRAYS_AT_ONCE, _ARRAY, FEW_LISTS) <= FEW_LISTS:
+    if _may_begin_lists(body) <= FEW_LISTS or _tokens(body, _ARRAY, FEW_LISTS) <= FEW_LISTS:
         return
-    if not _tokens(body, _LARGE_MAPS_AT_ONCE, _LARGE_MAP, 0):
+    if not _tokens(body, _LARGE_MAP, 0):
         return
-    if (values := _tokens(body, _TOKENS_AT_ONCE, _TOKEN, most)) > most:
+    if (values := _tokens(body, _TOKEN, most)) > most:
         raise TooManyValues(values, most, "values and names beside lists and maps of more than 15 members")
     at, left, is_map = 0, 1, False
     outer: list[tuple[int, bool]] = []
@@ -207,7 +205,7 @@ HEADS |= {0xDC: (False, 0, 2), 0xDD: (False, 0, 4), 0xDE: (True, 0, 2), 0xDF: (T
 
 def _end(body: bytes, at: int) -> int:
     """Return the end of a value that is no list or map; the end of the body if it is invalid."""
-    if (match := _TOKEN.match(body, at)) is not None:
+    if (match := _TOKEN[1].match(body, at)) is not None:
         return match.end()
     wide = LONG.get(body[at])
     if wide is None:

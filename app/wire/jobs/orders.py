@@ -144,9 +144,8 @@ class OrderReader:
             for _, stored in files:
                 stored.close()
         if not files:
-            raise MalformedRequest(
-                FILE, f"is missing: send the table as a file in a field of the form, {FILE}=@rows.csv"
-            )
+            detail = f"is missing: send the table as a file in a field of the form, {FILE}=@rows.csv"
+            raise MalformedRequest(FILE, detail)
         name, stored = files[0]
         return self._order(_fields(fields), stored, name)
 
@@ -205,9 +204,8 @@ class OrderReader:
             format_of(wanted)
             return wanted
         if wanted and not is_format(wanted):
-            raise MalformedRequest(
-                "output", f"must be a format ({', '.join(OUTPUTS)}) or an allowed URL, not {wanted[:60]!r}"
-            )
+            detail = f"must be a format ({', '.join(OUTPUTS)}) or an allowed URL, not {wanted[:60]!r}"
+            raise MalformedRequest("output", detail)
         name = f"result.{wanted or form}"
         format_of(name)
         return name

@@ -120,9 +120,8 @@ def _array(values: list[Any], datatype: str, pointer: str) -> NDArray[Any]:
     allowed = TYPES_IN_JSON.get(dtype.kind, {int}) | {type(None)}
     if not types <= allowed:
         at = next(at for at, value in enumerate(values) if type(value) not in allowed)
-        raise MalformedRequest(
-            f"{pointer}/data", f"has {printable(values[at])} as element {at}, which is no {datatype}"
-        )
+        detail = f"has {printable(values[at])} as element {at}, which is no {datatype}"
+        raise MalformedRequest(f"{pointer}/data", detail)
     if dtype.kind in "iu":
         limits = np.iinfo(DTYPES[datatype])
         numbers = [value for value in values if value is not None]

@@ -252,7 +252,6 @@ def _describe_errors(
 
 
 def _tag(members: dict[str, Any]) -> str:
-    """Return the tag of a path."""
     return next(str(each["tags"][0]) for each in members.values() if isinstance(each, dict))
 
 
