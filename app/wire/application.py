@@ -24,8 +24,7 @@ from app.server.contract import Environ
 from app.storage.keys import ADMIN, PREDICT
 from app.wire.body import LIMIT_OF_FLASK
 from app.wire.reached import is_ours
-from app.wire.registrations import Registrations
-from app.wire.survey import CountedFlask, Rules
+from app.wire.registrations import CountedFlask, Registrations, Rules
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import os
 import sys
 from _thread import LockType
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -227,3 +227,40 @@ def name_of(function: Any) -> str:
     has_name = is_class(function) or type(function) in (MethodType, BuiltinFunctionType)
     named = function if has_name else type(function)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Attributes of classes and objects that a request reaches: the members of their owner, their names, their values.
+
+    A new member may hide one of a base: `sizes` counts those of the classes, `of_object` names those of the object.
+    """
+
+    reached: Sequence[tuple[Mapping[str, Any], str, Any]]
+    members: Sequence[Mapping[str, Any]]
+    sizes: list[int]
+    owner: object
+    kind: type
+    of_object: list[str]
+
+    def is_current(self) -> bool:
+        """Return whether nothing has changed since. Values are compared by identity: a proxy equals its function."""
+        try:
+            for members, name, value in self.reached:
+                if members[name] is not value:
+                    return False
+        except KeyError:  # an attribute was removed, and another added
+            return False
+        is_kind = type(self.owner) is self.kind  # an object may be given another class
+        return is_kind and [*vars(self.owner)] == self.of_object and [*map(len, self.members)] == self.sizes
+
+
+def attributes_of(
+    owner: object, classes: Sequence[type], names: set[str], more: Sequence[tuple[Mapping[str, Any], str, Any]] = ()
+) -> Attributes:
+    """Return the attributes of an object and of classes with these names, as they are now."""
+    of_object, members = [*vars(owner)], [vars(each) for each in dict.fromkeys(classes)]
+    sizes = [*map(len, members)]
+    found = [(each, name, each[name]) for each in (vars(owner), *members) for name in sorted(names & each.keys())]
+    reached = [each for each in found if type(each[2]) is dict or not is_plain(each[2])]
+    return Attributes([*reached, *more], members, sizes, owner, type(owner), of_object)
