@@ -14,13 +14,6 @@ AVAILABLE: Final = "AVAILABLE"
 SHOWN: Final = 3
 """Values of the example on a card."""
 
-_TASKS: Final = {
-    "classifier": "Classifier",
-    "regressor": "Regressor",
-    "clusterer": "Clusterer",
-    "outlier_detector": "Outlier detector",
-    "transformer": "Transformer",
-}
 _VALUES: Final = {"number": 1.5, "integer": 1, "boolean": True, "text": "text"}
 _COLOURS: Final = {"L": "grey", "RGB": "in colour"}
 _PLURALS: Final = {"category": "categories"}
@@ -51,7 +44,7 @@ def card_of(entry: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
     example: Mapping[str, Any] = (model.get("examples") or [{}])[0]
     instance = example.get("instance")
     values = instance if isinstance(instance, Mapping) else {}
-    task = _TASKS.get(model["task"], str(model["task"]).replace("_", " ").capitalize())
+    task = str(model["task"]).replace("_", " ").capitalize()
     classes = labels_of(model.get("classes"))
     return common | {
         "searched": " ".join([*words, task, model["estimator"], *classes[:50]]).lower(),
@@ -66,11 +59,8 @@ def card_of(entry: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
 
 def _picture(model: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     """Return the image of an example as a data URL, where the model takes one and it is small."""
-    for described in model["inputs"]:
-        value = values.get(described["name"])
-        if described["kind"] == "image" and isinstance(value, str) and len(value) <= 4000:
-            return data_url(value)
-    return ""
+    images = (values.get(each["name"]) for each in model["inputs"] if each["kind"] == "image")
+    return next((data_url(each) for each in images if isinstance(each, str) and len(each) <= 4000), "")
 
 
 def data_url(text: str) -> str:

@@ -30,21 +30,13 @@ FormValues = MultiDict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """One value of a field that has a list of them: the text that the form sends, and the one that people read."""
-
-    text: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
 class Field:
     """One field: `control` says which template draws it, `text` is its content.
 
     `id` is unique in the page, whatever the input is called. `typed` is whether the text is JSON, as the categories are
     not all texts. `step` is that of the slider, empty where there is none; `heights` are the bars above it, of the
-    training values. `source` is the image as a data URL.
-    `missing` is whether null is sent though the text is empty.
+    training values. `source` is the image as a data URL. `missing` is whether null is sent though the text is empty.
+    Each of the `choices` is the text that the form sends, and the one that people read.
     """
 
     name: str
@@ -55,7 +47,7 @@ class Field:
     nullable: bool = False
     missing: bool = False
     typed: bool = False
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[tuple[str, str], ...] = ()
     minimum: str = ""
     maximum: str = ""
     step: str = ""
@@ -193,8 +185,8 @@ def _plain(number: float) -> str:
 
 def _choice_field(field: Field, values: Sequence[object], value: object) -> Field:
     typed = not all(isinstance(each, str) and each for each in values)
-    choices = tuple(Choice(json.dumps(each) if typed else str(each), label(each)) for each in values)
-    short = len(choices) <= FEW_CHOICES and all(len(each.label) <= SHORT_CHARS for each in choices)
+    choices = tuple((json.dumps(each) if typed else str(each), label(each)) for each in values)
+    short = len(choices) <= FEW_CHOICES and all(len(shown) <= SHORT_CHARS for _, shown in choices)
     text = "" if value is None else json.dumps(value) if typed else _text(value)
     return replace(field, control="pills" if short else "select", choices=choices, typed=typed, text=text)
 

@@ -14,7 +14,6 @@ from werkzeug.exceptions import NotFound
 from werkzeug.http import HTTP_STATUS_CODES
 
 from app.core.catalogue import Catalogue
-from app.errors import RetortError
 from app.gateway.forwarded import root_of
 from app.gateway.problem_types import PROBLEMS, ProblemType
 from app.web.cards import AVAILABLE, card_of
@@ -172,12 +171,8 @@ def _home(catalogue: Catalogue) -> Response:
     default = next((card for card in cards if card["default"] and card["available"]), None)
     if default is None:
         return _page("home.html", cards=cards)
-    try:
-        described = catalogue.model(default["name"])
-    except RetortError:
-        return _page("home.html", cards=cards)
-    shown = model_page(described, None) if described["state"] == AVAILABLE else None
-    return _page("home.html", cards=cards, page=shown, playground=shown and _playground(described, None))
+    described = default["current"]
+    return _page("home.html", cards=cards, page=model_page(described, None), playground=_playground(described, None))
 
 
 def _model(catalogue: Catalogue, name: str, version: str | None) -> Response:
