@@ -11,15 +11,14 @@ from typing import Any
 
 from app.core.answer import Answer
 from app.core.answer_columns import columns_of
-from app.errors import BodyTooLarge, InvalidBody, InvalidInstances
+from app.errors import BodyTooLarge, InvalidBody
 from app.signature.arrow_messages import FILE_MAGIC, FORM, DeclaredLimits, check_stream
 from app.signature.arrow_values import plain_values, viewed_bytes
 from app.signature.batch import json_values
 from app.signature.field_errors import escaped, refused
 from app.signature.parquet_pages import FORM as PARQUET
 from app.signature.parquet_pages import check_pages, chunks_of, footer_of
-from app.wire.codecs.codec import TABLE, BodyLimits, Codec, Document, Reading, Rows
-from app.wire.codecs.columns import check_names, check_rows, records
+from app.wire.codecs.codec import TABLE, BodyLimits, Codec, Document, Reading, Rows, check_names, check_rows, records
 
 PANDAS_INDEX = "__index_level_"
 ROWS_AT_ONCE = 8192
@@ -150,16 +149,13 @@ def _rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> 
 
 def _plain(array: Any, name: str, limits: BodyLimits) -> list[Any]:
     """Return the values as JSON has them. Bytes stay bytes, for the kinds that accept bytes."""
+    pointer = f"{TABLE}/0/{escaped(name)}"
     try:
         return plain_values(array, limits.body_bytes)
     except (OverflowError, UnicodeDecodeError):
-        raise _refused(name, "has dates beyond the year 9999, or text that is not UTF-8") from None
+        raise refused(pointer, "has dates beyond the year 9999, or text that is not UTF-8") from None
     except NotImplementedError as error:
-        raise _refused(name, f"is a column of the type {str(error)[:100]}, which no kind of input takes") from None
-
-
-def _refused(name: str, detail: str) -> InvalidInstances:
-    return refused(f"{TABLE}/0/{escaped(name)}", detail)
+        raise refused(pointer, f"is a column of the type {str(error)[:100]}, which no kind of input takes") from None
 
 
 def _table_of(answer: Answer) -> Any:

@@ -21,8 +21,7 @@ from app.signature.cells import Read, read_untyped, reader_of
 from app.signature.field_errors import refuse
 from app.signature.json_values import BOM
 from app.telemetry import check_deadline
-from app.wire.codecs.codec import Codec, Document, Reading, Rows
-from app.wire.codecs.columns import check_names, check_records, first_if_refused, unwrap_records
+from app.wire.codecs.codec import Codec, Document, Reading, Rows, check_names, check_records, untyped_records
 
 MAX_CELL_CHARS = MAX_LINE_CHARS = 2**23
 """Python's default limit is 131072, less than a text may have. A character takes four bytes."""
@@ -63,8 +62,7 @@ class Csv(Codec):
             check_records(first, reading.signature)
             _check_rows(body, reading.limits.max_instances, headers=1)
             made = _records(first, lines, readers, reading.limits.max_instances)
-            made = first_if_refused(made, first, reading.signature)
-            return Rows(unwrap_records(made, reading.signature))
+            return Rows(untyped_records(made, first, reading.signature))
         _check_rows(body, reading.limits.max_instances)
         return Rows(_rows(first, lines, list(readers.values()), reading.limits.max_instances))
 

@@ -18,8 +18,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 from app.errors import BodyTooLarge, FieldError, InvalidBody, TooManyValues
 from app.signature.cells import read_untyped, reader_of
 from app.signature.field_errors import escaped, refuse, refused, shown, some
-from app.wire.codecs.codec import Codec, Reading, Rows
-from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_records, unwrap_records
+from app.wire.codecs.codec import MAX_UNKNOWN_COLUMNS, Codec, Reading, Rows, check_records, untyped_records
 
 FORM = "multipart/form-data"
 MAX_PART_HEAD_BYTES = 16_384
@@ -103,7 +102,7 @@ class Multipart(Codec):
             else:
                 record[part.name] = readers.get(part.name, read_untyped)(_text(part))
         check_records([*record], reading.signature, "#")
-        return Rows(unwrap_records([record], reading.signature), single=True)
+        return Rows(untyped_records([record], [*record], reading.signature), single=True)
 
     def _unknown_files(self, files: Sequence[_Part], reading: Reading) -> Iterator[FieldError]:
         """Yield errors for the files that are not tables, such as images, and whose names the model does not have."""

@@ -21,8 +21,7 @@ from app.errors import BodyTooLarge, InvalidBody
 from app.signature import Layout
 from app.signature.field_errors import refused
 from app.signature.tensors import batch_of
-from app.wire.codecs.codec import TABLE, BodyLimits, Codec, Document, Reading, Rows
-from app.wire.codecs.columns import check_names, check_rows, records
+from app.wire.codecs.codec import TABLE, BodyLimits, Codec, Document, Reading, Rows, check_names, check_rows, records
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 10_000

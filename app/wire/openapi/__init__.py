@@ -86,14 +86,7 @@ def register(
 ) -> None:
     """Add `GET /openapi.json`, generated for each request. `?media=` limits the document to some media types.
 
-    Args:
-        app: the application whose views are documented.
-        api: flask-smorest's description of the views.
-        registry: the models.
-        errors: the error format of each path.
-        requests: the request bodies of the prediction paths.
-        keys: tells whether requests need an API key.
-        open_views: the endpoints that need none.
+    `requests` are the request bodies of the prediction paths, `open_views` the endpoints that need no API key.
     """
 
     @app.get("/openapi.json")
