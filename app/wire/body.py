@@ -76,11 +76,14 @@ def _joined(pieces: Iterable[bytes]) -> bytes:
 
 
 def parts(environ: dict[str, Any], limit_bytes: int) -> Iterator[bytes]:
-    """Return the body in parts of bounded length as it arrives. Raises the errors of `read`, some of them midway."""
+    """Return the body in parts of at most `PART_BYTES` as it arrives; none is empty.
+
+    Raises the errors of `read`, some of them midway.
+    """
     limit_bytes = _prepared(environ, limit_bytes)
     coding = coding_of(environ.get("HTTP_CONTENT_ENCODING", ""))
     received = _parts(environ, limit_bytes, PART_BYTES)
-    return decompress(received, coding, limit_bytes) if coding else received
+    return _split(decompress(received, coding, limit_bytes), PART_BYTES) if coding else received
 
 
 def _parts(environ: dict[str, Any], limit_bytes: int, part_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import msgspec
@@ -61,25 +62,6 @@ class StoredFile(io.BufferedWriter):
         return super().write(part)
 
 
-class _Received(io.RawIOBase):
-    """The body as a stream."""
-
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts = parts
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = memoryview(next(self._parts, b""))
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-
 @dataclass(frozen=True, slots=True)
 class OrderReader:
     """Reads requests for jobs."""
@@ -132,7 +114,8 @@ class OrderReader:
             files.append((name, stored))
             return stored
 
-        received = io.BufferedReader(_Received(self._parts(request)), 2**16)
+        parts = self._parts(request)
+        received: Any = SimpleNamespace(read=lambda size: next(parts, b""))  # the parser calls nothing else
         parser = MultiPartParser(make, LONGEST_FIELDS_BYTES, max_form_parts=MOST_PARTS)
         try:
             fields, _ = parser.parse(received, boundary.encode("latin-1", "replace"), request.content_length)
