@@ -14,7 +14,7 @@ from flask_smorest import Blueprint
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
-from app.gateway.errors import problem_json
+from app.gateway.errors import NOT_READY, problem_json
 from app.signature import Signature
 from app.signature.field_errors import refused
 from app.wire import body
