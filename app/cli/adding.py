@@ -171,12 +171,12 @@ def repack(name: str, version: int | None, stage: bool, trained_with: str | None
 )
 def compare(name: str, a: int, b: int, rows: Path, target: tuple[str, ...]) -> None:
     """Compare the predictions of versions A and B for the rows of a file."""
-    from app.packing import given, spawn
+    from app.packing import spawn
 
     repository = context().repository
     for version in (a, b):
         repository.folder(name, version)
-    given.require_files([rows])
+    spawn.require_files([rows])
     request = spawn.CompareRequest(name, (a, b), str(rows), str(repository.root), _one_or_several(target))
     for line in spawn.run(request, context().settings.packing_timeout_s).remarks:
         click.echo(line)

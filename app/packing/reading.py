@@ -1,4 +1,4 @@
-"""Read the artifact and the sample that a request to pack names."""
+"""Read the artifact, the sample and the card that a request to pack names."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from app.packing.inputs import with_saved_dtypes
 from app.packing.sample.expected import Expected
 from app.packing.spawn import PackRequest
 from app.runtime.environment import environment
+
+MAX_CARD_BYTES = 64 * 2**10
 
 
 def opened(request: PackRequest) -> Artifact:
@@ -99,3 +101,19 @@ def sample_of(
     except PackingRefused as error:
         return None, (f"its own examples are not taken: {error.detail}",)
     return given, (f"its examples are those in {artifact.example.name}", *given.notes)
+
+
+def card_of(path: str | None) -> str:
+    """Return the text of a file in UTF-8; empty if there is none."""
+    if path is None:
+        return ""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise PackingRefused(f"the card {path} cannot be read: {error.strerror}") from None
+    if len(content) > MAX_CARD_BYTES:
+        raise PackingRefused(f"the card {path} has {len(content)} bytes; at most {MAX_CARD_BYTES} are kept")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").strip()
+    except UnicodeDecodeError:
+        raise PackingRefused(f"the card {path} is not UTF-8") from None

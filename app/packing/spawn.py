@@ -1,4 +1,4 @@
-"""Run a request to pack, check or compare in a process of its own, and return its result or refusal.
+"""Check a request to pack, check or compare, and run it in a process of its own; return its result or refusal.
 
 Reading a pickle may crash the interpreter, print, hang, or use all memory. Here it does so in the other process.
 """
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from app.packing.verdict import Verdict
 from app.runtime.environment import ONE_THREAD
 from app.settings import Settings
 from app.settings.env_files import environ_with_files
-from app.storage.repository import Repository
+from app.storage.repository import Repository, is_slug
 
 ENDED_WITHIN_S = 10.0
 LOOKED_AT_EVERY_S = 0.25
@@ -128,6 +129,24 @@ class Result:
     verdict: Verdict | None = None
     environment: dict[str, str] = field(default_factory=dict)
     rows: int = 0
+
+
+def require_name(name: str) -> None:
+    """Refuse a name that cannot stand in a URL."""
+    if not is_slug(name):
+        raise PackingRefused(
+            f"name {name!r} cannot stand in a URL: 1 to 64 letters, digits, '.', '_' or '-', "
+            "a letter or digit at both ends"
+        )
+
+
+def require_files(paths: Iterable[Path], label: str = "") -> None:
+    """Refuse a file or folder that cannot be found; `label` begins the sentence."""
+    for path in paths:
+        try:
+            path.stat()
+        except OSError as error:
+            raise PackingRefused(f"{label} {path} cannot be read: {error.strerror}".lstrip()) from None
 
 
 def packing_memory_bytes() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import PackingRefused
-from app.packing import environments, given, spawn
+from app.packing import environments, spawn
 from app.packing.artifacts.folders import located
 from app.packing.spawn import PackRequest, RepackRequest, Result
 from app.packing.stages import NoProgress, Progress
@@ -34,12 +34,12 @@ def add(
     `trained_with` is the training environment as the user names it, and `python` the user's own Python that has it.
     `progress` receives the making of an environment, which `timeout_s` does not count, and the stages of packing.
     """
-    given.require_name(request.name)
+    spawn.require_name(request.name)
     artifact, *beside = [located(name).file for name in (request.artifact, *request.beside)]
-    given.require_files([artifact, *beside])
-    given.require_files([Path(request.sample)] if request.sample else [], "sample")
-    given.require_files([Path(request.inputs)] if request.inputs else [])
-    given.require_files([Path(request.card)] if request.card else [], "the card")
+    spawn.require_files([artifact, *beside])
+    spawn.require_files([Path(request.sample)] if request.sample else [], "sample")
+    spawn.require_files([Path(request.inputs)] if request.inputs else [])
+    spawn.require_files([Path(request.card)] if request.card else [], "the card")
     training = find(artifact, trained_with, beside)
     files = [str(path) for path in (artifact, *beside, request.sample) if path]
     return _pack_in(training, request, timeout_s, files, python, progress or NoProgress())

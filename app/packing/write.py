@@ -11,14 +11,13 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from app.packing import declared, given, inspect, reading, sample, stages
+from app.packing import declared, inspect, reading, sample, spawn, stages
 from app.packing.agreement import Scored, require_fidelity, scored
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
 from app.packing.build import MAX_EXAMPLES, Model, build, examples_of, publish, training_assumptions
 from app.packing.declared import Declared
-from app.packing.given import card_of
 from app.packing.infer import infer, outputs_lost
 from app.packing.probe import Record
 from app.packing.profile import profile_of
@@ -34,7 +33,7 @@ from app.storage.repository import Repository
 
 def pack(request: PackRequest) -> Result:
     """Pack an artifact as a new version of a model; leave nothing behind if it is refused."""
-    given.require_name(request.name)
+    spawn.require_name(request.name)
     stages.enter("reading the artifact")
     artifact = reading.opened(request)
     reading.require_steps(artifact, request)
@@ -146,7 +145,7 @@ def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manife
         trained_with=request.trained_with,
         trained_with_source=request.trained_with_source,
         assumptions=_assumptions(request, found),
-        card=card_of(request.card),
+        card=reading.card_of(request.card),
         profile=profile_of(estimator, signature, found.model.records) if found.frame is not None else {},
     )
 

@@ -12,7 +12,6 @@ from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.build import MAX_EXAMPLES, examples_of, hashed, now
 from app.packing.explain import derive_explanation
-from app.packing.given import card_of
 from app.packing.given_graph import GivenGraph
 from app.packing.graph import GRAPH
 from app.packing.probe import Record
@@ -71,7 +70,7 @@ def _manifest(request: PackRequest, artifact: Artifact, file: OnnxFile, graph: G
         artifact_cost_us=artifact_cost_us(graph.servable, signature, graph.records),
         before=artifact.steps,
         after=request.after,
-        card=card_of(request.card),
+        card=reading.card_of(request.card),
     )
 
 

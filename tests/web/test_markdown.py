@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.packing.given import MAX_BYTES
+from app.packing.reading import MAX_CARD_BYTES
 from app.web.markdown import html
 
 ALLOWED = frozenset(
@@ -120,5 +120,5 @@ def check(text: str) -> None:
 )
 def test_the_longest_card_is_read_whatever_it_repeats(piece: str) -> None:
     """Each takes a fraction of a second; a pattern that tries every way would take hours."""
-    check((piece * MAX_BYTES)[:MAX_BYTES])
-    check(f"# {(piece * MAX_BYTES)[:MAX_BYTES]}x")
+    check((piece * MAX_CARD_BYTES)[:MAX_CARD_BYTES])
+    check(f"# {(piece * MAX_CARD_BYTES)[:MAX_CARD_BYTES]}x")
