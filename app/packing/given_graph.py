@@ -1,4 +1,4 @@
-"""Derive the signature and the graph of a version from an `.onnx` file, and prove that the graph answers as the file.
+"""Pack a graph that came as an `.onnx` file, and prove that it answers as the file with the inputs of its signature.
 
 There is no estimator: the file itself names its inputs and outputs, and its own answers are served.
 """
@@ -16,27 +16,91 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from app.errors import LoadingFailed, PackingRefused
+from app.packing import reading
 from app.packing.artifacts.onnx_file import Feeds, OnnxFile, adapted, feed_of
-from app.packing.declared import Declared
+from app.packing.artifacts.opening import Artifact
+from app.packing.build import MAX_EXAMPLES, examples_of, hashed, now
+from app.packing.declared import Declared, read
+from app.packing.explain import derive_explanation
 from app.packing.given_inputs import MADE_UP_ROWS, expected_of, feeds_of, public_name, records_for, row_shape
 from app.packing.graph import GRAPH, save
 from app.packing.probe import Record
-from app.packing.timing import timed_us
+from app.packing.remarks import explanation_remark, input_remarks
+from app.packing.spawn import PackRequest, Result
+from app.packing.timing import artifact_cost_us, timed_us
+from app.runtime.environment import environment
 from app.runtime.graph import GraphServable, session_of
 from app.runtime.loaders import LOADERS
 from app.signature import Layout, Signature
 from app.signature.validator import Validator
+from app.storage.manifest import Assumption, Manifest
+from app.storage.repository import Repository
 
-__all__ = ["GivenGraph", "derive", "expected_of"]
-
+MAX_EXAMPLE_VALUES = 20_000
+"""An array of more values is too large to be shown, and is kept once."""
 MAX_COLUMNS_TRIED = 200
 BATCH_SIZES = (1, 2, 31)
 NOT_PROBABLE = 1e-3
 """The sum of the probabilities of a row differs from 1 by less than this."""
 
 
+def pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Result:
+    """Pack an ONNX file as a new version."""
+    wanted = read(Path(request.inputs)) if request.inputs else ()
+    declaration = Declared(request.out_of_range, request.unseen, wanted)
+    given, sample_notes = reading.sample_of(request, artifact, expected_of(file, declaration))
+    frame = given.frame if given else None
+    repository = Repository(Path(request.models_dir))
+    with repository.staging() as folder:
+        graph = _derive(file, frame, declaration, folder)
+        notes = tuple(Assumption("sample", note) for note in (given.notes if given else ()))
+        explanation = derive_explanation(None, graph.servable, graph.signature, graph.records, folder)
+        manifest = replace(_manifest(request, artifact, file, graph, folder), explanation=explanation)
+        manifest = replace(manifest, examples_made_up=frame is None, assumptions=notes)
+        published = repository.publish(folder, manifest, answers=not request.staged)
+    remarks = [*input_remarks(published), f"outputs: {', '.join(published.signature.outputs)}", *graph.remarks]
+    remarks.append(explanation_remark(published))
+    remarks += ["its examples are made up; --sample takes rows like those it was trained on"] * (frame is None)
+    return Result(version=published.version, remarks=(*remarks, *artifact.notes, *sample_notes))
+
+
+def _manifest(request: PackRequest, artifact: Artifact, file: OnnxFile, graph: _GivenGraph, folder: Path) -> Manifest:
+    signature, chosen = graph.signature, _chosen(graph)
+    inputs = tuple(
+        replace(spec, example=chosen[0][spec.name]) if spec.width <= MAX_EXAMPLE_VALUES else spec
+        for spec in signature.inputs
+    )
+    return Manifest(
+        model=request.name,
+        version=0,  # given when it is published
+        created=now(),
+        task=graph.task,
+        estimator=f"ONNX by {file.producer}",
+        format="onnx",
+        artifact=GRAPH,
+        files=hashed(folder),
+        signature=replace(signature, inputs=inputs),
+        examples=examples_of(graph.servable, signature, chosen),
+        examples_made_up=True,
+        environment=environment(),
+        graph=GRAPH,
+        proof=graph.proof,
+        artifact_cost_us=artifact_cost_us(graph.servable, signature, graph.records),
+        before=artifact.steps,
+        after=request.after,
+        card=reading.card_of(request.card),
+    )
+
+
+def _chosen(graph: _GivenGraph) -> list[Record]:
+    """Choose the records that become examples: fewer where they are large."""
+    records, width = graph.records, sum(spec.width for spec in graph.signature.inputs)
+    count = max(1, min(MAX_EXAMPLES, MAX_EXAMPLE_VALUES // width))
+    return [records[i] for i in np.unique(np.linspace(0, len(records) - 1, count).astype(int))]
+
+
 @dataclass(frozen=True, slots=True)
-class GivenGraph:
+class _GivenGraph:
     """A proven graph: signature, rows, proof and task for the manifest; the servable, and remarks."""
 
     signature: Signature
@@ -47,7 +111,7 @@ class GivenGraph:
     remarks: tuple[str, ...]
 
 
-def derive(file: OnnxFile, frame: pd.DataFrame | None, declared: Declared, folder: Path) -> GivenGraph:
+def _derive(file: OnnxFile, frame: pd.DataFrame | None, declared: Declared, folder: Path) -> _GivenGraph:
     """Write the graph, with the inputs and outputs of its signature, into the folder of the version, and prove it.
 
     It is refused if its inputs are not known well enough, or if it fails on the rows.
@@ -76,7 +140,7 @@ def derive(file: OnnxFile, frame: pd.DataFrame | None, declared: Declared, folde
     rows = _compared(original, servable, signature, records, outputs, one_by_one=one_by_one)
     task = "classifier" if "probabilities" in outputs else "model"
     remarks = _remarks(file, rows, outputs, lost, one_by_one=one_by_one)
-    return GivenGraph(signature, records, _proof(servable, signature, records, rows), task, servable, remarks)
+    return _GivenGraph(signature, records, _proof(servable, signature, records, rows), task, servable, remarks)
 
 
 def _proof(servable: GraphServable, signature: Signature, records: Sequence[Record], rows: int) -> dict[str, object]:

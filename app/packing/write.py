@@ -18,13 +18,13 @@ from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
 from app.packing.build import MAX_EXAMPLES, Model, build, examples_of, publish, training_assumptions
 from app.packing.declared import Declared
+from app.packing.given_graph import pack_graph
 from app.packing.infer import infer, outputs_lost
 from app.packing.probe import Record
 from app.packing.profile import profile_of
 from app.packing.remarks import remarks_on
 from app.packing.sample.expected import expected_of
 from app.packing.spawn import PackRequest, Result
-from app.packing.write_graph import pack_graph
 from app.runtime.servable import ArtifactServable
 from app.signature import Layout
 from app.storage.manifest import Assumption, Manifest
