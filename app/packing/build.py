@@ -64,20 +64,13 @@ class Model:
         return any(spec.shape is not None for spec in self.signature.inputs)
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A version that is ready to be published, and how many rows were recorded."""
-
-    manifest: Manifest
-    recorded_rows: int
-
-
-def build(
+def _built(
     model: Model, manifest: Manifest, folder: Path, graph_limit_bytes: int, answers: Recorded | None = None
-) -> Built:
+) -> tuple[Manifest, int]:
     """Record the answers of an artifact, time it, compile and prove its graph, and complete its manifest.
 
-    The staging folder holds the artifact. `answers` are rows and answers that are recorded already; None records some.
+    Returns:
+        The manifest, and the number of recorded rows.
     """
     estimator, signature, records = model.estimator, model.signature, model.records
     stages.enter("looking for the quickest way to call the artifact")
@@ -107,23 +100,31 @@ def build(
         lean=leanest.call if leanest else None,
         recorded=RECORDED if answers else None,
     )
-    return Built(complete, len(answers.instances) if answers else 0)
+    return complete, len(answers.instances) if answers else 0
 
 
 def publish(
-    repository: Repository, folder: Path, built: Built, served_by: str | None, *, answers: bool
+    repository: Repository,
+    folder: Path,
+    model: Model,
+    manifest: Manifest,
+    request: PackRequest | RepackRequest,
+    answers: Recorded | None = None,
 ) -> tuple[Manifest, Verdict]:
-    """Move a built version into place; return its manifest and the verdict on it.
+    """Build a version in its staging folder, which holds the artifact, and move it into place.
 
-    `served_by` is the Python that will serve it, if another one packs it; it is refused if it cannot, or answers
-    otherwise. `answers` says whether the version may answer requests that name no version.
+    If another Python will serve it than the one that packs it, it is refused if that cannot, or answers otherwise.
+    `answers` are rows and answers that are recorded already; None records some.
+
+    Returns:
+        The manifest, and the verdict on the version.
     """
-    manifest = built.manifest
-    served = Result(environment=environment(), rows=built.recorded_rows)
-    if served_by is not None:
-        served = _served_by(served_by, folder, manifest)
+    manifest, recorded_rows = _built(model, manifest, folder, request.graph_limit_bytes, answers)
+    served = Result(environment=environment(), rows=recorded_rows)
+    if request.served_by is not None:
+        served = _served_by(request.served_by, folder, manifest)
         manifest = replace(manifest, served_by=served.environment)
-    published = repository.publish(folder, manifest, answers=answers)
+    published = repository.publish(folder, manifest, answers=not request.staged)
     compared, difference = manifest.proof.get("rows"), manifest.proof.get("largest_difference")
     verdict = Verdict(
         published.trained_with,

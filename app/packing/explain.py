@@ -15,7 +15,7 @@ from app.errors import RetortError
 from app.packing.counted_trees import TREES, NotExplainable, leaves_of, score_of
 from app.packing.exporters.graph import NotExportable
 from app.packing.graph import columns_graph
-from app.packing.probe import Record
+from app.packing.probe import Record, spread
 from app.runtime.explanation import ExplainedServable, explained
 from app.runtime.servable import Servable
 from app.signature import EXPLANATION, Signature
@@ -179,9 +179,9 @@ def _sampled(signature: Signature, records: Sequence[Record]) -> tuple[str, Arra
     if output is None or signature.multioutput or len(signature.inputs) == 0:
         raise NotExplainable("it has no numbers to explain")
     cells = sum(spec.width for spec in signature.inputs)
-    count = max(1, min(BACKGROUND_ROWS, BACKGROUND_CELLS // max(1, cells), len(records)))
-    chosen = [records[place] for place in np.linspace(0, len(records) - 1, count).astype(int).tolist()]
-    return output, {"background": np.frombuffer(msgspec.json.encode(chosen), dtype=np.uint8)}
+    count = max(1, min(BACKGROUND_ROWS, BACKGROUND_CELLS // max(1, cells)))
+    background = msgspec.json.encode(spread(records, count))
+    return output, {"background": np.frombuffer(background, dtype=np.uint8)}
 
 
 # --- the columns of the last estimator

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from app.packing.declared import Declared, read
 from app.packing.explain import derive_explanation
 from app.packing.given_inputs import MADE_UP_ROWS, expected_of, feeds_of, public_name, records_for, row_shape
 from app.packing.graph import GRAPH, save
-from app.packing.probe import Record
+from app.packing.probe import Record, spread
 from app.packing.remarks import explanation_remark, input_remarks
+from app.packing.sample import Sample
 from app.packing.spawn import PackRequest, Result
 from app.packing.timing import artifact_cost_us, timed_us
 from app.runtime.environment import environment
@@ -53,19 +55,20 @@ def pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Resu
     repository = Repository(Path(request.models_dir))
     with repository.staging() as folder:
         graph = _derive(file, frame, declaration, folder)
-        notes = tuple(Assumption("sample", note) for note in (given.notes if given else ()))
-        explanation = derive_explanation(None, graph.servable, graph.signature, graph.records, folder)
-        manifest = replace(_manifest(request, artifact, file, graph, folder), explanation=explanation)
-        manifest = replace(manifest, examples_made_up=frame is None, assumptions=notes)
-        published = repository.publish(folder, manifest, answers=not request.staged)
+        manifest = _manifest(request, artifact, file, graph, given, folder)
+        published = repository.publish(folder, replace(manifest, files=hashed(folder)), answers=not request.staged)
     remarks = [*input_remarks(published), f"outputs: {', '.join(published.signature.outputs)}", *graph.remarks]
     remarks.append(explanation_remark(published))
     remarks += ["its examples are made up; --sample takes rows like those it was trained on"] * (frame is None)
     return Result(version=published.version, remarks=(*remarks, *artifact.notes, *sample_notes))
 
 
-def _manifest(request: PackRequest, artifact: Artifact, file: OnnxFile, graph: _GivenGraph, folder: Path) -> Manifest:
-    signature, chosen = graph.signature, _chosen(graph)
+def _manifest(
+    request: PackRequest, artifact: Artifact, file: OnnxFile, graph: _GivenGraph, given: Sample | None, folder: Path
+) -> Manifest:
+    signature, width = graph.signature, sum(spec.width for spec in graph.signature.inputs)
+    chosen = spread(graph.records, max(1, min(MAX_EXAMPLES, MAX_EXAMPLE_VALUES // width)))
+    batch = Validator(signature, 1).validate(graph.records[:1])
     inputs = tuple(
         replace(spec, example=chosen[0][spec.name]) if spec.width <= MAX_EXAMPLE_VALUES else spec
         for spec in signature.inputs
@@ -74,39 +77,38 @@ def _manifest(request: PackRequest, artifact: Artifact, file: OnnxFile, graph: _
         model=request.name,
         version=0,  # given when it is published
         created=now(),
-        task=graph.task,
+        task="classifier" if "probabilities" in signature.outputs else "model",
         estimator=f"ONNX by {file.producer}",
         format="onnx",
         artifact=GRAPH,
-        files=hashed(folder),
+        files={},
         signature=replace(signature, inputs=inputs),
         examples=examples_of(graph.servable, signature, chosen),
-        examples_made_up=True,
+        examples_made_up=given is None,
         environment=environment(),
         graph=GRAPH,
-        proof=graph.proof,
+        proof={
+            "proven": True,
+            "rows": graph.rows,
+            "largest_difference": 0.0,
+            "graph_us": timed_us(partial(graph.servable.run, batch, signature.defaults)),
+        },
+        explanation=derive_explanation(None, graph.servable, signature, graph.records, folder),
         artifact_cost_us=artifact_cost_us(graph.servable, signature, graph.records),
         before=artifact.steps,
         after=request.after,
+        assumptions=tuple(Assumption("sample", note) for note in (given.notes if given else ())),
         card=reading.card_of(request.card),
     )
 
 
-def _chosen(graph: _GivenGraph) -> list[Record]:
-    """Choose the records that become examples: fewer where they are large."""
-    records, width = graph.records, sum(spec.width for spec in graph.signature.inputs)
-    count = max(1, min(MAX_EXAMPLES, MAX_EXAMPLE_VALUES // width))
-    return [records[i] for i in np.unique(np.linspace(0, len(records) - 1, count).astype(int))]
-
-
 @dataclass(frozen=True, slots=True)
 class _GivenGraph:
-    """A proven graph: signature, rows, proof and task for the manifest; the servable, and remarks."""
+    """A proven graph, with the number of rows on which it equals the file."""
 
     signature: Signature
     records: list[Record]
-    proof: dict[str, object]
-    task: str
+    rows: int
     servable: GraphServable
     remarks: tuple[str, ...]
 
@@ -138,30 +140,13 @@ def _derive(file: OnnxFile, frame: pd.DataFrame | None, declared: Declared, fold
     signature = _with_nulls(folder, signature, records[0])
     servable = _loaded(folder, signature)
     rows = _compared(original, servable, signature, records, outputs, one_by_one=one_by_one)
-    task = "classifier" if "probabilities" in outputs else "model"
-    remarks = _remarks(file, rows, outputs, lost, one_by_one=one_by_one)
-    return _GivenGraph(signature, records, _proof(servable, signature, records, rows), task, servable, remarks)
-
-
-def _proof(servable: GraphServable, signature: Signature, records: Sequence[Record], rows: int) -> dict[str, object]:
-    batch = Validator(signature, 1).validate(records[:1])
-    return {
-        "proven": True,
-        "rows": rows,
-        "largest_difference": 0.0,
-        "graph_us": timed_us(lambda: servable.run(batch, signature.defaults)),
-    }
-
-
-def _remarks(
-    file: OnnxFile, rows: int, outputs: dict[str, str], lost: Sequence[str], *, one_by_one: bool
-) -> tuple[str, ...]:
-    return (
+    remarks = (
         f"ONNX model by {file.producer}, served as it is: the same to the last bit on {rows} rows",
         *["it takes one row at once"] * one_by_one,
         *(f"output {name}: {of} of the file" for name, of in outputs.items() if name != of),
         *(f"no output {name}: it has no value for each row" for name in lost),
     )
+    return _GivenGraph(signature, records, rows, servable, remarks)
 
 
 class _Original:

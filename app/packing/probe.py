@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from app.runtime.proving import same
 from app.runtime.servable import METHOD_OF_OUTPUT, by_row, call, frame_of
 from app.signature import Input, Layout, Signature
@@ -47,6 +49,12 @@ def answered(estimator: Any, signature: Signature, records: list[Record]) -> lis
         return among(positions[:middle]) + among(positions[middle:]) if middle else []
 
     return among(list(range(len(records))))
+
+
+def spread(records: Sequence[Record], most: int) -> list[Record]:
+    """Return so many records at the most, at equal distances from the first to the last."""
+    places = np.linspace(0, len(records) - 1, min(most, len(records))).astype(int)
+    return [records[place] for place in places]
 
 
 def batch_of(signature: Signature, records: list[Record]) -> Batch:

@@ -11,7 +11,7 @@ from typing import Any
 from app.errors import LoadingFailed, PackingRefused
 from app.packing import stages
 from app.packing.artifacts import opening
-from app.packing.build import Model, build, publish, training_assumptions
+from app.packing.build import Model, publish, training_assumptions
 from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.packing.remarks import graph_remarks
 from app.packing.spawn import RepackRequest, Result
@@ -47,8 +47,7 @@ def repack(request: RepackRequest) -> Result:
     with repository.staging() as folder:
         shutil.copyfile(stored / manifest.artifact, folder / manifest.artifact)
         model, known = _model(estimator, manifest, answers), _known(request, manifest)
-        built = build(model, known, folder, request.graph_limit_bytes, answers)
-        published, verdict = publish(repository, folder, built, request.served_by, answers=not request.staged)
+        published, verdict = publish(repository, folder, model, known, request, answers)
     same = f"it answers the {equal} of {before} as that did"
     remarks = (*request.training_notes, same, *graph_remarks(published.proof))
     return Result(version=published.version, remarks=remarks, verdict=verdict)

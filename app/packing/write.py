@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 import pandas as pd
 
 from app.packing import declared, inspect, reading, sample, spawn, stages
@@ -16,11 +15,11 @@ from app.packing.agreement import Scored, require_fidelity, scored
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
-from app.packing.build import MAX_EXAMPLES, Model, build, examples_of, publish, training_assumptions
+from app.packing.build import MAX_EXAMPLES, Model, examples_of, publish, training_assumptions
 from app.packing.declared import Declared
 from app.packing.given_graph import pack_graph
 from app.packing.infer import infer, outputs_lost
-from app.packing.probe import Record
+from app.packing.probe import spread
 from app.packing.profile import profile_of
 from app.packing.remarks import remarks_on
 from app.packing.sample.expected import expected_of
@@ -48,9 +47,11 @@ def pack(request: PackRequest) -> Result:
     if rows is not None and not found.model.has_arrays and (importance := rows.importance()):
         manifest = replace(manifest, profile={**manifest.profile, "importance": importance})
     with repository.staging() as folder:
-        _store(artifact, folder)
-        built = build(found.model, manifest, folder, request.graph_limit_bytes)
-        published, verdict = publish(repository, folder, built, request.served_by, answers=not request.staged)
+        if artifact.file is None:  # it was put together from parts
+            joblib.dump(artifact.estimator, folder / artifact.stored_name)
+        else:
+            shutil.copyfile(artifact.file, folder / artifact.stored_name)
+        published, verdict = publish(repository, folder, found.model, manifest, request)
     lost = outputs_lost(artifact.estimator, found.model.by_column, found.model.rows)
     return Result(
         version=published.version,
@@ -81,12 +82,6 @@ class _Found:
     sample_notes: tuple[str, ...]
     file_notes: tuple[str, ...]
 
-    def examples(self) -> list[Record]:
-        """Choose records as examples: some of the sample, and those that prove how a missing value is taken."""
-        records = self.model.records
-        places = np.unique(np.linspace(0, len(records) - 1, MAX_EXAMPLES).astype(int)) if records else ()
-        return [*(records[place] for place in places), *self.notes.telling[:MAX_EXAMPLES]]
-
     def scored(self) -> Scored | None:
         """Return the rows of the sample with their targets; None if there is no target."""
         signature = self.model.by_column
@@ -116,17 +111,11 @@ def _inferred(request: PackRequest, artifact: Artifact) -> _Found:
     return _Found(model, declaration, notes, frame, target, sample_notes, given.notes if given else ())
 
 
-def _store(artifact: Artifact, folder: Path) -> None:
-    """Copy the artifact into the staging folder; save it there if it was put together from parts."""
-    if artifact.file is None:
-        joblib.dump(artifact.estimator, folder / artifact.stored_name)
-    else:
-        shutil.copyfile(artifact.file, folder / artifact.stored_name)
-
-
 def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manifest:
     """Write down what is known before the version is built, which completes the manifest."""
     estimator, signature = artifact.estimator, found.model.signature
+    # Some rows of the sample, and those that prove how a missing value is taken.
+    examples = [*spread(found.model.records, MAX_EXAMPLES), *found.notes.telling[:MAX_EXAMPLES]]
     return Manifest(
         model=request.name,
         version=0,  # given when it is published
@@ -137,22 +126,18 @@ def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manife
         artifact=artifact.stored_name,
         files={},
         signature=signature,
-        examples=examples_of(ArtifactServable(estimator, signature), signature, found.examples()),
+        examples=examples_of(ArtifactServable(estimator, signature), signature, examples),
         examples_made_up=found.frame is None,
         environment={},
         before=artifact.steps,
         after=request.after,
         trained_with=request.trained_with,
         trained_with_source=request.trained_with_source,
-        assumptions=_assumptions(request, found),
+        assumptions=(
+            *training_assumptions(request),
+            *(Assumption("sample", note) for note in found.file_notes),
+            *found.notes.assumptions,
+        ),
         card=reading.card_of(request.card),
         profile=profile_of(estimator, signature, found.model.records) if found.frame is not None else {},
-    )
-
-
-def _assumptions(request: PackRequest, found: _Found) -> tuple[Assumption, ...]:
-    return (
-        *training_assumptions(request),
-        *(Assumption("sample", note) for note in found.file_notes),
-        *found.notes.assumptions,
     )
