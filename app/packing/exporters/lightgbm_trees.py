@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble
-from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, THRESHOLD, Sides, in_bitset
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import expit, softmax
-from app.packing.exporters.tree_ensemble import LEAF, Tree
+from app.packing.exporters.tree_ensemble import GOES_LEFT, GOES_RIGHT, LEAF, THRESHOLD, Sides, Tree, in_bitset
 from app.packing.exporters.trees import mean
 
 IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape")

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from app.packing.exporters import tree_ensemble
-from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, Sides, in_bitset
 from app.packing.exporters.graph import Graph
-from app.packing.exporters.tree_ensemble import LEAF, Tree, before_rounding
+from app.packing.exporters.tree_ensemble import GOES_LEFT, GOES_RIGHT, LEAF, Sides, Tree, before_rounding, in_bitset
 from app.runtime.graph import session_of
 
 RNG = np.random.default_rng(0)
