@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from app.gateway import Interceptor, RequestContext, RequestRefused, Response
     from app.gateway.keys import needs_scope
     from app.jobs.notebook import score
-    from app.packing.add import PackedVersion
     from app.packing.notebook import pack
+    from app.packing.start import PackedVersion
     from app.runtime.registry import Registry
     from app.settings import Settings
 else:
@@ -85,7 +85,7 @@ else:
         "app.gateway": ["Interceptor", "RequestContext", "RequestRefused", "Response"],
         "app.gateway.keys": ["needs_scope"],
         "app.jobs.notebook": ["score"],
-        "app.packing.add": ["PackedVersion"],
+        "app.packing.start": ["PackedVersion"],
         "app.packing.notebook": ["pack"],
         "app.runtime.registry": ["Registry"],
         "app.settings": ["Settings"],

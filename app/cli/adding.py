@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.storage.repository import Repository
 
 if TYPE_CHECKING:
-    from app.packing.add import PackedVersion
+    from app.packing.start import PackedVersion
 
 # `app.packing` is imported where a command needs it: a serving process in production never does.
 
@@ -111,8 +111,8 @@ def add(
     **options: Any,
 ) -> None:
     """Pack ARTIFACT, one model in one or several files, as a new version of a model."""
-    from app.packing.add import add_version
     from app.packing.spawn import PackRequest
+    from app.packing.start import add_version
 
     repository, settings = context().repository, context().settings
     request = PackRequest(
@@ -148,7 +148,7 @@ def add(
 def repack(name: str, version: int | None, stage: bool, trained_with: str | None, python: str | None) -> None:
     """Pack the artifact of a version again, in an environment like that of its training."""
     from app.packing import spawn, start
-    from app.packing.add import PackedVersion
+    from app.packing.start import PackedVersion
 
     repository, settings = context().repository, context().settings
     number = context().version_or_chosen(name, version)

@@ -21,8 +21,16 @@ from app.packing.assume import Notes, settled
 from app.packing.declared import NOTHING, Declared
 from app.packing.facts import Facts, facts_of
 from app.packing.inputs import inputs_of, learned_marker, records_of
-from app.packing.number_limits import with_number_limits
-from app.packing.probe import Record, attempt, edited, permissive, with_largest, with_nulls, with_unseen
+from app.packing.probe import (
+    Record,
+    attempt,
+    edited,
+    permissive,
+    with_largest,
+    with_nulls,
+    with_number_limits,
+    with_unseen,
+)
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Layout, Signature
 from app.signature.batch import json_values

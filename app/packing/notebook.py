@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing.add import PackedVersion, add_version
 from app.packing.spawn import PackRequest
 from app.packing.stages import LoggedProgress
+from app.packing.start import PackedVersion, add_version
 from app.settings import Settings
 from app.settings.env_files import environ_with_files
 

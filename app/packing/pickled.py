@@ -18,8 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from app.packing.decompression import decompressed
-from app.packing.pickle_arguments import ARGUMENTS, OPAQUE, ArgumentReader, Stopped
+from app.packing.pickle_arguments import ARGUMENTS, OPAQUE, ArgumentReader, Stopped, decompressed
 
 MAX_SECONDS = 60.0
 MAX_TUPLE = 16

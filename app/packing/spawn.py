@@ -175,7 +175,7 @@ VERBS: dict[type[Request], str] = {
 
 
 def run(
-    request: Request, timeout_s: float, progress: Progress | None = None, interpreter: Interpreter | None = None
+    request: Request, timeout_s: float, progress: Progress = stages.SILENT, interpreter: Interpreter | None = None
 ) -> Result:
     """Run a request in a process of its own, which ends after `timeout_s` seconds at the latest.
 
@@ -219,13 +219,13 @@ def _start(
     )
 
 
-def _stderr_of(process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Progress | None) -> bytes:
+def _stderr_of(process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Progress) -> bytes:
     """Wait for a process to end; return its standard error."""
     until_s = time.monotonic() + timeout_s
     while (left_s := until_s - time.monotonic()) > 0:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=left_s if progress is None else min(left_s, LOOKED_AT_EVERY_S))[1]
-        if progress is not None and (stage := stages.current(place)) is not None:
+            return process.communicate(timeout=min(left_s, LOOKED_AT_EVERY_S))[1]
+        if (stage := stages.current(place)) is not None:
             progress.stage(stage)
     raise PackingRefused(f"reading and running it took longer than {timeout_s:g} seconds")
 

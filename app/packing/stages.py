@@ -46,6 +46,9 @@ class NoProgress:
         """Do nothing."""
 
 
+SILENT = NoProgress()
+
+
 class LoggedProgress(NoProgress):
     """Progress in the log: sentences, not stages."""
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from app.core.steps import load
 from app.errors import PackingRefused
 from app.packing import environments, spawn
 from app.packing.artifacts.folders import located
 from app.packing.spawn import PackRequest, RepackRequest, Result
-from app.packing.stages import NoProgress, Progress
+from app.packing.stages import SILENT, Progress
 from app.packing.trained_with import LIBRARIES, SCIKIT_LEARN, Training, find
+from app.packing.verdict import Verdict
 from app.runtime.environment import environment
+from app.settings import Settings
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
 from app.storage.verification import verify_files
@@ -27,7 +30,7 @@ def add(
     timeout_s: float,
     trained_with: str | None = None,
     python: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Result:
     """Pack an artifact in an environment like that of its training.
 
@@ -42,7 +45,7 @@ def add(
     spawn.require_files([Path(request.card)] if request.card else [], "the card")
     training = find(artifact, trained_with, beside)
     files = [str(path) for path in (artifact, *beside, request.sample) if path]
-    return _pack_in(training, request, timeout_s, files, python, progress or NoProgress())
+    return _pack_in(training, request, timeout_s, files, python, progress)
 
 
 def repack(
@@ -50,7 +53,7 @@ def repack(
     timeout_s: float,
     trained_with: str | None = None,
     python: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Result:
     """Pack the artifact of a version again, in an environment like that of its training; arguments as for `add`.
 
@@ -63,7 +66,7 @@ def repack(
     verify_files(folder, manifest)
     artifact = folder / manifest.artifact
     training = training_of(manifest, artifact, trained_with)
-    return _pack_in(training, request, timeout_s, [str(artifact)], python, progress or NoProgress())
+    return _pack_in(training, request, timeout_s, [str(artifact)], python, progress)
 
 
 def training_of(manifest: Manifest, artifact: Path, trained_with: str | None = None) -> Training:
@@ -104,3 +107,95 @@ def _both_versions(training: Training, detail: str) -> str:
     if not trained or (trained.removeprefix("==") in detail and here in detail):
         return ""
     return f"; it was trained with {training.shown()} (says {training.source}), and {here} of scikit-learn is installed"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PackedVersion:
+    """A version that was packed. A notebook shows it as `flask models add` prints it.
+
+    Attributes:
+        name: the name of the model.
+        version: the number of the version.
+        path: the folder of the version.
+        runtime: "graph" or "artifact".
+        proof: how the graph was compared with the artifact, as in `GET /models/<name>`.
+        remarks: sentences on what packing found out.
+        verdict: what it was trained, packed and served with; None for an ONNX file, which is served as it is.
+    """
+
+    name: str
+    version: int
+    path: Path
+    runtime: str
+    proof: Mapping[str, object]
+    remarks: tuple[str, ...]
+    verdict: Verdict | None
+
+    @classmethod
+    def of(cls, repository: Repository, name: str, result: Result, more_remarks: Sequence[str] = ()) -> PackedVersion:
+        """Return the version that a request to pack has added to the repository."""
+        version = result.version
+        if version is None:
+            raise ValueError("the request has packed nothing")
+        manifest, path = repository.manifest(name, version), repository.folder(name, version).resolve()
+        remarks = (*result.remarks, *more_remarks)
+        return cls(name, version, path, manifest.runtime, manifest.proof, remarks, result.verdict)
+
+    def lines(self) -> list[str]:
+        """Write the version for people, line by line."""
+        said = (*self.remarks, *(self.verdict.shown() if self.verdict else ()))
+        return [f"{self.name} version {self.version} packed", *(f"  {each}" for each in said)]
+
+    def __repr__(self) -> str:
+        return "\n".join([*self.lines(), f"  stored in: {self.path}"])
+
+
+def add_version(
+    request: PackRequest,
+    settings: Settings,
+    *,
+    default: bool = False,
+    trained_with: str | None = None,
+    python: str | None = None,
+    progress: Progress = SILENT,
+) -> PackedVersion:
+    """Pack an artifact as a new version, after checking its steps.
+
+    Args:
+        request: what to pack, as the user asks for it; limits and known steps are taken from the settings.
+        settings: the settings of the service.
+        default: put the model behind `/predict`.
+        trained_with: the training environment as the user names it.
+        python: the user's own Python that has it.
+        progress: receives the making of an environment and the stages of packing.
+
+    Raises:
+        RetortError: nothing was packed; `detail` is the reason in one sentence.
+    """
+    repository = Repository(Path(request.models_dir))
+    repository.pointers()  # packing takes a while: an unreadable repository.json is reported now
+    # Only the process that reads the artifact knows whether a name is a part of it.
+    has_parts = request.use is not None or request.beside
+    unchecked = _unchecked(request.after if has_parts else (*request.before, *request.after), settings.steps)
+    known = tuple(sorted(load(settings.steps).steps)) if settings.steps and request.before else None
+    request = replace(request, known_steps=known, graph_limit_bytes=settings.graph_limit_bytes)
+    result = add(request, settings.packing_timeout_s, trained_with, python, progress)
+    if default:
+        repository.set_default(request.name)
+    return PackedVersion.of(repository, request.name, result, unchecked)
+
+
+def _unchecked(steps: Sequence[str], module: str) -> list[str]:
+    """Return a remark if steps are named and no module of steps is set to check them.
+
+    Raises:
+        PackingRefused: the module has no step of one of these names.
+    """
+    if not steps or not module:
+        return ["its steps are not checked, since RETORT_STEPS is not set"] if steps else []
+    known = load(module).steps
+    unknown = [name for name in dict.fromkeys(steps) if name not in known]
+    if unknown:
+        there = ", ".join(sorted(known)) or "none"
+        raise PackingRefused(f"{module} has no step {' or '.join(map(repr, unknown))}; there are: {there}")
+    return []

@@ -11,7 +11,7 @@ import joblib
 import pandas as pd
 
 from app.packing import declared, inspect, reading, sample, spawn, stages
-from app.packing.agreement import Scored, require_fidelity, scored
+from app.packing.agreement import Scored, profile_of, require_fidelity, scored
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
@@ -20,7 +20,6 @@ from app.packing.declared import Declared
 from app.packing.given_graph import pack_graph
 from app.packing.infer import infer, outputs_lost
 from app.packing.probe import spread
-from app.packing.profile import profile_of
 from app.packing.remarks import remarks_on
 from app.packing.sample.expected import expected_of
 from app.packing.spawn import PackRequest, Result

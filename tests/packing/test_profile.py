@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from app.packing.profile import MOST_VALUES, counted, histogram, profile_of
+from app.packing.agreement import MOST_VALUES, counted, histogram, profile_of
 from app.signature import Input, Layout, Signature
 
 

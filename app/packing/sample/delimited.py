@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from app.packing.sample import columns
+from app.packing.sample.columns import is_number
 from app.packing.sample.documents import made_up_names
 from app.packing.sample.expected import Expected
-from app.packing.sample.number_formats import is_number
 
 SEPARATORS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 SPACES = r"\s+"

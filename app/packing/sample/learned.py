@@ -8,9 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from app.packing.sample.columns import MANY, SIGNS, WORDS, is_code, is_marker, missing_note
+from app.packing.sample.columns import MANY, PLAIN, SIGNS, WORDS, is_code, is_marker, missing_note
 from app.packing.sample.expected import INDEX_NAMES, Column, Expected
-from app.packing.sample.number_formats import PLAIN
 
 
 def with_learned_kinds(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
