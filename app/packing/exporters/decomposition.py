@@ -5,33 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.packing.exporters import similarity
 from app.packing.exporters.graph import Features, Graph, Tensor, transformer
-from app.packing.exporters.links import affine, fail_where
+from app.packing.exporters.links import affine, fail_where, reduced
 from app.packing.releases import kernel_gamma
-
-
-def _projected(g: Graph, x: Tensor, directions: Any) -> Tensor:
-    """x @ directions.T, shape (rows, directions)."""
-    matrix = _dense(directions)
-    return x @ matrix.T
-
-
-def _dense(matrix: Any) -> NDArray[np.float64]:
-    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
-
-
-def _centred(g: Graph, est: Any, features: Features) -> Tensor:
-    return g.matrix(features) - np.asarray(est.mean_)
 
 
 @transformer("PCA", "IncrementalPCA")
 def pca(g: Graph, est: Any, features: Features) -> Features:
     """`_BasePCA._transform`: projected, then centred, then divided by the standard deviations where it whitens."""
-    x = _projected(g, g.matrix(features), est.components_)
-    x = x - (est.mean_.reshape(1, -1) @ est.components_.T)
+    x = g.matrix(features) @ est.components_.T - (est.mean_.reshape(1, -1) @ est.components_.T)
     if est.whiten:
         scale = np.sqrt(est.explained_variance_)
         scale[scale < np.finfo(scale.dtype).eps] = np.finfo(scale.dtype).eps
@@ -42,16 +26,17 @@ def pca(g: Graph, est: Any, features: Features) -> Features:
 @transformer("NeighborhoodComponentsAnalysis", "TruncatedSVD", "GaussianRandomProjection", "SparseRandomProjection")
 def projection(g: Graph, est: Any, features: Features) -> Features:
     """`TruncatedSVD`, `NeighborhoodComponentsAnalysis` and random projections: x @ components_.T."""
+    components = est.components_.toarray() if hasattr(est.components_, "toarray") else est.components_
     if any(g.sparse(block) for block in features):
-        return (affine(g, features, _dense(est.components_), 0.0),)
-    return (_projected(g, g.matrix(features), est.components_),)
+        return (affine(g, features, components, 0.0),)
+    return (g.matrix(features) @ components.T,)
 
 
 @transformer("FastICA")
 def fast_ica(g: Graph, est: Any, features: Features) -> Features:
     """`FastICA.transform`: (x - mean_) @ components_.T."""
-    x = _centred(g, est, features) if est.whiten else g.matrix(features)
-    return (_projected(g, x, est.components_),)
+    x = g.matrix(features)
+    return ((x - est.mean_ if est.whiten else x) @ est.components_.T,)
 
 
 @transformer("FactorAnalysis")
@@ -59,7 +44,7 @@ def factor_analysis(g: Graph, est: Any, features: Features) -> Features:
     """`FactorAnalysis.transform`: the posterior mean of the factors (Barber 21.2.33)."""
     weights = est.components_ / est.noise_variance_
     covariance = np.linalg.inv(np.eye(len(est.components_)) + weights @ est.components_.T)
-    return (_projected(g, _projected(g, _centred(g, est, features), weights), covariance.T),)
+    return ((g.matrix(features) - est.mean_) @ weights.T @ covariance,)
 
 
 @transformer("Nystroem")
@@ -78,8 +63,7 @@ def kernel_pca(g: Graph, est: Any, features: Features) -> Features:
         g, est.kernel, g.matrix(features), est.X_fit_, gamma=kernel_gamma(est), degree=est.degree, coef0=est.coef0
     )
     centerer = est._centerer
-    mean = g.node("ReduceSum", [k, g.constant([1], "int64")], "float64", 1)
-    mean = mean / float(len(centerer.K_fit_rows_))
+    mean = reduced(g, "ReduceSum", k) / float(len(centerer.K_fit_rows_))
     k = k - centerer.K_fit_rows_ - mean + centerer.K_fit_all_
     nonzero = np.flatnonzero(est.eigenvalues_)
     scaled = np.zeros_like(est.eigenvectors_)
@@ -91,16 +75,15 @@ def _kernel(g: Graph, kernel: Any, x: Tensor, rows: Any, **given: Any) -> Tensor
     """`sklearn.metrics.pairwise.pairwise_kernels` of the batch and these rows, shape (rows, len(rows))."""
     defaults = {"gamma": 1.0 / rows.shape[1], "coef0": 1.0, "degree": 3.0}
     parameters = defaults | {name: value for name, value in given.items() if value is not None}
-    if kernel != "rbf":
-        return similarity.named(g, kernel, x, rows, **parameters)
-    distances = similarity.expanded_squares(g, x, rows)
-    return (distances * -float(parameters["gamma"])).exp()
+    if kernel == "rbf":
+        return (similarity.expanded_squares(g, x, rows) * -float(parameters["gamma"])).exp()
+    return similarity.named(g, kernel, x, rows, **parameters)
 
 
 @transformer("RBFSampler")
 def rbf_sampler(g: Graph, est: Any, features: Features) -> Features:
     """`RBFSampler.transform`: cosines of random projections."""
-    return (_cosines(g, g.matrix(features), est, (2.0 / est.n_components) ** 0.5),)
+    return (_cosines(g.matrix(features), est, (2.0 / est.n_components) ** 0.5),)
 
 
 @transformer("SkewedChi2Sampler")
@@ -108,10 +91,10 @@ def skewed_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
     """`SkewedChi2Sampler.transform`: cosines of random projections of logarithms; fails on values without one."""
     x = g.matrix(features)
     x = fail_where(g, x <= -est.skewedness, x) + est.skewedness
-    return (_cosines(g, x.log(), est, np.sqrt(2.0) / np.sqrt(est.n_components)),)
+    return (_cosines(x.log(), est, np.sqrt(2.0) / np.sqrt(est.n_components)),)
 
 
-def _cosines(g: Graph, x: Tensor, est: Any, scale: float) -> Tensor:
+def _cosines(x: Tensor, est: Any, scale: float) -> Tensor:
     return (x @ np.asarray(est.random_weights_) + np.asarray(est.random_offset_)).cos() * scale
 
 

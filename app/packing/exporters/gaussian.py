@@ -11,7 +11,7 @@ import numpy as np
 from app.packing.exporters.functions import erf
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import affine, reduced, targets
-from app.packing.exporters.similarity import Points, linear, named, squared_distances
+from app.packing.exporters.similarity import Points, named, squared_distances
 
 LAMBDAS = np.array([0.41, 0.4, 0.37, 0.44, 0.39])
 COEFS = np.array([-1854.8214151, 3516.89893646, 221.29346712, 128.12323805, -2010.49422654])
@@ -34,10 +34,8 @@ def process_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 def process_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`GaussianProcessClassifier`: the binary one, or one of them for each class or pair of classes."""
     outputs = g.predict(est.base_estimator_, features)
-    kept = ["prediction"]
-    if not (est.n_classes_ > 2 and est.multi_class == "one_vs_one"):
-        kept.append("probabilities")
-    return {name: outputs[name] for name in kept}
+    probable = est.n_classes_ <= 2 or est.multi_class != "one_vs_one"
+    return {name: outputs[name] for name in ("prediction", *["probabilities"] * probable)}
 
 
 @predictor("_BinaryGaussianProcessClassifierLaplace")
@@ -49,7 +47,8 @@ def laplace(g: Graph, est: Any, features: Features) -> Outputs:
     second = g.pick(mean > 0.0, 0)
     solved = np.linalg.solve(est.L_, np.diag(est.W_sr_))
     explained = affine(g, (kernel,), solved, np.zeros(len(solved)))
-    doubled = (diagonal(g, est.kernel_, x) - reduced(g, "ReduceSumSquare", explained)) * 2.0
+    diagonal = _composed(est.kernel_, lambda kernel: _diagonal(g, kernel, x))
+    doubled = (diagonal - reduced(g, "ReduceSumSquare", explained)) * 2.0
     alpha = doubled.reciprocal()
     scaled = mean * LAMBDAS * (alpha / (alpha + LAMBDAS**2)).sqrt()
     wide = (np.pi / alpha).sqrt()
@@ -81,18 +80,24 @@ def between(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
     """`kernel(x, points)`: shape (rows, points)."""
     if _is_constant(kernel):
         raise NotExportable("its kernel is constant")
-    return _between(g, kernel, x, points)
+    return _composed(kernel, lambda part: _between(g, part, x, points))
 
 
-def diagonal(g: Graph, kernel: Any, x: Tensor) -> Tensor:
-    """`kernel.diag(x)`: shape (rows, 1), or one number for all rows."""
+def _composed(kernel: Any, value: Callable[[Any], Tensor]) -> Tensor:
+    """Return the value of a kernel from the values of the kernels that it is made of."""
     name = type(kernel).__name__
     if name == "Product":
-        return diagonal(g, kernel.k1, x) * diagonal(g, kernel.k2, x)
+        return _composed(kernel.k1, value) * _composed(kernel.k2, value)
     if name == "Sum":
-        return diagonal(g, kernel.k1, x) + diagonal(g, kernel.k2, x)
+        return _composed(kernel.k1, value) + _composed(kernel.k2, value)
     if name == "Exponentiation":
-        return diagonal(g, kernel.kernel, x) ** float(kernel.exponent)
+        return _composed(kernel.kernel, value) ** float(kernel.exponent)
+    return value(kernel)
+
+
+def _diagonal(g: Graph, kernel: Any, x: Tensor) -> Tensor:
+    """`kernel.diag(x)`: shape (rows, 1), or one number for all rows."""
+    name = type(kernel).__name__
     if name == "ConstantKernel":
         return g.constant([[float(kernel.constant_value)]])
     if name == "WhiteKernel":
@@ -106,12 +111,6 @@ def diagonal(g: Graph, kernel: Any, x: Tensor) -> Tensor:
 
 def _between(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
     name = type(kernel).__name__
-    if name == "Product":
-        return _between(g, kernel.k1, x, points) * _between(g, kernel.k2, x, points)
-    if name == "Sum":
-        return _between(g, kernel.k1, x, points) + _between(g, kernel.k2, x, points)
-    if name == "Exponentiation":
-        return _between(g, kernel.kernel, x, points) ** float(kernel.exponent)
     if name == "ConstantKernel":
         return g.constant(float(kernel.constant_value))
     if name == "WhiteKernel":
@@ -157,7 +156,7 @@ def _exp_sine_squared(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tenso
 
 
 def _dot_product(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
-    return linear(g, x, points) + float(kernel.sigma_0) ** 2
+    return x @ points.T + float(kernel.sigma_0) ** 2
 
 
 def _pairwise(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters import similarity
 from app.packing.exporters.clusters import nearest
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import exp_normalized, fail_where, reduced, signs, targets
 from app.packing.exporters.search import kneighbors, reduced_distances
-from app.packing.exporters.similarity import distances_of, expanded_squares, minkowski, power_of
+from app.packing.exporters.similarity import distances_of, expanded_squares, minkowski, named, power_of
 
 
 @predictor("KNeighborsClassifier")
@@ -77,8 +76,7 @@ def propagated(g: Graph, est: Any, features: Features) -> Outputs:
         indices, _ = kneighbors(g, est.nn_fit, x, est.n_neighbors, distributions)
         total = _votes(g, indices, None, distributions)
     elif est.kernel == "rbf":
-        weights = similarity.rbf(g, x, points, float(est.gamma))
-        total = weights @ distributions
+        total = named(g, "rbf", x, points, gamma=est.gamma) @ distributions
     else:
         raise NotExportable("its kernel is a function")
     shares = total / reduced(g, "ReduceSum", total)

@@ -5,7 +5,7 @@ Minkowski metrics are summed column by column like `sklearn.metrics.DistanceMetr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,6 @@ Points = NDArray[Any]
 
 MAX_DIFFERENCES = 1 << 14
 """With up to this many numbers in the points, differences are computed one by one: 1,000 rows take 128 MiB."""
-
-
-def differences(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Subtract each point from each row, shape (rows, points, columns)."""
-    return x.unsqueeze(1) - points
 
 
 def squared_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
@@ -49,12 +44,8 @@ def fused_squares(g: Graph, x: Tensor, points: Points, norms: Points | None = No
     cross = x @ (-2.0 * points.T)
     if norms is None:
         norms = np.array([row @ row for row in points])
-    return (_fused_norms(g, x) + cross + norms).maximum(0.0)
-
-
-def _fused_norms(g: Graph, x: Tensor) -> Tensor:
-    """`|x|²` with one rounding for each column, shape (rows, 1)."""
-    return g.node("Squeeze", [x.unsqueeze(1) @ x.unsqueeze(2), g.constant([2], "int64")], "float64", 1)
+    own = g.node("Squeeze", [x.unsqueeze(1) @ x.unsqueeze(2), g.constant([2], "int64")], "float64", 1)
+    return (own + cross + norms).maximum(0.0)
 
 
 def squared_norms(points: Points) -> Points:
@@ -63,83 +54,44 @@ def squared_norms(points: Points) -> Points:
     return norms
 
 
-def manhattan_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
+def _manhattan_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
     """Return sums of absolute differences, shape (rows, points)."""
     if points.size > 8 * MAX_DIFFERENCES:
         raise NotExportable("it keeps too many points for their differences from each row")
-    axis = g.constant([2], "int64")
-    return g.node("ReduceL1", [differences(g, x, points), axis], "float64", len(points), keepdims=0)
+    return summed(g, x.unsqueeze(1) - points, 1.0, len(points))
 
 
-def linear(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Return inner products, shape (rows, points)."""
-    return x @ points.T
+def named(g: Graph, kernel: Any, x: Tensor, points: Points, **parameters: float) -> Tensor:
+    """Return the kernel of this name in `sklearn.metrics.pairwise`, with the parameters that it takes."""
+    if callable(kernel):
+        raise NotExportable("its kernel is a function")
+    if kernel == "linear":
+        return x @ points.T
+    if kernel == "cosine":
+        return _cosine(g, x, points)
+    if kernel == "rbf":
+        return (squared_distances(g, x, points) * -float(parameters["gamma"])).exp()
+    if kernel == "laplacian":
+        return (_manhattan_distances(g, x, points) * -float(parameters["gamma"])).exp()
+    if kernel in ("poly", "polynomial"):
+        return shifted(x, points, parameters) ** float(parameters["degree"])
+    if kernel == "sigmoid":
+        return shifted(x, points, parameters).tanh()
+    raise NotExportable(f"its kernel is {kernel}")
 
 
-def rbf(g: Graph, x: Tensor, points: Points, gamma: float) -> Tensor:
-    """`exp(-gamma |x - y|²)`."""
-    return _exponential(g, squared_distances(g, x, points), gamma)
+def shifted(x: Tensor, points: Points, parameters: Mapping[str, float]) -> Tensor:
+    """`gamma x·y + coef0`."""
+    return x @ points.T * float(parameters["gamma"]) + float(parameters["coef0"])
 
 
-def laplacian(g: Graph, x: Tensor, points: Points, gamma: float) -> Tensor:
-    """`exp(-gamma |x - y|₁)`."""
-    return _exponential(g, manhattan_distances(g, x, points), gamma)
-
-
-def polynomial(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float, degree: float) -> Tensor:
-    """`(gamma x·y + coef0) ** degree`."""
-    return shifted(g, x, points, gamma, coef0) ** degree
-
-
-def sigmoid(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float) -> Tensor:
-    """`tanh(gamma x·y + coef0)`."""
-    return shifted(g, x, points, gamma, coef0).tanh()
-
-
-def cosine(g: Graph, x: Tensor, points: Points) -> Tensor:
+def _cosine(g: Graph, x: Tensor, points: Points) -> Tensor:
     """Inner products of normalized rows and points; vectors shorter than 10 epsilon are not normalized."""
     shortest = 10 * np.finfo(np.float64).eps
     norms = np.sqrt(squared_norms(points))
     unit = points / np.where(norms < shortest, 1.0, norms)[:, None]
     length = reduced(g, "ReduceSumSquare", x).sqrt()
-    return linear(g, x / g.where(length < shortest, 1.0, length), unit)
-
-
-NAMED: dict[str, Callable[..., Tensor]] = {
-    "cosine": cosine,
-    "laplacian": laplacian,
-    "linear": linear,
-    "poly": polynomial,
-    "polynomial": polynomial,
-    "rbf": rbf,
-    "sigmoid": sigmoid,
-}
-PARAMETERS = {
-    "laplacian": ("gamma",),
-    "poly": ("gamma", "coef0", "degree"),
-    "polynomial": ("gamma", "coef0", "degree"),
-    "rbf": ("gamma",),
-    "sigmoid": ("gamma", "coef0"),
-}
-
-
-def named(g: Graph, kernel: Any, x: Tensor, points: Points, **parameters: float) -> Tensor:
-    """Return the kernel of this name, with the parameters that it takes."""
-    if callable(kernel):
-        raise NotExportable("its kernel is a function")
-    if kernel not in NAMED:
-        raise NotExportable(f"its kernel is {kernel}")
-    wanted = {name: float(parameters[name]) for name in PARAMETERS.get(kernel, ())}
-    return NAMED[kernel](g, x, points, **wanted)
-
-
-def shifted(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float) -> Tensor:
-    """`gamma x·y + coef0`."""
-    return linear(g, x, points) * gamma + coef0
-
-
-def _exponential(g: Graph, distances: Tensor, gamma: float) -> Tensor:
-    return (distances * -gamma).exp()
+    return x / g.where(length < shortest, 1.0, length) @ unit.T
 
 
 SEQUENTIAL = {1.0: "ReduceL1", 2.0: "ReduceSumSquare", np.inf: "ReduceMax"}
@@ -165,7 +117,7 @@ def minkowski(g: Graph, x: Tensor, points: NDArray[Any], power: float) -> Tensor
     for start in range(0, width, block):
         part = points[:, start : start + block]
         columns = x if block == width else g.matrix(g.select((x,), range(start, start + part.shape[1])))
-        term = summed(g, differences(g, columns, part), power, count)
+        term = summed(g, columns.unsqueeze(1) - part, power, count)
         operator = "Max" if power == np.inf else "Add"
         total = term if total is None else g.node(operator, [total, term], "float64", count)
     if total is None:

@@ -68,14 +68,15 @@ def _machines(g: Graph, est: Any, features: Features, weights: NDArray[Any], int
     if est._sparse:
         raise NotExportable("it was fitted on a sparse matrix")
     x, vectors = g.matrix(features), np.asarray(est.support_vectors_)
+    parameters = {"gamma": est._gamma, "coef0": est.coef0}
     if est.kernel == "poly":
-        kernel = _power(g, similarity.shifted(g, x, vectors, est._gamma, est.coef0), est.degree)
+        kernel = _power(similarity.shifted(x, vectors, parameters), est.degree)
     else:
-        kernel = similarity.named(g, est.kernel, x, vectors, gamma=est._gamma, coef0=est.coef0)
+        kernel = similarity.named(g, est.kernel, x, vectors, **parameters)
     return _summed(g, kernel, weights, intercept)
 
 
-def _power(g: Graph, base: Tensor, degree: int) -> Tensor:
+def _power(base: Tensor, degree: int) -> Tensor:
     """`powi` of libsvm: exponentiation by squaring."""
     power = None if degree else base**0.0
     while degree:
