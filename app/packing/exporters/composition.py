@@ -14,9 +14,7 @@ from app.packing.exporters.graph import (
     Graph,
     NotExportable,
     Outputs,
-    Predict,
     Tensor,
-    Transform,
     predictor,
     transformer,
 )
@@ -107,22 +105,25 @@ def eliminator(g: Graph, est: Any, features: Features) -> Outputs:
     return g.predict(est.estimator_, columns) | {"transformed": g.matrix(columns)}
 
 
-def inner_prediction(attribute: str) -> Predict:
-    """Return the exporter of an estimator that predicts like the one in this attribute."""
-
-    def predict(g: Graph, est: Any, features: Features) -> Outputs:
-        return offered(est, g.predict(getattr(est, attribute), features))
-
-    return predict
+SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
+INNER = {"FrozenEstimator": "estimator", "SelfTrainingClassifier": "estimator_"}
+"""The attributes that hold the estimator that works; of a search, it is `best_estimator_`."""
 
 
-def inner_transform(attribute: str) -> Transform:
-    """Return the exporter of an estimator that transforms like the one in this attribute."""
+@predictor("FrozenEstimator", "SelfTrainingClassifier", *SEARCHES)
+def inner_prediction(g: Graph, est: Any, features: Features) -> Outputs:
+    """Export an estimator that predicts like the one in it."""
+    return offered(est, g.predict(_inner(est), features))
 
-    def transform(g: Graph, est: Any, features: Features) -> Features:
-        return g.transform(getattr(est, attribute), features)
 
-    return transform
+@transformer("FrozenEstimator", *SEARCHES)
+def inner_transform(g: Graph, est: Any, features: Features) -> Features:
+    """Export an estimator that transforms like the one in it."""
+    return g.transform(_inner(est), features)
+
+
+def _inner(est: Any) -> Any:
+    return getattr(est, INNER.get(type(est).__name__, "best_estimator_"))
 
 
 @predictor("FixedThresholdClassifier")
@@ -277,11 +278,3 @@ def _stacked(g: Graph, est: Any, features: Features) -> Tensor:
 
 def _columns(g: Graph, block: Tensor, positions: range) -> Tensor:
     return g.select((block,), positions)[0]
-
-
-SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
-transformer("FrozenEstimator")(inner_transform("estimator"))
-transformer(*SEARCHES)(inner_transform("best_estimator_"))
-predictor("FrozenEstimator")(inner_prediction("estimator"))
-predictor("SelfTrainingClassifier")(inner_prediction("estimator_"))
-predictor(*SEARCHES)(inner_prediction("best_estimator_"))

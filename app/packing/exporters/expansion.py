@@ -42,16 +42,12 @@ def polynomial(g: Graph, est: Any, features: Features) -> Features:
 def _product(g: Graph, ones: Tensor, factors: list[tuple[int, ...]]) -> Tensor:
     """Multiply these columns for each term: (1 + columns, rows) in, (terms, rows) out."""
     if len(factors[0]) <= 1:
-        return _rows(g, ones, [row[0] if row else 0 for row in factors])
+        return g.take(ones, [row[0] if row else 0 for row in factors])
     rest = sorted({row[1:] for row in factors})
     place = {row: position for position, row in enumerate(rest)}
-    right = _rows(g, _product(g, ones, rest), [place[row[1:]] for row in factors])
-    left = _rows(g, ones, [row[0] for row in factors])
+    right = g.take(_product(g, ones, rest), [place[row[1:]] for row in factors])
+    left = g.take(ones, [row[0] for row in factors])
     return right * left
-
-
-def _rows(g: Graph, block: Tensor, positions: list[int]) -> Tensor:
-    return g.node("Gather", [block, g.constant(positions, "int64")], "float64", None, axis=0)
 
 
 @transformer("KBinsDiscretizer")
@@ -62,23 +58,17 @@ def bins(g: Graph, est: Any, features: Features) -> Features:
         x = g.cast(g.cast(x, "float32"), "float64")
     inner = [np.asarray(edges, dtype=np.float64)[1:-1] for edges in est.bin_edges_]
     if est.encode == "ordinal":
-        return (_bin_number(g, x, inner),)
+        # The number of edges that each value has reached.
+        edges = np.full((len(inner), max(1, *map(len, inner))), np.inf)
+        for column, values in enumerate(inner):
+            edges[column, : len(values)] = values
+        reached = g.cast(x.unsqueeze(2) >= edges, "float64")
+        return (g.node("ReduceSum", [reached, g.constant([2], "int64")], "float64", x.width, keepdims=0),)
     lower = np.concatenate([np.r_[-np.inf, edges] for edges in inner])
     upper = np.concatenate([np.r_[edges, np.inf] for edges in inner])
-    column = np.repeat(np.arange(len(inner)), [len(edges) + 1 for edges in inner])
-    x = g.take(x, column, axis=1)
+    columns = np.repeat(np.arange(len(inner)), [len(edges) + 1 for edges in inner])
+    x = g.take(x, columns, axis=1)
     return (g.cast((x >= lower) & (x < upper), "float64"),)
-
-
-def _bin_number(g: Graph, x: Tensor, inner: list[Any]) -> Tensor:
-    """Return the number of edges that each value has reached, shape (rows, columns)."""
-    edges = np.full((len(inner), max(1, *map(len, inner))), np.inf)
-    for column, values in enumerate(inner):
-        edges[column, : len(values)] = values
-    values = x.unsqueeze(2)
-    reached = values >= edges
-    axis = g.constant([2], "int64")
-    return g.node("ReduceSum", [g.cast(reached, "float64"), axis], "float64", x.width, keepdims=0)
 
 
 @transformer("SplineTransformer")
@@ -91,24 +81,18 @@ def splines(g: Graph, est: Any, features: Features) -> Features:
     knots = np.stack([spline.t for spline in est.bsplines_])
     x = g.matrix(features)
     if est.extrapolation == "periodic":
-        basis = _basis(g, _deep(g, _wrapped(g, x, est)), knots, est.degree)
-        coefficients = est.bsplines_[0].c
-        basis = basis @ coefficients
+        basis = _basis(g, _wrapped(g, x, est).unsqueeze(2), knots, est.degree)
+        basis = basis @ est.bsplines_[0].c
     else:
-        basis = _basis(g, _deep(g, x), knots, est.degree)
+        basis = _basis(g, x.unsqueeze(2), knots, est.degree)
     if est.extrapolation in ("constant", "linear"):
-        basis = _continued(g, est, basis, _deep(g, x))
+        basis = _continued(g, est, basis, x.unsqueeze(2))
     if splines_of_missing(est) == "zeros":
-        basis = g.where(_deep(g, x).isnan(), 0.0, basis)
+        basis = g.where(x.unsqueeze(2).isnan(), 0.0, basis)
     if not est.include_bias:
         basis = _slice(g, basis, 0, (basis.width or 0) - 1)
     width = len(knots) * (basis.width or 0)
     return (g.node("Reshape", [basis, g.constant([0, width], "int64")], "float64", width),)
-
-
-def _deep(g: Graph, x: Tensor) -> Tensor:
-    """Shape (rows, columns, 1)."""
-    return x.unsqueeze(2)
 
 
 def _slice(g: Graph, x: Tensor, start: int, stop: int) -> Tensor:

@@ -6,8 +6,9 @@ in scikit-learn, and ties stay ties.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -124,26 +125,30 @@ def _of_one_target(tree: Tree) -> Tree:
     """Return a tree whose leaves each hold one number other than 0, with the target of this number for each leaf."""
     targets = np.abs(tree.values).argmax(axis=1)
     values = np.take_along_axis(tree.values, targets[:, None], axis=1)[:, 0]
-    return Tree(tree.left, tree.right, tree.column, tree.threshold, tree.missing_left, values, targets)
+    return replace(tree, values=values, targets=targets)
 
 
 def _with_leaves(tree: Tree, values: NDArray[Any]) -> Tree:
     """Return the tree with these values at its leaves, in the order of its nodes."""
     by_node = np.zeros(len(tree.left))
     by_node[tree.left == LEAF] = values
-    return Tree(tree.left, tree.right, tree.column, tree.threshold, tree.missing_left, by_node)
+    return replace(tree, values=by_node)
 
 
 def _tree_ensemble(g: Graph, matrix: Tensor, trees: Sequence[Tree], targets: Sequence[int]) -> Tensor:
-    nodes, leaves, roots = _Nodes(), _Leaves(), []
+    parts: dict[str, list[NDArray[Any]]] = defaultdict(list)
+    roots, nodes, leaves = [], 0, 0
     for tree, target in zip(trees, targets, strict=True):
-        roots.append(nodes.count)
-        _append(nodes, leaves, tree, target)
-    columns = {name: np.concatenate(parts) for name, parts in nodes.parts.items()}
+        roots.append(nodes)
+        columns = _columns(tree if tree.left[0] != LEAF else _with_split(tree), target, nodes, leaves)
+        for name, column in columns.items():
+            parts[name].append(np.asarray(column))
+        nodes, leaves = nodes + len(columns["nodes_splits"]), leaves + len(columns["leaf_weights"])
+    joined = {name: np.concatenate(some) for name, some in parts.items()}
+    splits, weights = (joined.pop(name).astype(matrix.type) for name in ("nodes_splits", "leaf_weights"))
+    if not joined["nodes_missing_value_tracks_true"].any():
+        del joined["nodes_missing_value_tracks_true"]
     width = max(targets) + 1
-    integers = {name: column.astype(int).tolist() for name, column in columns.items() if name != "nodes_splits"}
-    if not any(integers["nodes_missing_value_tracks_true"]):
-        del integers["nodes_missing_value_tracks_true"]
     return g.node(
         "TreeEnsemble",
         [matrix],
@@ -153,82 +158,50 @@ def _tree_ensemble(g: Graph, matrix: Tensor, trees: Sequence[Tree], targets: Seq
         aggregate_function=_SUM,
         n_targets=width,
         tree_roots=roots,
-        nodes_modes=numpy_helper.from_array(np.full(nodes.count, _LESS_OR_EQUAL, dtype=np.uint8)),
-        nodes_splits=numpy_helper.from_array(columns["nodes_splits"].astype(matrix.type)),
-        leaf_targetids=np.concatenate(leaves.targets).tolist(),
-        leaf_weights=numpy_helper.from_array(np.concatenate(leaves.weights).astype(matrix.type)),
-        **integers,
+        nodes_modes=numpy_helper.from_array(np.full(nodes, _LESS_OR_EQUAL, dtype=np.uint8)),
+        nodes_splits=numpy_helper.from_array(splits),
+        leaf_weights=numpy_helper.from_array(weights),
+        **{name: column.astype(int).tolist() for name, column in joined.items()},
     )
 
 
-class _Nodes:
-    """The inner nodes so far, as attributes of the operator."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.parts: dict[str, list[NDArray[Any]]] = {}
-
-    def append(self, **columns: ArrayLike) -> None:
-        arrays = {f"nodes_{name}": np.asarray(column) for name, column in columns.items()}
-        self.count += len(arrays["nodes_splits"])
-        for name, array in arrays.items():
-            self.parts.setdefault(name, []).append(array)
+def _with_split(tree: Tree) -> Tree:
+    """Return a tree of one leaf with a split, which the operator needs; both of its sides give the same number."""
+    ends = np.array([1, LEAF, LEAF])
+    targets = None if tree.targets is None else tree.targets.repeat(3)
+    return Tree(ends, ends * [2, 1, 1], ends * 0, np.zeros(3), np.zeros(3, dtype=bool), tree.values.repeat(3), targets)
 
 
-class _Leaves:
-    """The leaves so far."""
+def _columns(tree: Tree, target: int, nodes: int, leaves: int) -> dict[str, Sequence[Any] | NDArray[Any]]:
+    """Return the attributes of the operator for a tree, of which each leaf gives one number.
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.weights: list[NDArray[np.float64]] = []
-        self.targets: list[NDArray[np.int64]] = []
-
-    def append(self, weights: ArrayLike, targets: ArrayLike) -> None:
-        array = np.asarray(weights, dtype=np.float64)
-        self.count += len(array)
-        self.weights.append(array)
-        self.targets.append(np.broadcast_to(np.asarray(targets, dtype=np.int64), array.shape))
-
-
-def _append(nodes: _Nodes, leaves: _Leaves, tree: Tree, target: int) -> None:
-    """Append a tree whose leaves give one number each."""
+    `nodes` and `leaves` are how many come before those of the tree.
+    """
     is_leaf = tree.left == LEAF
     inner = ~is_leaf
     values = tree.values.reshape(len(is_leaf))
     targets = np.full(len(is_leaf), target) if tree.targets is None else tree.targets
-    position = np.where(is_leaf, np.cumsum(is_leaf) - 1 + leaves.count, np.cumsum(inner) - 1 + nodes.count)
-    if is_leaf[0]:  # the operator needs a split, so both sides of one give the same number
-        first, second = leaves.count, leaves.count + 1
-        leaves.append([values[0]] * 2, targets[0])
-        nodes.append(
-            featureids=[0],
-            splits=[0.0],
-            truenodeids=[first],
-            falsenodeids=[second],
-            trueleafs=[True],
-            falseleafs=[True],
-            missing_value_tracks_true=[False],
-        )
-        return
+    position = np.where(is_leaf, np.cumsum(is_leaf) - 1 + leaves, np.cumsum(inner) - 1 + nodes)
     true, false = tree.left[inner], tree.right[inner]
     true_ids, false_ids = position[true], position[false]
     weights, of_targets = values[is_leaf].tolist(), targets[is_leaf].tolist()
     if true_ids[0] == false_ids[0]:
         # The children are a leaf and a node with the same number, which ONNX Runtime takes for one leaf: copy the leaf.
         side, node = (true_ids, true) if is_leaf[true[0]] else (false_ids, false)
-        side[0] = leaves.count + len(weights)
+        side[0] = leaves + len(weights)
         weights.append(values[node[0]])
         of_targets.append(targets[node[0]])
-    leaves.append(weights, of_targets)
-    nodes.append(
-        featureids=tree.column[inner],
-        splits=tree.threshold[inner],
-        truenodeids=true_ids,
-        falsenodeids=false_ids,
-        trueleafs=is_leaf[true],
-        falseleafs=is_leaf[false],
-        missing_value_tracks_true=tree.missing_left[inner],
-    )
+    return {
+        "leaf_weights": weights,
+        "leaf_targetids": of_targets,
+        "nodes_featureids": tree.column[inner],
+        "nodes_splits": tree.threshold[inner],
+        "nodes_truenodeids": true_ids,
+        "nodes_falsenodeids": false_ids,
+        "nodes_trueleafs": is_leaf[true],
+        "nodes_falseleafs": is_leaf[false],
+        "nodes_missing_value_tracks_true": tree.missing_left[inner],
+    }
 
 
 GOES_LEFT, GOES_RIGHT, IS_MISSING = 0.0, 1.0, np.nan
