@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import method_of, response, row_sums, total
+from app.packing.exporters.links import interpolated, method_of, reduced, response, row_sums, total
 
 METHODS = ("decision_function", "predict_proba")
 
@@ -24,7 +24,7 @@ def calibrated_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     elif est.method in ("sigmoid", "isotonic"):
         columns = [g.column(score) if score.width is None else score for score in scores]
         fitted = _sigmoids(g, pairs, columns) if est.method == "sigmoid" else _isotonic(g, pairs, columns)
-        mean = (_of_two if len(est.classes_) == 2 else _of_more)(g, est, fitted)
+        mean = _shares(g, est, fitted)
     else:
         raise NotExportable(f"it calibrates by the method {est.method!r}")
     if len(pairs) > 1:
@@ -59,25 +59,13 @@ def _isotonic(g: Graph, pairs: list[Any], scores: list[Tensor]) -> Tensor:
         slopes[row, : len(knots) - 1] = np.diff(values) / np.diff(knots)
     x = g.concat(scores).maximum([float(c.X_min_) for c in calibrators])
     x = x.minimum([float(c.X_max_) for c in calibrators])
-    passed = g.cast(x.unsqueeze(2) >= starts[:, 1:], "int64")
-    segment = g.node("ReduceSum", [passed, g.constant([2], "int64")], "int64", width, keepdims=0)
-    place = segment + (np.arange(width) * most)
-
-    def of_segment(table: NDArray[np.float64]) -> Tensor:
-        return g.take(table.ravel(), place)
-
-    return (x - of_segment(origins)) * of_segment(slopes) + of_segment(offsets)
+    return interpolated(g, x, starts[:, 1:], slopes, origins, offsets)
 
 
-def _of_two(g: Graph, est: Any, fitted: Tensor) -> Tensor:
-    """Sum 1 - p and p over the pairs."""
-    count = fitted.width or 0
-    both = g.concat([1.0 - fitted, fitted])
-    return _summed(g, est, both, np.repeat([0, 1], count))
-
-
-def _of_more(g: Graph, est: Any, fitted: Tensor) -> Tensor:
-    """Sum the probabilities of the pairs, after dividing those of each pair by their sum; zeros become uniform."""
+def _shares(g: Graph, est: Any, fitted: Tensor) -> Tensor:
+    """Sum 1 - p and p over the pairs; of more classes, divide those of each pair by their sum; zeros become uniform."""
+    if len(est.classes_) == 2:
+        return _summed(est, g.concat([1.0 - fitted, fitted]), np.repeat([0, 1], fitted.width or 0))
     pairs, classes = est.calibrated_classifiers_, np.asarray(est.classes_)
     width = len(pairs) * len(classes)
     # A class that is missing in a fold has no calibrator: its probability is 0.
@@ -91,10 +79,10 @@ def _of_more(g: Graph, est: Any, fitted: Tensor) -> Tensor:
     of_pair = np.repeat(np.arange(len(pairs)), len(classes))
     sums = g.take(fitted @ np.eye(len(pairs))[of_pair], of_pair, axis=1)
     shares = g.where(sums.equal(0.0), 1 / len(classes), fitted / sums)
-    return _summed(g, est, shares, np.tile(np.arange(len(classes)), len(pairs)))
+    return _summed(est, shares, np.tile(np.arange(len(classes)), len(pairs)))
 
 
-def _summed(g: Graph, est: Any, shares: Tensor, classes: NDArray[np.int64]) -> Tensor:
+def _summed(est: Any, shares: Tensor, classes: NDArray[np.int64]) -> Tensor:
     """Sum the columns of each class in order. Interpolated values are clipped to 1, which rounding may exceed."""
     if est.method == "isotonic":
         shares = shares.minimum(1.0)
@@ -111,17 +99,16 @@ def _temperature(g: Graph, pair: Any, scores: Tensor) -> Tensor:
         logits = _logits(g, scores)
     elif method_of(pair.estimator, METHODS) == "predict_proba":
         column = g.column(scores)
-        logits = _logarithms(g, g.concat([1.0 - column, column]))
+        logits = _logarithms(g.concat([1.0 - column, column]))
     else:
         # One multiplication gives -x and x.
         logits = g.column(scores) * [-1.0, 1.0]
     scaled = logits * float(pair.calibrators[0].beta_)
-    greatest = g.node("ReduceMax", [scaled, g.constant([1], "int64")], "float64", 1, keepdims=1)
-    powers = (scaled - greatest).exp()
+    powers = (scaled - reduced(g, "ReduceMax", scaled)).exp()
     return powers / row_sums(g, powers)
 
 
-def _logarithms(g: Graph, probabilities: Tensor) -> Tensor:
+def _logarithms(probabilities: Tensor) -> Tensor:
     return (probabilities + 1e-12).log()
 
 
@@ -133,4 +120,4 @@ def _logits(g: Graph, scores: Tensor) -> Tensor:
     # The tolerance is that of `isclose` to 1: 1e-8 absolute and 1e-5 relative.
     near = far <= (1e-8 + 1e-5)
     within = [low >= 0.0, high <= 1.0]
-    return g.where(near & g.node("And", within, "bool", None), _logarithms(g, scores), scores)
+    return g.where(near & g.node("And", within, "bool", None), _logarithms(scores), scores)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Tensor, transformer
+from app.packing.exporters.links import norms
 from app.packing.releases import dropped_groups, infrequent_mapping
 from app.runtime.graph import MISSING_TEXT
 from app.runtime.terms import TermCounter
@@ -275,11 +276,7 @@ def _weighted(g: Graph, est: Any, x: Tensor, idf: Tensor | None) -> Tensor:
         x = x * idf
     if est.norm is None:
         return x
-    axis = g.constant([1], "int64")
-    if est.norm == "l1":
-        norm = g.node("ReduceL1", [x, axis], "float64", 1)
-    else:
-        norm = g.node("ReduceSumSquare", [x, axis], "float64", 1).sqrt()
+    norm = norms(g, x, est.norm)
     norm = g.where(norm.equal(0.0), 1.0, norm)
     return g.node("Div", [x, norm], "float64", width)
 

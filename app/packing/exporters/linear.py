@@ -13,8 +13,10 @@ from app.packing.exporters.links import (
     classified,
     expit,
     fail_where,
+    interpolated,
     mirrored,
     normalized,
+    repeated,
     signs,
     softmax,
     targets,
@@ -71,7 +73,8 @@ def linear_discriminant(g: Graph, est: Any, features: Features) -> Outputs:
     """`LinearDiscriminantAnalysis`: linear scores; `transform` projects, except for the solver lsqr."""
     outputs = logistic_regression(g, est, features)
     if est.solver != "lsqr":
-        outputs["transformed"] = _projected(g, est, features)
+        x = g.matrix(features) - est.xbar_ if est.solver == "svd" else g.matrix(features)
+        outputs["transformed"] = x @ np.asarray(est.scalings_)[:, : est._max_components]
     return outputs
 
 
@@ -90,14 +93,6 @@ def _sigmoids(g: Graph, est: Any, scores: Tensor, of_zeros: float | None = None)
     if len(est.classes_) == 2:
         return scores.sigmoid()
     return normalized(g, expit(g, scores), of_zeros)
-
-
-def _projected(g: Graph, est: Any, features: Features) -> Tensor:
-    x = g.matrix(features)
-    scalings = np.asarray(est.scalings_)[:, : est._max_components]
-    if est.solver == "svd":
-        x = x - est.xbar_
-    return x @ scalings
 
 
 LINEAR = (
@@ -137,22 +132,18 @@ def ransac(g: Graph, est: Any, features: Features) -> Outputs:
 @predictor("CCA", "PLSCanonical", "PLSRegression")
 def partial_least_squares(g: Graph, est: Any, features: Features) -> Outputs:
     """`_PLS.predict` and `_PLS.transform`."""
-    centered = _centered(g, est, features)
+    centered = g.matrix(features) - est._x_mean
     values = affine(g, (centered,), pls_coefficients(est), est.intercept_)
-    return targets(g, values, flat=pls_is_flat(est)) | {"transformed": _rotated(g, est, centered, est.x_rotations_)}
+    return targets(g, values, flat=pls_is_flat(est)) | {"transformed": _rotated(est, centered, est.x_rotations_)}
 
 
 @transformer("PLSSVD")
 def pls_svd_transform(g: Graph, est: Any, features: Features) -> Features:
     """`PLSSVD.transform`: centered, scaled, projected on its weights."""
-    return (_rotated(g, est, _centered(g, est, features), est.x_weights_),)
+    return (_rotated(est, g.matrix(features) - est._x_mean, est.x_weights_),)
 
 
-def _centered(g: Graph, est: Any, features: Features) -> Tensor:
-    return g.matrix(features) - np.asarray(est._x_mean)
-
-
-def _rotated(g: Graph, est: Any, centered: Tensor, rotations: Any) -> Tensor:
+def _rotated(est: Any, centered: Tensor, rotations: Any) -> Tensor:
     return (centered / np.asarray(est._x_std)) @ np.asarray(rotations)
 
 
@@ -162,29 +153,19 @@ def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
     knots, values = np.asarray(est.X_thresholds_), np.asarray(est.y_thresholds_)
     if knots.dtype != np.float64 or values.dtype != np.float64:
         raise NotExportable("it was fitted on numbers that are not float64")
+    if len(knots) == 1:
+        value = repeated(g, features, g.constant(values), None)
+        return {"prediction": value, "transformed": value}
     x = g.matrix(features)
-    if len(knots) == 1:
-        starts, slopes, offsets = np.array([np.inf]), np.zeros(2), values.repeat(2)
-        origins = np.zeros(2)
-    else:
-        if est.out_of_bounds == "clip":
-            x = x.clip(est.X_min_, est.X_max_)
-        # Segment 0 is below the first knot and the last one is above the last knot: neither has a value.
-        starts = np.append(knots, np.nextafter(knots[-1], np.inf))
-        slopes = np.concatenate([[np.nan], np.diff(values) / np.diff(knots), [0.0, np.nan]])
-        origins, offsets = np.concatenate([[0.0], knots, [0.0]]), np.concatenate([[0.0], values, [0.0]])
-    beyond = g.cast(x >= starts, "int64")
-    segment = g.node("ReduceSum", [beyond, g.constant([1], "int64")], "int64", None, keepdims=0)
-
-    def of_segment(table: Any) -> Tensor:
-        return g.take(table, segment)
-
-    run = g.pick(x, 0) - of_segment(origins)
-    if len(knots) == 1:
-        return {"prediction": of_segment(offsets), "transformed": of_segment(offsets)}
+    if est.out_of_bounds == "clip":
+        x = x.clip(est.X_min_, est.X_max_)
+    # Segment 0 is below the first knot and the last one is above the last knot: neither has a value.
+    starts = np.append(knots, np.nextafter(knots[-1], np.inf))
+    slopes = np.concatenate([[np.nan], np.diff(values) / np.diff(knots), [0.0, np.nan]])
+    origins, offsets = np.concatenate([[0.0], knots, [0.0]]), np.concatenate([[0.0], values, [0.0]])
+    value = g.pick(interpolated(g, x, *(table[None, :] for table in (starts, slopes, origins, offsets))), 0)
     if est.out_of_bounds == "raise":
-        run = fail_where(g, of_segment(slopes).isnan(), run)
-    value = of_segment(slopes) * run + of_segment(offsets)
+        value = fail_where(g, value.isnan(), value)
     return {"prediction": value, "transformed": value}
 
 

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor
 from app.runtime.servable import METHOD_OF_OUTPUT
 
+Floats = NDArray[np.float64]
+
 
 def affine(g: Graph, features: Features, weights: ArrayLike, intercept: ArrayLike) -> Tensor:
     """`x @ weights.T + intercept` for weights of shape (outputs, columns): shape (rows, outputs)."""
@@ -44,6 +46,35 @@ def reduced(g: Graph, operator: str, matrix: Tensor, width: int | None = 1) -> T
     """Reduce over the columns, such as by `ReduceSum`: shape (rows, 1), or (rows,) for width None."""
     axis = g.constant([1], "int64")
     return g.node(operator, [matrix, axis], "float64", width, keepdims=0 if width is None else 1)
+
+
+def norms(g: Graph, x: Tensor, name: str) -> Tensor:
+    """Return the `max`, `l1` or `l2` norm of each row, shape (rows, 1)."""
+    if name == "max":
+        return reduced(g, "ReduceMax", abs(x))
+    return reduced(g, "ReduceL1", x) if name == "l1" else reduced(g, "ReduceSumSquare", x).sqrt()
+
+
+def interpolated(g: Graph, x: Tensor, starts: Floats, slopes: Floats, origins: Floats, offsets: Floats) -> Tensor:
+    """`(x - origin) * slope + offset` of the segment of each value: shape (rows, columns) in and out.
+
+    Each column has a row in the tables. A value is in the segment of the last start that it has reached; segment 0 is
+    before the first one.
+    """
+    reached = g.cast(x.unsqueeze(2) >= starts, "int64")
+    segment = g.node("ReduceSum", [reached, g.constant([2], "int64")], "int64", x.width, keepdims=0)
+    place = segment + np.arange(len(slopes)) * slopes.shape[1]
+    slope, origin, offset = (g.take(table.ravel(), place) for table in (slopes, origins, offsets))
+    return (x - origin) * slope + offset
+
+
+def repeated(g: Graph, features: Features, row: Tensor, width: int | None) -> Tensor:
+    """Repeat one row (1, width) or one value (1,) for each row of the batch."""
+    if not features:
+        raise NotExportable("it takes no columns")
+    first = g.select(features, [0])[0]
+    shape = g.node("Shape", [first], "int64", None, end=1 if width is None else 2)
+    return g.node("Expand", [row, shape], row.type, width)
 
 
 def expit(g: Graph, scores: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, expit, of, row_sums
+from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, expit, of, repeated, row_sums
 from app.packing.releases import is_one_vs_rest, leaves_zeros, one_vs_rest_takes_first
 
 
@@ -103,15 +103,9 @@ def output_codes(g: Graph, est: Any, features: Features) -> Outputs:
 @predictor("_ConstantPredictor")
 def constant_predictor(g: Graph, est: Any, features: Features) -> Outputs:
     """_ConstantPredictor: replaces a classifier for training data with one class."""
-    rows = g.node("Shape", [features[0]], "int64", None, start=0, end=1)
-    label = g.node("Expand", [g.constant(int(est.y_[0]), "int64"), rows], "int64", None)
-    both = g.constant([1.0 - est.y_[0], est.y_[0]])
-    shape = g.node("Concat", [rows, g.constant([2], "int64")], "int64", None, axis=0)
-    return {
-        "prediction": label,
-        "decision_scores": label,
-        "probabilities": g.node("Expand", [both, shape], "float64", 2),
-    }
+    label = repeated(g, features, g.constant([int(est.y_[0])], "int64"), None)
+    both = g.constant([[1.0 - est.y_[0], est.y_[0]]])
+    return {"prediction": label, "decision_scores": label, "probabilities": repeated(g, features, both, 2)}
 
 
 def _scores(g: Graph, estimators: Sequence[Any], members: Sequence[Outputs]) -> Tensor:
@@ -210,10 +204,10 @@ def dummy_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     else:
         position = int(prior.argmax())
     shares = prior if est._strategy == "prior" else np.eye(len(prior))[position]
-    index = _repeated(g, features, g.constant([position], "int64"), None)
+    index = repeated(g, features, g.constant([position], "int64"), None)
     return {
         "prediction": g.labels(est.classes_, index),
-        "probabilities": _repeated(g, features, g.constant(shares[None, :]), len(prior)),
+        "probabilities": repeated(g, features, g.constant(shares[None, :]), len(prior)),
     }
 
 
@@ -224,13 +218,4 @@ def dummy_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     flat = constant.shape[1] == 1
     type_ = "int64" if constant.dtype.kind in "iu" else "float64"
     row = g.constant(constant[0] if flat else constant, type_)
-    return {"prediction": _repeated(g, features, row, None if flat else constant.shape[1])}
-
-
-def _repeated(g: Graph, features: Features, row: Tensor, width: int | None) -> Tensor:
-    """Repeat one row (1, width) or one value (1,) for each row of the batch."""
-    if not features:
-        raise NotExportable("it takes no columns")
-    first = g.select(features, [0])[0]
-    shape = g.node("Shape", [first], "int64", None, end=1 if width is None else 2)
-    return g.node("Expand", [row, shape], row.type, width)
+    return {"prediction": repeated(g, features, row, None if flat else constant.shape[1])}

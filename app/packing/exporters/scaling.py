@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
 from app.packing.exporters.functions import expm1, log1p, normal_cdf, normal_ppf
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
-from app.packing.exporters.links import fail_where
+from app.packing.exporters.links import Floats, fail_where, interpolated, norms
 from app.packing.exporters.tree_ensemble import LEAF, Tree, each
 from app.packing.releases import yeo_johnson_by_powers
 
@@ -54,15 +53,8 @@ def max_abs(g: Graph, est: Any, features: Features) -> Features:
 def normalizer(g: Graph, est: Any, features: Features) -> Features:
     """`sklearn.preprocessing.normalize` of rows: x / norm, or x if the norm is nearly 0."""
     x = g.matrix(features)
-    axis = g.constant([1], "int64")
-    if est.norm == "max":
-        norm = g.node("ReduceMax", [abs(x), axis], "float64", 1)
-    elif est.norm == "l1":
-        norm = g.node("ReduceL1", [x, axis], "float64", 1)
-    else:
-        norm = g.node("ReduceSumSquare", [x, axis], "float64", 1).sqrt()
-    norm = g.where(norm < TINY_SCALE, 1.0, norm)
-    return (x / norm,)
+    norm = norms(g, x, est.norm)
+    return (x / g.where(norm < TINY_SCALE, 1.0, norm),)
 
 
 @transformer("Binarizer")
@@ -85,7 +77,7 @@ def _box_cox(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
     """(x^lambda - 1) / lambda, log(x) if lambda is 0; the run fails on values that are not positive."""
     x = fail_where(g, x <= 0.0, x)
     log = x.log()
-    return _powered(g, log, _grown(g, log, g.constant(lambdas)), g.constant(lambdas), lambdas, 1e-19)
+    return _powered(g, log, expm1(g, log * lambdas), g.constant(lambdas), lambdas, 1e-19)
 
 
 def _yeo_johnson(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
@@ -94,15 +86,10 @@ def _yeo_johnson(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
     log = log1p(g, size)
     negative = x < 0.0
     exponent = g.where(negative, 2 - lambdas, lambdas)
-    grown = (size + 1.0) ** exponent - 1.0 if yeo_johnson_by_powers() else _grown(g, log, exponent)
+    grown = (size + 1.0) ** exponent - 1.0 if yeo_johnson_by_powers() else expm1(g, exponent * log)
     eps = float(np.finfo(np.float64).eps)
     bent = _powered(g, log, grown, exponent, np.concatenate([lambdas, 2 - lambdas]), eps)
     return g.where(negative, -bent, bent)
-
-
-def _grown(g: Graph, log: Tensor, exponent: Tensor) -> Tensor:
-    """expm1(exponent log)."""
-    return expm1(g, exponent * log)
 
 
 def _powered(g: Graph, log: Tensor, grown: Tensor, exponent: Tensor, lambdas: Any, zero: float) -> Tensor:
@@ -112,8 +99,6 @@ def _powered(g: Graph, log: Tensor, grown: Tensor, exponent: Tensor, lambdas: An
         return power
     return g.where(abs(exponent) <= zero, log, power)
 
-
-Floats = NDArray[np.float64]
 
 BOUNDS_THRESHOLD = 1e-7
 """A number nearer to 0 or 1 is the lowest or the highest quantile, as in `sklearn.preprocessing._data`."""
@@ -210,14 +195,8 @@ def inverse_quantiles(g: Graph, column: Tensor, references: Any, quantiles: Any,
     if len(knots) == 1:
         raise NotExportable("it has a single quantile")
     x = column.clip(0.0, 1.0)
-    passed = g.cast(x >= knots[1:-1], "int64")
-    segment = g.node("ReduceSum", [passed, g.constant([1], "int64")], "int64", 1, keepdims=1)
-
-    def of_segment(table: NDArray[np.float64]) -> Tensor:
-        return g.take(table, segment)
-
-    rise = of_segment(np.diff(values) / np.diff(knots)) * (x - of_segment(knots[:-1]))
-    found = rise + of_segment(values[:-1])
+    slopes = np.diff(values) / np.diff(knots)
+    found = interpolated(g, x, *(table[None, :] for table in (knots[1:-1], slopes, knots[:-1], values[:-1])))
     if not normal:
         return found
     threshold = g.constant(BOUNDS_THRESHOLD)
