@@ -89,14 +89,12 @@ def share_of_nothing(classes: int) -> float:
     return 1.0 / classes if RELEASE >= (1, 9) else np.nan
 
 
-def one_vs_rest_takes_first() -> bool:
-    """Return whether `OneVsRestClassifier` predicts the first of equally probable classes; before 1.8 the last."""
-    return RELEASE >= (1, 8)
+ONE_VS_REST_TAKES_FIRST = RELEASE >= (1, 8)
+"""Whether `OneVsRestClassifier` predicts the first of equally probable classes; before 1.8 the last."""
 
 
-def leaves_zeros() -> bool:
-    """Return whether `OneVsRestClassifier.predict_proba` keeps rows of zeros. Before 1.7 it divides them by 0."""
-    return RELEASE >= (1, 7)
+LEAVES_ZEROS = RELEASE >= (1, 7)
+"""Whether `OneVsRestClassifier.predict_proba` keeps rows of zeros. Before 1.7 it divides them by 0."""
 
 
 def pls_coefficients(est: Any) -> NDArray[np.float64]:
@@ -130,26 +128,23 @@ def keeps_empty_columns(est: Any) -> bool:
     return bool(getattr(est, "keep_empty_features", False)) or (RELEASE < (1, 8) and est.strategy == "constant")
 
 
-def knows_empty_columns() -> bool:
-    """Return whether `IterativeImputer` tells columns that were all missing from others if it keeps them: since 1.6."""
-    return RELEASE >= (1, 6)
+KNOWS_EMPTY_COLUMNS = RELEASE >= (1, 6)
+"""Whether `IterativeImputer` tells columns that were all missing from others if it keeps them: since 1.6."""
 
 
 def empty_columns(est: Any) -> NDArray[np.bool_]:
     """Return for each column of `IterativeImputer` whether it was all missing in training."""
-    if knows_empty_columns():
+    if KNOWS_EMPTY_COLUMNS:
         return np.asarray(est._is_empty_feature, dtype=bool)
     return np.asarray(np.isnan(est.initial_imputer_.statistics_), dtype=bool)
 
 
-def yeo_johnson_by_powers() -> bool:
-    """Return whether `PowerTransformer` takes powers and subtracts 1. Since 1.9 it calls SciPy: more precise."""
-    return RELEASE < (1, 9)
+YEO_JOHNSON_BY_POWERS = RELEASE < (1, 9)
+"""Whether `PowerTransformer` takes powers and subtracts 1. Since 1.9 it calls SciPy: more precise."""
 
 
-def box_cox_by_logarithms() -> bool:
-    """Return whether the inverse of `PowerTransformer(method="box-cox")` is that of SciPy: since 1.6."""
-    return RELEASE >= (1, 6)
+BOX_COX_BY_LOGARITHMS = RELEASE >= (1, 6)
+"""Whether the inverse of `PowerTransformer(method="box-cox")` is that of SciPy: since 1.6."""
 
 
 def kernel_gamma(est: Any) -> float:
@@ -213,14 +208,12 @@ def votes_by_shares(est: Any) -> bool:
     return RELEASE < (1, 6) and est.algorithm == "SAMME.R"
 
 
-def least_share() -> float:
-    """Return the least probability to which `GradientBoostingClassifier` clips those of `init`."""
-    return float(np.finfo(np.float64 if RELEASE >= (1, 8) else np.float32).eps)
+LEAST_SHARE = float(np.finfo(np.float64 if RELEASE >= (1, 8) else np.float32).eps)
+"""The least probability to which `GradientBoostingClassifier` clips those of `init`."""
 
 
-def starts_centered() -> bool:
-    """Return whether raw scores of `init` in `GradientBoostingClassifier` are logarithms less their mean: since 1.4."""
-    return RELEASE >= (1, 4)
+STARTS_CENTERED = RELEASE >= (1, 4)
+"""Whether raw scores of `init` in `GradientBoostingClassifier` are logarithms less their mean: since 1.4."""
 
 
 def boosting_compares_shares(est: Any) -> bool:
@@ -228,9 +221,8 @@ def boosting_compares_shares(est: Any) -> bool:
     return RELEASE < (1, 4) and est.loss != "exponential"
 
 
-def histograms_compare_shares() -> bool:
-    """Return whether `HistGradientBoostingClassifier` compares probabilities, not raw scores: before 1.5."""
-    return RELEASE < (1, 5)
+HISTOGRAMS_COMPARE_SHARES = RELEASE < (1, 5)
+"""Whether `HistGradientBoostingClassifier` compares probabilities, not raw scores: before 1.5."""
 
 
 def boosting_encoder(est: Any) -> Any | None:

@@ -21,11 +21,11 @@ from app.packing.exporters.tree_ensemble import (
     in_bitset,
 )
 from app.packing.releases import (
+    HISTOGRAMS_COMPARE_SHARES,
+    LEAST_SHARE,
+    STARTS_CENTERED,
     boosting_compares_shares,
     boosting_encoder,
-    histograms_compare_shares,
-    least_share,
-    starts_centered,
 )
 
 FLOAT32_STARTS = ("DecisionTree", "ExtraTree", "RandomForest", "GradientBoosting", "HistGradientBoosting")
@@ -100,7 +100,7 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
     if "probabilities" not in outputs:
         return g.column(outputs["prediction"])
     shares = outputs["probabilities"]
-    least = least_share()
+    least = LEAST_SHARE
     if est.estimators_.shape[1] == 1:
         shares = g.column(g.pick(shares, 1))
     width = shares.width
@@ -109,7 +109,7 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
         logit = (shares / (1.0 - shares)).log()
         return logit * 0.5 if est.loss == "exponential" else logit
     log = shares.log()
-    if not starts_centered():
+    if not STARTS_CENTERED:
         return log
     mean = g.node("ReduceMean", [log, g.constant([1], "int64")], "float64", 1)
     return log - mean
@@ -123,7 +123,7 @@ def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
         return multiclass(g, est.classes_, raw)
     score = g.pick(raw, 0)
     above = score > 0.0
-    second = None if histograms_compare_shares() else above
+    second = None if HISTOGRAMS_COMPARE_SHARES else above
     return binary(g, est.classes_, second, expit(g, raw)) | {"decision_scores": score}
 
 

@@ -21,8 +21,8 @@ from app.packing.exporters.tensor import ELEMENT_TYPES, Operand, Tensor
 from app.runtime.terms import PARTS, TERMS, TermCounter
 
 __all__ = [
-    "ML", "PREDICTORS", "TRANSFORMERS", "Features", "Graph", "NotExportable", "Outputs", "Predict", "Tensor",
-    "Transform", "predictor", "transformer",
+    "ML", "PREDICTORS", "TRANSFORMERS", "Features", "Graph", "NotExportable", "Outputs", "Tensor", "predictor",
+    "transformer",
 ]  # fmt: skip
 
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10

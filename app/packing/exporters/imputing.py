@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
-from app.packing.releases import empty_columns, imputed_values, keeps_empty_columns, knows_empty_columns
+from app.packing.releases import KNOWS_EMPTY_COLUMNS, empty_columns, imputed_values, keeps_empty_columns
 from app.runtime.graph import MISSING_TEXT
 
 
@@ -92,7 +92,7 @@ def iterative(g: Graph, est: Any, features: Features) -> Features:
     """
     if est.sample_posterior:
         raise NotExportable("it draws what it fills in at random")
-    if est.keep_empty_features and not knows_empty_columns():
+    if est.keep_empty_features and not KNOWS_EMPTY_COLUMNS:
         raise NotExportable("it keeps empty columns, which scikit-learn before 1.6 confuses with the others")
     x, empty = g.matrix(features), empty_columns(est)
     current = first = g.matrix(g.transform(est.initial_imputer_, (x,)))

@@ -29,8 +29,7 @@ Fields = dict[str, str]
 @predictor("lightgbm.LGBMClassifier")
 def lightgbm_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`LGBMClassifier`: the class of the greatest probability; its decision scores are the sums of the trees."""
-    header, raw, count = _raw(g, est, features)
-    shares = _converted(g, header, _averaged(g, header, raw, count))
+    raw, shares = _raw_and_converted(g, est, features)
     scores = raw
     if est.n_classes_ <= 2:
         shares = g.concat([1.0 - shares, shares])
@@ -41,13 +40,7 @@ def lightgbm_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 @predictor("lightgbm.LGBMRegressor")
 def lightgbm_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`LGBMRegressor`: the sum of the trees, converted by the objective."""
-    header, raw, count = _raw(g, est, features)
-    return {"prediction": g.pick(_converted(g, header, _averaged(g, header, raw, count)), 0)}
-
-
-def _averaged(g: Graph, header: Fields, raw: Tensor, count: int) -> Tensor:
-    """Divide the sum by the number of iterations, in a random forest."""
-    return mean(g, raw, count) if "average_output" in header else raw
+    return {"prediction": g.pick(_raw_and_converted(g, est, features)[1], 0)}
 
 
 def _converted(g: Graph, header: Fields, raw: Tensor) -> Tensor:
@@ -67,29 +60,28 @@ def _converted(g: Graph, header: Fields, raw: Tensor) -> Tensor:
     raise NotExportable("its objective is its own" if name == "none" else f"its objective is {name}")
 
 
-def _raw(g: Graph, est: Any, features: Features) -> tuple[Fields, Tensor, int]:
-    """`GBDT::PredictRaw`, the sum of the trees, shape (rows, scores), with the header and the number of iterations."""
-    header, *trees = _parts(est.booster_.model_to_string())
+def _raw_and_converted(g: Graph, est: Any, features: Features) -> tuple[Tensor, Tensor]:
+    """`GBDT::PredictRaw`, the sum of the trees, shape (rows, scores), and what the objective makes of it."""
+    # The header of the text and its trees, each as its lines `name=value`.
+    blocks = est.booster_.model_to_string().partition("\nend of trees")[0].split("\nTree=")
+    header, *trees = (dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks)
     if any(tree.get("is_linear", "0") != "0" for tree in trees):
         raise NotExportable("its leaves are linear models")
     scores = int(header["num_tree_per_iteration"])
     matrix = g.matrix(_encoded(g, est, features))
     width = matrix.width or 0
     if any((_types(tree) == ZERO_MISSING).any() for tree in trees):
-        matrix = _with_zeros_missing(g, matrix)
+        # Beside it, the same matrix with NaN instead of 0.
+        matrix = g.concat([matrix, g.where(abs(matrix) <= ZERO, np.nan, matrix)])
     sides = Sides(matrix.width or 0, _category_counts(trees))
     splits = [_categorical_splits(tree, sides) for tree in trees]
     if sides.size > MAX_SIDES:
         raise NotExportable("it has too many categories and splits of them for a table")
     stages = [_tree(tree, sides, found, width) for tree, found in zip(trees, splits, strict=True)]
     targets = [stage % scores for stage in range(len(stages))]
-    return header, tree_ensemble.summed(g, sides.extended(g, matrix), stages, targets), len(trees) // scores
-
-
-def _parts(text: str) -> list[Fields]:
-    """Return the header of the text of a model and its trees, each as its lines `name=value`."""
-    blocks = text.partition("\nend of trees")[0].split("\nTree=")
-    return [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
+    raw = tree_ensemble.summed(g, sides.extended(g, matrix), stages, targets)
+    forest = "average_output" in header
+    return raw, _converted(g, header, mean(g, raw, len(trees) // scores) if forest else raw)
 
 
 def _numbers(tree: Fields, name: str, type_: Any) -> NDArray[Any]:
@@ -115,11 +107,6 @@ def _encoded(g: Graph, est: Any, features: Features) -> Features:
         ).fit(values.reshape(-1, 1))
         (columns[position],) = g.transform(encoder, (columns[position],))
     return tuple(columns)
-
-
-def _with_zeros_missing(g: Graph, matrix: Tensor) -> Tensor:
-    """Return the matrix, and beside it the same matrix with NaN instead of 0."""
-    return g.concat([matrix, g.where(abs(matrix) <= ZERO, np.nan, matrix)])
 
 
 def _types(tree: Fields) -> NDArray[np.int64]:

@@ -45,7 +45,7 @@ def _products(g: Graph, features: Features, weights: NDArray[np.float64]) -> Ten
 def reduced(g: Graph, operator: str, matrix: Tensor, width: int | None = 1) -> Tensor:
     """Reduce over the columns, such as by `ReduceSum`: shape (rows, 1), or (rows,) for width None."""
     axis = g.constant([1], "int64")
-    return g.node(operator, [matrix, axis], "float64", width, keepdims=0 if width is None else 1)
+    return g.node(operator, [matrix, axis], matrix.type, width, keepdims=0 if width is None else 1)
 
 
 def norms(g: Graph, x: Tensor, name: str) -> Tensor:

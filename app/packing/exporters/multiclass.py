@@ -11,7 +11,7 @@ from sklearn.base import is_classifier, is_regressor
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, expit, of, repeated, row_sums
-from app.packing.releases import is_one_vs_rest, leaves_zeros, one_vs_rest_takes_first
+from app.packing.releases import LEAVES_ZEROS, ONE_VS_REST_TAKES_FIRST, is_one_vs_rest
 
 
 @predictor("OneVsRestClassifier")
@@ -20,7 +20,7 @@ def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
     members = [g.predict(member, features) for member in est.estimators_]
     if est.label_binarizer_.y_type_ == "multiclass":
         scores = _scores(g, est.estimators_, members)
-        outputs = {"prediction": g.labels(est.classes_, g.argmax(scores, last=not one_vs_rest_takes_first()))}
+        outputs = {"prediction": g.labels(est.classes_, g.argmax(scores, last=not ONE_VS_REST_TAKES_FIRST))}
     elif est.label_binarizer_.y_type_ == "binary":
         outputs = {"prediction": _thresholded(g, est, _score(g, est.estimators_[0], members[0]))}
     else:
@@ -45,7 +45,7 @@ def _shares(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
     if est.multilabel_:
         return block
     sums = row_sums(g, block)
-    if leaves_zeros():
+    if LEAVES_ZEROS:
         sums = g.where(sums.equal(0.0), 1.0, sums)
     return block / sums
 

@@ -11,7 +11,7 @@ from app.packing.exporters.functions import expm1, log1p, normal_cdf, normal_ppf
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
 from app.packing.exporters.links import Floats, fail_where, interpolated, norms
 from app.packing.exporters.tree_ensemble import LEAF, Tree, each
-from app.packing.releases import yeo_johnson_by_powers
+from app.packing.releases import YEO_JOHNSON_BY_POWERS
 
 TINY_SCALE = 10 * float(np.finfo(np.float64).eps)
 """Norms below it count as 1 (`sklearn.preprocessing._data._handle_zeros_in_scale`)."""
@@ -86,7 +86,7 @@ def _yeo_johnson(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
     log = log1p(g, size)
     negative = x < 0.0
     exponent = g.where(negative, 2 - lambdas, lambdas)
-    grown = (size + 1.0) ** exponent - 1.0 if yeo_johnson_by_powers() else expm1(g, exponent * log)
+    grown = (size + 1.0) ** exponent - 1.0 if YEO_JOHNSON_BY_POWERS else expm1(g, exponent * log)
     eps = float(np.finfo(np.float64).eps)
     bent = _powered(g, log, grown, exponent, np.concatenate([lambdas, 2 - lambdas]), eps)
     return g.where(negative, -bent, bent)

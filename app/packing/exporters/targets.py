@@ -11,7 +11,7 @@ from app.packing.exporters import functions
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import of
 from app.packing.exporters.scaling import inverse_quantiles
-from app.packing.releases import box_cox_by_logarithms
+from app.packing.releases import BOX_COX_BY_LOGARITHMS
 
 Inverse = Callable[[Graph, Any, Tensor], Tensor]
 
@@ -75,7 +75,7 @@ def _box_cox(g: Graph, power: float, column: Tensor) -> Tensor:
     """`scipy.special.inv_boxcox`: exp(x), or exp(log1p(lambda x) / lambda)."""
     if power == 0.0:
         return column.exp()
-    if not box_cox_by_logarithms():
+    if not BOX_COX_BY_LOGARITHMS:
         return (column * power + 1.0) ** (1 / power)
     return (functions.log1p(g, column * power) / power).exp()
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
+from app.packing.exporters.links import reduced
 from app.packing.exporters.tree_ensemble import LEAF, Tree
 
 Model = dict[str, Any]
@@ -32,11 +33,13 @@ def xgboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`XGBClassifier`: the second of two classes above a probability of a half, else the greatest probability."""
     model = _model(est)
     margins = _margins(g, est, model, features)
-    objective = _objective(model)
+    objective = str(model["learner"]["objective"]["name"])
     if objective in SOFTMAX:
         if objective == "multi:softmax":
             raise NotExportable("its objective multi:softmax is not made for probabilities; multi:softprob is")
-        shares = _softmax(g, margins)
+        # `common::Softmax` of XGBoost: the sum in float64.
+        powers = exponential(g, margins - reduced(g, "ReduceMax", margins))
+        shares = powers / g.cast(reduced(g, "ReduceSum", g.cast(powers, "float64")), "float32")
         return {"prediction": g.argmax(shares), "probabilities": g.cast(shares, "float64")}
     if objective != "binary:logistic":
         raise NotExportable(f"its objective is {objective}")
@@ -53,7 +56,7 @@ def xgboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`XGBRegressor`: the margin, converted by the objective; (rows,) or (rows, targets)."""
     model = _model(est)
     margins = _margins(g, est, model, features)
-    objective = _objective(model)
+    objective = str(model["learner"]["objective"]["name"])
     if objective in SIGMOID:
         margins = _sigmoid(g, margins)
     elif objective in EXPONENTIAL:
@@ -93,10 +96,6 @@ def _model(est: Any) -> Model:
         if any(tree["split_type"]):
             raise NotExportable("its trees split by category")
     return model
-
-
-def _objective(model: Model) -> str:
-    return str(model["learner"]["objective"]["name"])
 
 
 def _margins(g: Graph, est: Any, model: Model, features: Features) -> Tensor:
@@ -143,11 +142,3 @@ def _tree(tree: Model) -> Tree:
 def _sigmoid(g: Graph, margins: Tensor) -> Tensor:
     """`common::Sigmoid` of XGBoost, but for numbers below 1e-38, which are 0 here."""
     return 1.0 / (exponential(g, margins, -1.0) + 1.0)
-
-
-def _softmax(g: Graph, margins: Tensor) -> Tensor:
-    """`common::Softmax` of XGBoost: the sum in float64."""
-    axis = g.constant([1], "int64")
-    greatest = g.node("ReduceMax", [margins, axis], "float32", 1)
-    powers = exponential(g, margins - greatest)
-    return powers / g.cast(g.node("ReduceSum", [g.cast(powers, "float64"), axis], "float64", 1), "float32")
