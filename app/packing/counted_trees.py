@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,11 @@ class NotExplainable(Exception):
     """A method does not explain a model; the text is the reason, as the end of a sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class CountedTree:
-    """A fitted tree whose `values` have shape (nodes, values), and the weight of the training rows at each node."""
+CountedTree = tuple[Tree, NDArray[np.float64]]
+"""A fitted tree whose `values` have shape (nodes, values), and the weight of the training rows at each node."""
 
-    tree: Tree
-    weight: NDArray[np.float64]
+Counted = tuple[str, NDArray[np.float64], list[CountedTree]]
+"""The output that the trees of a model add up to, its start, and the trees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Leaf:
 
 def leaves_of(counted: CountedTree) -> Iterator[Leaf]:
     """Yield the leaves of a tree."""
-    tree, weight = counted.tree, counted.weight
+    tree, weight = counted
     waiting: list[tuple[int, dict[int, tuple[float, float, float, bool]]]] = [(0, {})]
     while waiting:
         node, path = waiting.pop()
@@ -58,20 +57,20 @@ def leaves_of(counted: CountedTree) -> Iterator[Leaf]:
             waiting.append((child, {**path, column: (*within, passed, takes_missing and takes)}))
 
 
-def _forest(est: Any) -> tuple[str, NDArray[np.float64], list[CountedTree]]:
+def _forest(est: Any) -> Counted:
     members = list(est.estimators_) if hasattr(est, "estimators_") else [est]
-    if est.n_outputs_ != 1 and hasattr(est, "classes_"):
-        raise NotExplainable("it has several targets")
     is_classifier = hasattr(est, "classes_")
+    if est.n_outputs_ != 1 and is_classifier:
+        raise NotExplainable("it has several targets")
     counted = []
     for member in members:
         values = trees.probabilities_by_node(member) if is_classifier else member.tree_.value[:, :, 0]
-        counted.append(CountedTree(trees.fitted_tree(member, values / len(members)), _weights(member)))
+        counted.append((trees.fitted_tree(member, values / len(members)), _weights(member)))
     output = "probabilities" if is_classifier else "prediction"
-    return output, np.zeros(counted[0].tree.values.shape[1]), counted
+    return output, np.zeros(counted[0][0].values.shape[1]), counted
 
 
-def _gradient_boosting(est: Any) -> tuple[str, NDArray[np.float64], list[CountedTree]]:
+def _gradient_boosting(est: Any) -> Counted:
     start = boosting.constant_start(est)
     if start is None:
         raise NotExplainable("it starts from another model")
@@ -80,11 +79,11 @@ def _gradient_boosting(est: Any) -> tuple[str, NDArray[np.float64], list[Counted
     for stage, member in enumerate(est.estimators_.ravel()):
         values = np.zeros((member.tree_.node_count, scores))
         values[:, stage % scores] = est.learning_rate * member.tree_.value[:, 0, 0]
-        counted.append(CountedTree(trees.fitted_tree(member, values), _weights(member)))
+        counted.append((trees.fitted_tree(member, values), _weights(member)))
     return score_of(est), start, counted
 
 
-def _histograms(est: Any) -> tuple[str, NDArray[np.float64], list[CountedTree]]:
+def _histograms(est: Any) -> Counted:
     if np.any(est.is_categorical_) or type(est._loss.link).__name__ == "LogLink":
         raise NotExplainable("it has categories or a logarithmic link")
     start = np.asarray(est._baseline_prediction, dtype=np.float64).ravel()
@@ -94,8 +93,7 @@ def _histograms(est: Any) -> tuple[str, NDArray[np.float64], list[CountedTree]]:
         tree = boosting.histogram_tree(predictor)
         values = np.zeros((len(tree.left), scores))
         values[:, stage % scores] = tree.values
-        tree = Tree(tree.left, tree.right, tree.column, tree.threshold, tree.missing_left, values)
-        counted.append(CountedTree(tree, predictor.nodes["count"].astype(np.float64)))
+        counted.append((replace(tree, values=values), predictor.nodes["count"].astype(np.float64)))
     return score_of(est), start, counted
 
 
@@ -109,7 +107,7 @@ def score_of(est: Any) -> str:
 
 
 FORESTS = ("DecisionTree", "ExtraTree", "ExtraTrees", "RandomForest")
-TREES: dict[str, Callable[[Any], tuple[str, NDArray[np.float64], list[CountedTree]]]] = {
+TREES: dict[str, Callable[[Any], Counted]] = {
     **{name + kind: _forest for name in FORESTS for kind in ("Classifier", "Regressor")},
     **{f"GradientBoosting{kind}": _gradient_boosting for kind in ("Classifier", "Regressor")},
     **{f"HistGradientBoosting{kind}": _histograms for kind in ("Classifier", "Regressor")},

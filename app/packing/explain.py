@@ -11,9 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import RetortError
 from app.packing.counted_trees import TREES, NotExplainable, leaves_of, score_of
-from app.packing.exporters.graph import NotExportable
+from app.packing.exporters.linear import LINEAR
 from app.packing.graph import columns_graph
 from app.packing.probe import Record, spread
 from app.runtime.explanation import ExplainedServable, explained
@@ -67,8 +66,6 @@ def derive_explanation(
                 np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
             found = Explanation(FILE, method, output, 0, 0.0)  # type: ignore[arg-type]
             return _compared(found, servable, signature, records, folder)
-        except (NotExplainable, NotExportable, RetortError):
-            (folder / FILE).unlink(missing_ok=True)
         except OSError:  # the disk is full: nothing can be packed
             raise
         except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
@@ -144,20 +141,15 @@ def _trees(estimator: Any, signature: Signature, records: Sequence[Record]) -> t
 
 # --- linear models
 
-LINEAR = frozenset((
-    "ARDRegression", "BayesianRidge", "ElasticNet", "ElasticNetCV", "HuberRegressor", "Lars", "LarsCV", "Lasso",
-    "LassoCV", "LassoLars", "LassoLarsCV", "LassoLarsIC", "LinearDiscriminantAnalysis", "LinearRegression",
-    "LinearSVC", "LinearSVR", "LogisticRegression", "LogisticRegressionCV", "MultiTaskElasticNet",
-    "MultiTaskElasticNetCV", "MultiTaskLasso", "MultiTaskLassoCV", "OrthogonalMatchingPursuit",
-    "OrthogonalMatchingPursuitCV", "PassiveAggressiveClassifier", "PassiveAggressiveRegressor", "Perceptron",
-    "QuantileRegressor", "Ridge", "RidgeCV", "RidgeClassifier", "RidgeClassifierCV", "SGDClassifier",
-    "SGDRegressor", "TheilSenRegressor",
-))  # fmt: skip
+EXPLAINED_AS_LINEAR = (
+    *LINEAR, "LinearDiscriminantAnalysis", "LinearSVC", "LogisticRegression", "LogisticRegressionCV",
+    "PassiveAggressiveClassifier", "Perceptron", "RidgeClassifier", "RidgeClassifierCV", "SGDClassifier",
+)  # fmt: skip
 
 
 def _linear(estimator: Any, signature: Signature, records: Sequence[Record]) -> tuple[str, Arrays]:
     steps, last = split(estimator)
-    if type(last).__name__ not in LINEAR or not type(last).__module__.startswith("sklearn."):
+    if type(last).__name__ not in EXPLAINED_AS_LINEAR or not type(last).__module__.startswith("sklearn."):
         raise NotExplainable("it is no linear model")
     output = score_of(last)
     if output not in signature.outputs:

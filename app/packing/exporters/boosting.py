@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble, trees
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import expit, softmax
+from app.packing.exporters.links import expit, reduced, softmax
 from app.packing.exporters.tree_ensemble import (
     GOES_LEFT,
     GOES_RIGHT,
@@ -37,13 +37,10 @@ def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outp
     """`GradientBoostingClassifier`: the second of two classes from a raw score of 0 on, else the greatest score."""
     raw = _gradient_boosting(g, est, features)
     if (raw.width or 0) > 1:
-        return multiclass(g, est.classes_, raw)
+        return _multiclass(g, est.classes_, raw)
     score = g.pick(raw, 0)
-    second = score >= 0.0
-    if est.loss == "exponential":
-        raw = raw * 2.0
-    second_or_not_known = None if boosting_compares_shares(est) else second
-    return binary(g, est.classes_, second_or_not_known, expit(g, raw)) | {"decision_scores": score}
+    probability = expit(g, raw * 2.0 if est.loss == "exponential" else raw)
+    return _binary(g, est.classes_, score, None if boosting_compares_shares(est) else score >= 0.0, probability)
 
 
 @predictor("GradientBoostingRegressor")
@@ -52,19 +49,18 @@ def gradient_boosting_regressor(g: Graph, est: Any, features: Features) -> Outpu
     return {"prediction": g.pick(_gradient_boosting(g, est, features), 0)}
 
 
-def multiclass(g: Graph, classes: Any, raw: Tensor) -> Outputs:
-    """Return the class of the greatest raw score, (rows, classes), and their softmax."""
+def _multiclass(g: Graph, classes: Any, raw: Tensor) -> Outputs:
     return {"prediction": g.labels(classes, g.argmax(raw)), "probabilities": softmax(g, raw), "decision_scores": raw}
 
 
-def binary(g: Graph, classes: Any, second: Tensor | None, probability: Tensor) -> Outputs:
-    """Return the outputs for two classes, from the probability of the second class, shape (rows, 1).
+def _binary(g: Graph, classes: Any, score: Tensor, second: Tensor | None, probability: Tensor) -> Outputs:
+    """Return the outputs for two classes, from the score and the probability of the second class, shape (rows, 1).
 
     `second` says whether each row is of the second class, shape (rows,); by default, whether it is more probable.
     """
     both = g.concat([1.0 - probability, probability])
     index = g.argmax(both) if second is None else g.cast(second, "int64")
-    return {"prediction": g.labels(classes, index), "probabilities": both}
+    return {"prediction": g.labels(classes, index), "probabilities": both, "decision_scores": score}
 
 
 def _gradient_boosting(g: Graph, est: Any, features: Features) -> Tensor:
@@ -100,19 +96,12 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
     if "probabilities" not in outputs:
         return g.column(outputs["prediction"])
     shares = outputs["probabilities"]
-    least = LEAST_SHARE
     if est.estimators_.shape[1] == 1:
-        shares = g.column(g.pick(shares, 1))
-    width = shares.width
-    shares = shares.clip(least, 1 - least)
-    if width == 1:
-        logit = (shares / (1.0 - shares)).log()
+        share = g.column(g.pick(shares, 1)).clip(LEAST_SHARE, 1 - LEAST_SHARE)
+        logit = (share / (1.0 - share)).log()
         return logit * 0.5 if est.loss == "exponential" else logit
-    log = shares.log()
-    if not STARTS_CENTERED:
-        return log
-    mean = g.node("ReduceMean", [log, g.constant([1], "int64")], "float64", 1)
-    return log - mean
+    log = shares.clip(LEAST_SHARE, 1 - LEAST_SHARE).log()
+    return log - reduced(g, "ReduceMean", log) if STARTS_CENTERED else log
 
 
 @predictor("HistGradientBoostingClassifier")
@@ -120,11 +109,9 @@ def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`HistGradientBoostingClassifier`: the second of two classes above a raw score of 0, else the greatest score."""
     raw = _raw(g, est, features)
     if est.n_trees_per_iteration_ > 1:
-        return multiclass(g, est.classes_, raw)
+        return _multiclass(g, est.classes_, raw)
     score = g.pick(raw, 0)
-    above = score > 0.0
-    second = None if HISTOGRAMS_COMPARE_SHARES else above
-    return binary(g, est.classes_, second, expit(g, raw)) | {"decision_scores": score}
+    return _binary(g, est.classes_, score, None if HISTOGRAMS_COMPARE_SHARES else score > 0.0, expit(g, raw))
 
 
 @predictor("HistGradientBoostingRegressor")
@@ -137,7 +124,10 @@ def histogram_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 def _raw(g: Graph, est: Any, features: Features) -> Tensor:
     """`BaseHistGradientBoosting._raw_predict`, shape (rows, scores)."""
-    matrix = _preprocessed(g, est, features)
+    if (encoder := boosting_encoder(est)) is not None:  # `_preprocess_X`: categorical columns, encoded, come first
+        encoded = g.transform(encoder, g.select(features, np.flatnonzero(est.is_categorical_).tolist()))
+        features = (*encoded, *g.select(features, np.flatnonzero(~est.is_categorical_).tolist()))
+    matrix = g.matrix(features)
     known, rank = est._bin_mapper.make_known_categories_bitsets()
     categorical = np.flatnonzero(est._bin_mapper.is_categorical_)
     known_of = {int(column): in_bitset(known[rank[column]], 256) for column in categorical}
@@ -148,17 +138,6 @@ def _raw(g: Graph, est: Any, features: Features) -> Tensor:
     scores = est.n_trees_per_iteration_
     targets = [stage % scores for stage in range(len(stages))]
     return tree_ensemble.summed(g, sides.extended(g, matrix), stages, targets, est._baseline_prediction)
-
-
-def _preprocessed(g: Graph, est: Any, features: Features) -> Tensor:
-    """`_preprocess_X`: categorical columns, encoded, come first."""
-    encoder = boosting_encoder(est)
-    if encoder is None:
-        return g.matrix(features)
-    categorical = np.flatnonzero(est.is_categorical_).tolist()
-    numerical = np.flatnonzero(~est.is_categorical_).tolist()
-    encoded = g.transform(encoder, g.select(features, categorical))
-    return g.matrix((*encoded, *g.select(features, numerical)))
 
 
 def _categorical_splits(
