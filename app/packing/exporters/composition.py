@@ -18,7 +18,7 @@ from app.packing.exporters.graph import (
     predictor,
     transformer,
 )
-from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, method_of, of, offered, total
+from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, method_of, offered, total
 from app.runtime.decoded import Decoded
 
 SELECTORS = (
@@ -174,7 +174,7 @@ def voting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """VotingClassifier: the greatest mean probability, or the most votes; `transformed` has the members' outputs."""
     if est.voting == "hard":
         return _majority(g, est, features)
-    members = [of(g.predict(member, features), "probabilities", member) for member in est.estimators_]
+    members = [g.predict(member, features)["probabilities"] for member in est.estimators_]
     members = [g.cast(member, "float64") for member in members]
     weights = est._weights_not_none
     weighted = members
@@ -192,7 +192,7 @@ def _majority(g: Graph, est: Any, features: Features) -> Outputs:
         weights = [1.0] * len(est.estimators_)
     if min(weights) < 0:
         raise NotExportable("it counts votes with negative weights")
-    ballots = [g.cast(of(g.predict(m, features), "prediction", m), "int64") for m in est.estimators_]
+    ballots = [g.cast(g.predict(m, features)["prediction"], "int64") for m in est.estimators_]
     one_vote = np.eye(len(est.classes_))
     counts = total(g, [g.take(weight * one_vote, ballot) for weight, ballot in zip(weights, ballots, strict=True)])
     return {
@@ -204,7 +204,7 @@ def _majority(g: Graph, est: Any, features: Features) -> Outputs:
 @predictor("VotingRegressor")
 def voting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """VotingRegressor: `average` of the members' predictions; these are `transformed`."""
-    members = [of(g.predict(member, features), "prediction", member) for member in est.estimators_]
+    members = [g.predict(member, features)["prediction"] for member in est.estimators_]
     if any(member.width is not None for member in members):
         raise NotExportable("its members predict several targets")
     stacked = g.concat([g.cast(g.column(member), "float64") for member in members])
@@ -245,7 +245,7 @@ def stacking_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """StackingRegressor: the final regressor on the members' predictions."""
     stacked = _stacked(g, est, features)
     return {
-        "prediction": of(g.predict(est.final_estimator_, (stacked,)), "prediction", est.final_estimator_),
+        "prediction": g.predict(est.final_estimator_, (stacked,))["prediction"],
         "transformed": stacked,
     }
 
@@ -263,7 +263,7 @@ def _stacked(g: Graph, est: Any, features: Features) -> Tensor:
         if targets:
             blocks += [_columns(g, target, range(1, target.width or 0)) for target in targets]
             continue
-        tensor = of(outputs, output, member)
+        tensor = outputs[output]
         if tensor.width is None:
             blocks.append(g.column(tensor))
         elif method == "predict_proba" and len(est.classes_) == 2:

@@ -88,14 +88,11 @@ class Graph:
         """
         if _name_of(estimator) in TRANSFORMERS or _name_of(estimator) not in PREDICTORS:
             return _exporter_for(estimator, TRANSFORMERS)(self, estimator, features)
-        outputs = self.predict(estimator, features)
-        if "transformed" not in outputs:
-            raise NotExportable(f"the graph of the {type(estimator).__name__} in it does not give transformed")
-        return (outputs["transformed"],)
+        return (self.predict(estimator, features)["transformed"],)
 
     def predict(self, estimator: Any, features: Features) -> Outputs:
-        """Export a fitted predictor: return its outputs for these columns."""
-        return _exporter_for(estimator, PREDICTORS)(self, estimator, features)
+        """Export a fitted predictor: return its outputs for these columns; refuse the use of one it lacks."""
+        return _Given(type(estimator).__name__, _exporter_for(estimator, PREDICTORS)(self, estimator, features))
 
     def labels(self, classes: ArrayLike, index: Tensor) -> Tensor:
         """Return the labels at these indices, with the type of `predict`: (rows,) in, (rows,) out."""
@@ -379,6 +376,17 @@ class Graph:
             else:
                 runs.append((block, [column]))
         return runs
+
+
+class _Given(Outputs):
+    """The outputs of an estimator of this class."""
+
+    def __init__(self, kind: str, outputs: Outputs) -> None:
+        super().__init__(outputs)
+        self._kind = kind
+
+    def __missing__(self, name: str) -> Tensor:
+        raise NotExportable(f"the graph of the {self._kind} in it does not give {name}")
 
 
 def _read_by(node: Any) -> set[str]:

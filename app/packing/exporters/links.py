@@ -154,7 +154,7 @@ def chosen(g: Graph, estimator: Any, outputs: Outputs, method: str, positive: An
     for more classes it has shape (rows, classes); for `predict` it is the prediction.
     """
     output = OUTPUT_OF_METHOD[method]
-    tensor = of(outputs, output, estimator)
+    tensor = outputs[output]
     if output == "prediction" or len(estimator.classes_) > 2:
         return tensor
     position = 1 if positive is None else np.asarray(estimator.classes_).tolist().index(positive)
@@ -166,13 +166,6 @@ def chosen(g: Graph, estimator: Any, outputs: Outputs, method: str, positive: An
 def method_of(estimator: Any, methods: Sequence[str]) -> str:
     """Return the first of these methods that the estimator has, like `_check_response_method` of scikit-learn."""
     return next(method for method in methods if hasattr(estimator, method))
-
-
-def of(outputs: Outputs, name: str, estimator: Any) -> Tensor:
-    """Return the output with this name."""
-    if name not in outputs:
-        raise NotExportable(f"the graph of the {type(estimator).__name__} in it does not give {name}")
-    return outputs[name]
 
 
 def offered(estimator: Any, outputs: Outputs) -> Outputs:

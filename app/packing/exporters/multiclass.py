@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, expit, of, repeated, row_sums
+from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, expit, repeated, row_sums
 from app.packing.releases import LEAVES_ZEROS, ONE_VS_REST_TAKES_FIRST, is_one_vs_rest
 
 
@@ -31,7 +31,7 @@ def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
     if all(hasattr(member, "predict_proba") for member in est.estimators_):
         outputs["probabilities"] = _shares(g, est, members)
     if all(hasattr(member, "decision_function") for member in est.estimators_):
-        outputs["decision_scores"] = _decisions(g, est, members)
+        outputs["decision_scores"] = _decisions(g, members)
     return outputs
 
 
@@ -53,12 +53,12 @@ def _shares(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
 def _positive(g: Graph, member: Any, outputs: Outputs) -> Tensor:
     """Return the probability of the second class, (rows, 1), precise near 0 because it is divided by."""
     if type(member).__name__.startswith("LogisticRegression") and is_one_vs_rest(member):
-        return expit(g, g.column(of(outputs, "decision_scores", member)))
-    return g.select((of(outputs, "probabilities", member),), [1])[0]
+        return expit(g, g.column(outputs["decision_scores"]))
+    return g.select((outputs["probabilities"],), [1])[0]
 
 
-def _decisions(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
-    scores = [of(outputs, "decision_scores", m) for m, outputs in zip(est.estimators_, members, strict=True)]
+def _decisions(g: Graph, members: Sequence[Outputs]) -> Tensor:
+    scores = [outputs["decision_scores"] for outputs in members]
     return scores[0] if len(scores) == 1 else g.concat([g.column(g.cast(score, "float64")) for score in scores])
 
 
@@ -70,8 +70,7 @@ def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
     if any(is_regressor(member) for member in est.estimators_):
         raise NotExportable("its votes are those of regressors")
     members = [g.predict(member, features) for member in est.estimators_]
-    labels = [of(o, "prediction", m) for m, o in zip(est.estimators_, members, strict=True)]
-    votes = g.concat([g.cast(g.column(label), "float64") for label in labels])
+    votes = g.concat([g.cast(g.column(outputs["prediction"]), "float64") for outputs in members])
     # The classifier of a pair votes 0 for its first class and 1 for its second.
     count = len(est.classes_)
     pairs = np.array(list(combinations(range(count), 2)))
@@ -116,11 +115,11 @@ def _scores(g: Graph, estimators: Sequence[Any], members: Sequence[Outputs]) -> 
 def _score(g: Graph, est: Any, outputs: Outputs) -> Tensor:
     """`_predict_binary` of scikit-learn: a score that grows with the second class, shape (rows,)."""
     if is_regressor(est):
-        score = of(outputs, "prediction", est)
+        score = outputs["prediction"]
     elif hasattr(est, "decision_function"):
-        score = of(outputs, "decision_scores", est)
+        score = outputs["decision_scores"]
     else:
-        score = g.pick(of(outputs, "probabilities", est), 1)
+        score = g.pick(outputs["probabilities"], 1)
     if score.width is not None:
         score = g.pick(score, 0)
     return g.cast(score, "float64")
@@ -145,11 +144,9 @@ def side_by_side(g: Graph, est: Any, features: Features) -> Outputs:
     `predict_proba` gives a list with a block for each target: `probabilities_0`, `probabilities_1`, ….
     """
     members = [g.predict(member, features) for member in est.estimators_]
-    predictions = [of(outputs, "prediction", m) for m, outputs in zip(est.estimators_, members, strict=True)]
-    outputs = {"prediction": _stacked(g, predictions)}
+    outputs = {"prediction": _stacked(g, [member["prediction"] for member in members])}
     if hasattr(est, "predict_proba"):
-        for target, (member, inner) in enumerate(zip(est.estimators_, members, strict=True)):
-            outputs[f"probabilities_{target}"] = of(inner, "probabilities", member)
+        outputs |= {f"probabilities_{target}": member["probabilities"] for target, member in enumerate(members)}
     return outputs
 
 

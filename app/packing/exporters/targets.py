@@ -9,7 +9,6 @@ import numpy as np
 
 from app.packing.exporters import functions
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import of
 from app.packing.exporters.scaling import inverse_quantiles
 from app.packing.releases import BOX_COX_BY_LOGARITHMS
 
@@ -19,7 +18,7 @@ Inverse = Callable[[Graph, Any, Tensor], Tensor]
 @predictor("TransformedTargetRegressor")
 def transformed_target(g: Graph, est: Any, features: Features) -> Outputs:
     """TransformedTargetRegressor.predict: the inverse of the target's transformer on the regressor's prediction."""
-    inner = g.cast(of(g.predict(est.regressor_, features), "prediction", est.regressor_), "float64")
+    inner = g.cast(g.predict(est.regressor_, features)["prediction"], "float64")
     values = g.column(inner) if inner.width is None else inner
     found = inverse(g, est.transformer_, values)
     return {"prediction": g.pick(found, 0) if est._training_dim == 1 and found.width == 1 else found}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor, transformer
-from app.packing.exporters.links import of, reduced, softmax, total
+from app.packing.exporters.links import reduced, softmax, total
 from app.packing.exporters.tree_ensemble import Tree
 from app.packing.releases import class_shares, missing_goes_left, other_vote, votes_by_shares
 
@@ -158,7 +158,7 @@ def bagging_classifier(g: Graph, est: Any, features: Features) -> Outputs:
         outputs = g.predict(member, g.select(features, columns))
         shares.append(_shares(g, member, outputs, classes))
         if hasattr(est, "decision_function"):
-            scores.append(of(outputs, "decision_scores", member))
+            scores.append(outputs["decision_scores"])
     bagged = _bagged(g, est, total(g, shares))
     if len({score.width for score in scores}) == 1:
         bagged["decision_scores"] = mean(g, total(g, scores), est.n_estimators)
@@ -174,7 +174,7 @@ def bagging_regressor(g: Graph, est: Any, features: Features) -> Outputs:
         values = tree_ensemble.summed_rows(g, g.matrix(features), members)
         values = g.pick(values, 0) if values.width == 1 else values
     else:
-        answers = [of(g.predict(m, g.select(features, columns)), "prediction", m) for m, columns in pairs]
+        answers = [g.predict(m, g.select(features, columns))["prediction"] for m, columns in pairs]
         values = total(g, [g.cast(answer, "float64") for answer in answers])
     return {"prediction": mean(g, values, est.n_estimators)}
 
@@ -197,7 +197,7 @@ def adaboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
         summed = tree_ensemble.summed_rows(g, g.matrix(features), members)
     else:
         named = "probabilities" if by_shares else "prediction"
-        answers = [of(g.predict(member, features), named, member) for member in est.estimators_]
+        answers = [g.predict(member, features)[named] for member in est.estimators_]
         summed = total(
             g,
             [
@@ -227,7 +227,7 @@ def adaboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
         members = [fitted_tree(member, member.tree_.value[:, 0, 0]) for member in est.estimators_]
         answers = tree_ensemble.each(g, g.matrix(features), members)
     else:
-        outputs = [of(g.predict(member, features), "prediction", member) for member in est.estimators_]
+        outputs = [g.predict(member, features)["prediction"] for member in est.estimators_]
         answers = g.concat([g.column(g.cast(output, "float64")) for output in outputs])
     kinds: list[tuple[str, int | None]] = [("float64", count), ("int64", count)]
     ordered, order = g.several("TopK", [answers, g.constant([count], "int64")], kinds, axis=1, largest=0, sorted=1)
@@ -261,8 +261,8 @@ def _places(member: Any, classes: int) -> NDArray[np.float64]:
 def _shares(g: Graph, member: Any, outputs: Outputs, classes: int) -> Tensor:
     """Return the probabilities, or the vote, of a member, shape (rows, classes)."""
     if not hasattr(member, "predict_proba"):
-        return g.take(np.eye(classes), g.cast(of(outputs, "prediction", member), "int64"))
-    shares = g.cast(of(outputs, "probabilities", member), "float64")
+        return g.take(np.eye(classes), g.cast(outputs["prediction"], "int64"))
+    shares = g.cast(outputs["probabilities"], "float64")
     if len(member.classes_) == classes:
         return shares
     return shares @ _places(member, classes)
