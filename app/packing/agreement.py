@@ -163,8 +163,7 @@ def profile_of(estimator: Any, signature: Signature, records: Sequence[Record]) 
         elif spec.kind in ("number", "integer"):
             inputs |= {spec.name: found} if (found := histogram(values)) else {}
     profile: dict[str, object] = {"rows": len(records), "inputs": inputs}
-    predictions = _predictions(estimator, signature, records)
-    if predictions and (distribution := _of_predictions(predictions, signature)):
+    if (distribution := _of_predictions(estimator, signature, records)) is not None:
         profile["prediction"] = distribution
     return profile
 
@@ -194,19 +193,16 @@ def _missing(count: int) -> dict[str, object]:
     return {"missing": count} if count else {}
 
 
-def _predictions(estimator: Any, signature: Signature, records: Sequence[Record]) -> list[Any]:
-    """Ask the model for the rows that it answers."""
+def _of_predictions(estimator: Any, signature: Signature, records: Sequence[Record]) -> dict[str, object] | None:
+    """Return the distribution of the predictions for the rows that the model answers."""
     kept = [records[place] for place in answered(estimator, signature, list(records))]
     if not kept or "prediction" not in signature.outputs:
-        return []
+        return None
     try:
         batch = Validator(signature, len(kept)).validate(kept)
-        return list(json_values(ArtifactServable(estimator, signature).run(batch, ("prediction",))["prediction"]))
+        predictions = json_values(ArtifactServable(estimator, signature).run(batch, ("prediction",))["prediction"])
     except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
-        return []
-
-
-def _of_predictions(predictions: list[Any], signature: Signature) -> dict[str, object] | None:
+        return None
     if any(isinstance(each, list | dict) for each in predictions):
         return None
     if signature.classes is None and all(isinstance(each, int | float) for each in predictions):

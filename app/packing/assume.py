@@ -102,10 +102,10 @@ class _Asked:
         matters = [name for name in alone if self._differs(self._otherwise([name], turn))] or list(names)
         best, errors = self._by_labels([self.draft, *(tried[turn] for turn in differing)])
         if best is not None:
-            taken, least = best, min(errors)
+            taken, least, was = best, min(errors), "was" if len(matters) == 1 else "were"
             self.notes.assume(
                 matters,
-                f"{named(matters)}: {_was(matters)} {_dtype(taken, matters)} in training, since the predictions agree "
+                f"{named(matters)}: {was} {_dtype(taken, matters)} in training, since the predictions agree "
                 f"with the target best then (mean error {least:.3g}, as {_dtype(self.draft, matters)} "
                 f"{errors[0]:.3g})",
             )
@@ -160,19 +160,19 @@ class _Asked:
         for chosen in [list(names), *alone]:
             for turn in self._turns(chosen):
                 taken = self._otherwise(chosen, turn)
-                if self._asked(taken) is not None:
-                    self._note_answered(chosen, taken)
-                    return taken
+                if self._asked(taken) is None:
+                    continue
+                categories = next(spec.categories or () for spec in taken.inputs if spec.name in chosen)
+                shown = ", ".join([*map(str, categories[:MAX_NAMED]), *["…"] * (len(categories) > MAX_NAMED)])
+                dtype = _dtype(taken, chosen)
+                self.notes.assume(
+                    chosen,
+                    f"{named(chosen)}: assumed to be {dtype} as in training"
+                    f"{f', in the order {shown}' if dtype == 'category' else ''}, since the model fails on "
+                    f'{_dtype(self.draft, chosen)}: declare "dtype" with --inputs if it was another',
+                )
+                return taken
         return None
-
-    def _note_answered(self, names: Sequence[str], taken: Signature) -> None:
-        spec = next(spec for spec in taken.inputs if spec.name in names)
-        order = "" if spec.dtype != "category" else f", in the order {_some(spec)}"
-        self.notes.assume(
-            names,
-            f"{named(names)}: assumed to be {_dtype(taken, names)} as in training{order}, since the model fails on "
-            f'{_dtype(self.draft, names)}: declare "dtype" with --inputs if it was another',
-        )
 
 
 def named(names: Sequence[str]) -> str:
@@ -181,19 +181,10 @@ def named(names: Sequence[str]) -> str:
     return f"{'input' if len(names) == 1 else 'inputs'} {', '.join(names[:MAX_NAMED])}{more}"
 
 
-def _was(names: Sequence[str]) -> str:
-    return "was" if len(names) == 1 else "were"
-
-
 def _dtype(signature: Signature, names: Sequence[str]) -> str:
     """Return the dtype of these inputs as pandas writes it."""
     spec = next(spec for spec in signature.inputs if spec.name in names)
     return training_dtypes.nullable_name(spec.dtype) if spec.missing == "na" else spec.dtype
-
-
-def _some(spec: Input) -> str:
-    shown = [str(value) for value in (spec.categories or ())[:MAX_NAMED]]
-    return ", ".join(shown) + (", …" if len(spec.categories or ()) > MAX_NAMED else "")
 
 
 def _guesses(layout: Layout, records: Sequence[Record]) -> Iterator[Guess]:

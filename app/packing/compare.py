@@ -48,18 +48,21 @@ def compare(request: CompareRequest) -> Result:
     columns = {spec.name: Column(spec.categories, text=spec.kind == "text") for spec in signature.inputs}
     frame = sample.read(Path(request.rows), request.target, Expected(columns=columns)).frame
     first, second = (_answers(repository, request.model, version, frame) for version in request.versions)
-    distances = _distances(first, second)
+    measure = _measure(first, second)
+    distances = _distances(first, second, measure)
     agreeing = sum(map(same, first.predictions, second.predictions))
     rows = len(first.predictions)
     lines = [f"versions {first.version} and {second.version} agree on {agreeing:,} of {rows:,} rows"]
     lines[0] += f" ({100 * agreeing / rows:.1f} %)"
     if distances.any():
-        measure = "probabilities" if _have_probabilities(first, second) else "predictions"
-        if measure == "probabilities" or _are_numbers(first, second):
+        if measure is not None:
             lines.append(f"their {measure} differ by {_short(distances.mean())} on average, at most by ")
             lines[-1] += _short(distances.max())
         lines.append("rows that differ most, counted from 0:")
-        lines += [_row(int(row), first, second, distances) for row in _most(distances)]
+        of = "probabilities " if measure == "probabilities" else ""
+        for row in np.argsort(-distances, kind="stable")[: min(MAX_ROWS_SHOWN, np.count_nonzero(distances))].tolist():
+            line = f"row {row}: {_short(first.predictions[row])} and {_short(second.predictions[row])}"
+            lines.append(line if measure is None else f"{line}, {of}{_short(distances[row])} apart")
     return Result(remarks=tuple(lines))
 
 
@@ -110,43 +113,24 @@ def _run(lease: Lease, records: list[dict[str, Any]], outputs: Sequence[str], st
     return {name: json_values(found[name]) for name in outputs}
 
 
-def _distances(first: Answers, second: Answers) -> Numbers:
-    """Return how far the answers to each row are apart."""
-    if _have_probabilities(first, second):
-        was, now = (np.array(each.probabilities, dtype=np.float64) for each in (first, second))
-        largest: Numbers = np.nan_to_num(np.abs(was - now)).max(axis=1)
-        return largest
-    if _are_numbers(first, second):
-        was, now = (np.array(each.predictions, dtype=np.float64) for each in (first, second))
-        return np.where(np.isnan(was) != np.isnan(now), np.inf, np.nan_to_num(np.abs(was - now)))
-    return np.array([not same(a, b) for a, b in zip(first.predictions, second.predictions, strict=True)], dtype=float)
-
-
-def _have_probabilities(first: Answers, second: Answers) -> bool:
-    """Whether both give one probability for each of the same classes."""
-    if not first.probabilities or not second.probabilities or first.classes != second.classes:
-        return False
-    return np.ndim(first.probabilities) == np.ndim(second.probabilities) == 2
-
-
-def _are_numbers(first: Answers, second: Answers) -> bool:
+def _measure(first: Answers, second: Answers) -> str | None:
+    """Return what tells how far answers are apart: one probability for each of the same classes, or numbers."""
+    both = first.probabilities and second.probabilities and first.classes == second.classes
+    if both and np.ndim(first.probabilities) == np.ndim(second.probabilities) == 2:
+        return "probabilities"
     values = [*first.predictions, *second.predictions]
     # Labels may be numbers as well, but the distance between them says nothing.
-    return first.classes is None and set(map(type, values)) <= {int, float, type(None)}
+    numbers = first.classes is None and set(map(type, values)) <= {int, float, type(None)}
+    return "predictions" if numbers else None
 
 
-def _most(distances: Numbers) -> list[int]:
-    order = np.argsort(-distances, kind="stable")[:MAX_ROWS_SHOWN]
-    return [int(row) for row in order if distances[row] > 0]
-
-
-def _row(row: int, first: Answers, second: Answers, distances: Numbers) -> str:
-    line = f"row {row}: {_short(first.predictions[row])} and {_short(second.predictions[row])}"
-    if _have_probabilities(first, second):
-        line += f", probabilities {_short(distances[row])} apart"
-    elif _are_numbers(first, second):
-        line += f", {_short(distances[row])} apart"
-    return line
+def _distances(first: Answers, second: Answers, measure: str | None) -> Numbers:
+    """Return how far the answers to each row are apart."""
+    if measure is None:
+        return np.array([not same(*both) for both in zip(first.predictions, second.predictions, strict=True)], float)
+    was, now = (np.array(getattr(each, measure), dtype=np.float64) for each in (first, second))
+    apart: Numbers = np.nan_to_num(np.abs(was - now))
+    return apart.max(axis=1) if measure == "probabilities" else np.where(np.isnan(was) != np.isnan(now), np.inf, apart)
 
 
 def _short(value: Any) -> str:

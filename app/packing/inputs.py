@@ -64,7 +64,8 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
         return Input(name, "text", seen.dtype or "object", missing=missing)
     if facts.categories is not None:
         categories, kinds = facts.categories, {type(value) for value in facts.categories}
-        dtype = training_dtypes.TEXT if str in kinds else "bool" if kinds == {bool} else _number_dtype(facts.categories)
+        numbers = "bool" if kinds == {bool} else "int64" if kinds <= {int} else "float64"
+        dtype = training_dtypes.TEXT if str in kinds else numbers
         if seen.dtype == "category" and set(seen.categories or ()) == set(categories):
             categories = seen.categories or ()  # the same categories, in the order of their codes
         dtype = _training_dtype(facts, seen.dtype or dtype)
@@ -108,7 +109,11 @@ class _SampleColumn:
         if column is None:
             return
         self.dtype = dtype = training_dtypes.name_of(column.dtype)
-        _refuse_arrow(name, column)
+        if isinstance(column.dtype, pd.ArrowDtype):
+            raise PackingRefused(
+                f"column {name!r} of the sample is {dtype}: frames are made of NumPy's and pandas' own dtypes, not "
+                'of pyarrow\'s (fit and save it after convert_dtypes(dtype_backend="numpy_nullable"))'
+            )
         present = column.dropna()
         if isinstance(column.dtype, pd.CategoricalDtype):
             self.kind, self.dtype = "category", "category"
@@ -135,18 +140,6 @@ class _SampleColumn:
             raise PackingRefused(
                 f"column {name!r} of the sample holds {self.dtype} values, which no kind of input fits"
             )
-
-
-def _refuse_arrow(name: str, column: pd.Series[Any]) -> None:
-    if isinstance(column.dtype, pd.ArrowDtype):
-        raise PackingRefused(
-            f"column {name!r} of the sample is {column.dtype}: frames are made of NumPy's and pandas' own dtypes, not "
-            'of pyarrow\'s (fit and save it after convert_dtypes(dtype_backend="numpy_nullable"))'
-        )
-
-
-def _number_dtype(values: Sequence[Any]) -> str:
-    return "int64" if all(type(value) is int for value in values) else "float64"
 
 
 def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -51,12 +51,16 @@ def key_of(servable: str, rows: int) -> str:
 
 def slower_times(taken_us: Mapping[str, object]) -> dict[str, float]:
     """Return how many times as long as the artifact the graph takes, for each number of rows where it is slower."""
-    found = {}
+    timed = _timed(taken_us)
+    return {str(rows): round(graph / of, 2) for rows, graph, of in timed if graph > SLOWER * of}
+
+
+def _timed(taken_us: Mapping[str, object]) -> Iterator[tuple[int, float, float]]:
+    """Yield each number of rows that was timed with the times of graph and artifact."""
     for rows in ROWS_TIMED:
         graph, artifact = (taken_us.get(key_of(name, rows)) for name in ("graph", "artifact"))
-        if isinstance(graph, float) and isinstance(artifact, float) and graph > SLOWER * artifact:
-            found[str(rows)] = round(graph / artifact, 2)
-    return found
+        if isinstance(graph, float) and isinstance(artifact, float):
+            yield rows, graph, artifact
 
 
 def slower_sentence(times: Mapping[str, float]) -> str:
@@ -67,13 +71,10 @@ def slower_sentence(times: Mapping[str, float]) -> str:
 
 def times_sentence(taken_us: Mapping[str, object]) -> str:
     """Say how long graph and artifact take for each number of rows that was timed."""
-    sentences = []
-    for rows in ROWS_TIMED:
-        graph, artifact = (taken_us.get(key_of(name, rows)) for name in ("graph", "artifact"))
-        if isinstance(graph, float) and isinstance(artifact, float):
-            verb = "takes" if rows == 1 else "take"
-            sentences.append(f"{_rows(rows)} {verb} {written(graph)}, with the artifact {written(artifact)}")
-    return "; ".join(sentences)
+    return "; ".join(
+        f"{_rows(rows)} {'takes' if rows == 1 else 'take'} {written(graph)}, with the artifact {written(artifact)}"
+        for rows, graph, artifact in _timed(taken_us)
+    )
 
 
 def artifact_cost_us(artifact: Servable, signature: Signature, records: Sequence[Record]) -> dict[str, float]:

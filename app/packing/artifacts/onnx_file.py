@@ -23,20 +23,12 @@ from app.signature import Input
 
 PREFIX = "given/"
 DTYPES = {
-    TensorProto.FLOAT: "float32",
-    TensorProto.DOUBLE: "float64",
-    TensorProto.FLOAT16: "float16",
-    TensorProto.INT8: "int8",
-    TensorProto.INT16: "int16",
-    TensorProto.INT32: "int32",
-    TensorProto.INT64: "int64",
-    TensorProto.UINT8: "uint8",
-    TensorProto.UINT16: "uint16",
-    TensorProto.UINT32: "uint32",
-    TensorProto.UINT64: "uint64",
-    TensorProto.BOOL: "bool",
-    TensorProto.STRING: "string",
-}
+    helper.np_dtype_to_tensor_dtype(np.dtype(name)): name
+    for name in (
+        *("float16", "float32", "float64", "int8", "int16", "int32", "int64"),
+        *("uint8", "uint16", "uint32", "uint64", "bool"),
+    )
+} | {TensorProto.STRING: "string"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +130,10 @@ def adapted(
     model = compose.add_prefix(file.model, PREFIX)
     constants: list[Any] = []
     inputs, before = _input_nodes(feeds, shapes, constants)
-    after = _output_nodes(outputs, flat, constants)
+    after = []
+    for name, of in outputs.items():
+        shape = [_constant(constants, f"flat_{name}", [-1])] if name in flat else []
+        after.append(helper.make_node("Reshape" if shape else "Identity", [PREFIX + of, *shape], [name]))
     given_names = {PREFIX + given.name for given, _ in feeds}
     kept = [value for value in model.graph.input if value.name not in given_names]
     nodes = [*before, *model.graph.node, *after]
@@ -162,7 +157,10 @@ def _input_nodes(
     specs = [spec for _, some in feeds for spec in some]
     texts = any(given.dtype == "string" for given, _ in feeds)
     if texts:
-        inputs = [helper.make_tensor_value_info(s.name, _element(s), ["rows", s.width]) for s in specs]
+        inputs = []
+        for spec in specs:
+            element = TensorProto.STRING if spec.kind in ("text", "category") else TensorProto.DOUBLE
+            inputs.append(helper.make_tensor_value_info(spec.name, element, ["rows", spec.width]))
     else:
         inputs = [helper.make_tensor_value_info(FEATURES, TensorProto.DOUBLE, ["rows", sum(s.width for s in specs)])]
     nodes = []
@@ -177,7 +175,7 @@ def _input_nodes(
             nodes.append(helper.make_node("Gather", [FEATURES, positions], [block], axis=1))
         start += width
         if given.dtype != "string":
-            element = next(code for code, name in DTYPES.items() if name == given.dtype)
+            element = helper.np_dtype_to_tensor_dtype(np.dtype(given.dtype))
             nodes.append(helper.make_node("Cast", [block], [f"cast_{place}"], to=element))
             block = f"cast_{place}"
         shape = _constant(constants, f"shape_{place}", [-1, *shapes[given.name]])
@@ -185,24 +183,9 @@ def _input_nodes(
     return inputs, nodes
 
 
-def _output_nodes(outputs: Mapping[str, str], flat: Sequence[str], constants: list[Any]) -> list[Any]:
-    nodes = []
-    for name, of in outputs.items():
-        if name in flat:
-            shape = _constant(constants, f"flat_{name}", [-1])
-            nodes.append(helper.make_node("Reshape", [PREFIX + of, shape], [name]))
-        else:
-            nodes.append(helper.make_node("Identity", [PREFIX + of], [name]))
-    return nodes
-
-
 def _constant(constants: list[Any], name: str, values: Sequence[int]) -> str:
     constants.append(numpy_helper.from_array(np.array(values, dtype=np.int64), name))
     return name
-
-
-def _element(spec: Input) -> int:
-    return TensorProto.STRING if spec.kind in ("text", "category") else TensorProto.DOUBLE
 
 
 def feed_of(given: Given, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
