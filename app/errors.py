@@ -5,58 +5,8 @@ This module knows no HTTP. A table in the gateway turns a code into a status.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-
-class Code(enum.Enum):
-    """The kind of an error. The value is the last part of the problem's `type`."""
-
-    INVALID_JSON = "invalid-json"
-    INVALID_BODY = "invalid-body"
-    INCOMPLETE_BODY = "incomplete-body"
-    INVALID_INSTANCES = "invalid-instances"
-    MALFORMED_REQUEST = "malformed-request"
-    BODY_TOO_LARGE = "body-too-large"
-    TOO_MANY_INSTANCES = "too-many-instances"
-    TOO_MANY_CHARACTERS = "too-many-characters"
-    TOO_MANY_EXPLANATIONS = "too-many-explanations"
-    TOO_MANY_VALUES = "too-many-values"
-    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
-    NOT_ACCEPTABLE = "not-acceptable"
-    MODEL_NOT_FOUND = "model-not-found"
-    VERSION_NOT_FOUND = "version-not-found"
-    MODEL_UNAVAILABLE = "model-unavailable"
-    MODEL_QUARANTINED = "model-quarantined"
-    MODEL_FAILED = "model-failed"
-    STEP_FAILED = "step-failed"
-    STEP_TIMED_OUT = "step-timed-out"
-    DEADLINE_EXCEEDED = "deadline-exceeded"
-    INVALID_SETTINGS = "invalid-settings"
-    INVALID_REPOSITORY = "invalid-repository"
-    CHOICE_REFUSED = "choice-refused"
-    PACKING_REFUSED = "packing-refused"
-    LOADING_FAILED = "loading-failed"
-    DATABASE_UNAVAILABLE = "database-unavailable"
-    KEY_NOT_FOUND = "key-not-found"
-    NO_KEYS = "no-keys"
-    MODEL_NOT_PERMITTED = "model-not-permitted"
-    SCORING_REFUSED = "scoring-refused"
-    SCORING_CANCELLED = "scoring-cancelled"
-    TOO_MANY_REJECTS = "too-many-rejects"
-    NOT_RESUMABLE = "not-resumable"
-    UPLOAD_TOO_LARGE = "upload-too-large"
-    JOB_NOT_FOUND = "job-not-found"
-    JOB_UNFINISHED = "job-unfinished"
-    JOB_FILE_MISSING = "job-file-missing"
-    JOBS_FULL = "jobs-full"
-    JOBS_NOT_INSTALLED = "jobs-not-installed"
-    JOBS_UNAVAILABLE = "jobs-unavailable"
-    TOO_MANY_JOBS = "too-many-jobs"
-    URL_NOT_PERMITTED = "url-not-permitted"
-    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
-
 
 SERVER_FAILED = "the server failed on this request; its log has the cause under the request id"
 """The detail of an internal error, by whichever part of the server."""
@@ -91,21 +41,23 @@ class FieldError:
 
 
 class RetortError(Exception):
-    """The base class. `detail` is one sentence: what is wrong, where, and what is allowed."""
+    """The base class. `detail` is one sentence: what is wrong, where, and what is allowed.
 
-    code: Code
+    `code` is the last part of the problem's `type`. Special cases of an error may have its code.
+    """
 
-    def __init_subclass__(cls, code: Code | None = None) -> None:
+    code = ""
+
+    def __init_subclass__(cls, code: str = "") -> None:
         super().__init_subclass__()
-        if code is not None:
-            cls.code = code
+        cls.code = code or cls.code
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
 
 
-class InvalidJson(RetortError, code=Code.INVALID_JSON):
+class InvalidJson(RetortError, code="invalid-json"):
     """The body is not a JSON document. `line` and `column` count from 1; None if no place can be named."""
 
     def __init__(self, reason: str, line: int | None = 1, column: int | None = 1) -> None:
@@ -116,7 +68,7 @@ class InvalidJson(RetortError, code=Code.INVALID_JSON):
         self.column = column
 
 
-class InvalidBody(RetortError, code=Code.INVALID_BODY):
+class InvalidBody(RetortError, code="invalid-body"):
     """The body does not match its media type or content coding. `form` is its name: CSV, gzip."""
 
     def __init__(self, form: str, reason: str) -> None:
@@ -125,14 +77,14 @@ class InvalidBody(RetortError, code=Code.INVALID_BODY):
         self.reason = reason
 
 
-class IncompleteBody(RetortError, code=Code.INCOMPLETE_BODY):
+class IncompleteBody(RetortError, code="incomplete-body"):
     """The body ended before its declared length."""
 
     def __init__(self) -> None:
         super().__init__("the body ended before its declared length")
 
 
-class InvalidInstances(RetortError, code=Code.INVALID_INSTANCES):
+class InvalidInstances(RetortError, code="invalid-instances"):
     """Values that the model's signature does not accept: the first errors, and the number of all."""
 
     def __init__(self, errors: Sequence[FieldError], total: int) -> None:
@@ -144,7 +96,7 @@ class InvalidInstances(RetortError, code=Code.INVALID_INSTANCES):
         self.more = more
 
 
-class MalformedRequest(RetortError, code=Code.MALFORMED_REQUEST):
+class MalformedRequest(RetortError, code="malformed-request"):
     """A request that contradicts itself (sizes, shapes, encodings) at `pointer`, or is not valid HTTP."""
 
     def __init__(self, pointer: str, detail: str) -> None:
@@ -152,7 +104,7 @@ class MalformedRequest(RetortError, code=Code.MALFORMED_REQUEST):
         self.pointer = pointer
 
 
-class BodyTooLarge(RetortError, code=Code.BODY_TOO_LARGE):
+class BodyTooLarge(RetortError, code="body-too-large"):
     """The body is longer than the server reads."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -163,7 +115,7 @@ class BodyTooLarge(RetortError, code=Code.BODY_TOO_LARGE):
         self.limit_bytes = limit_bytes
 
 
-class UploadTooLarge(BodyTooLarge, code=Code.UPLOAD_TOO_LARGE):
+class UploadTooLarge(BodyTooLarge, code="upload-too-large"):
     """The file for a job is longer than the server stores."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -175,7 +127,7 @@ class UploadTooLarge(BodyTooLarge, code=Code.UPLOAD_TOO_LARGE):
         self.limit_bytes = limit_bytes
 
 
-class TooManyInstances(RetortError, code=Code.TOO_MANY_INSTANCES):
+class TooManyInstances(RetortError, code="too-many-instances"):
     """More rows in one request than the server takes.
 
     `is_set` says that the operator set the limit; else it follows from the size of the inputs.
@@ -189,7 +141,7 @@ class TooManyInstances(RetortError, code=Code.TOO_MANY_INSTANCES):
         self.limit_rows = limit_rows
 
 
-class TooManyCharacters(RetortError, code=Code.TOO_MANY_CHARACTERS):
+class TooManyCharacters(RetortError, code="too-many-characters"):
     """Longer texts in one request than the server gives a model at once."""
 
     def __init__(self, count: int, limit: int) -> None:
@@ -202,7 +154,7 @@ class TooManyCharacters(RetortError, code=Code.TOO_MANY_CHARACTERS):
         self.limit = limit
 
 
-class TooManyExplanations(RetortError, code=Code.TOO_MANY_EXPLANATIONS):
+class TooManyExplanations(RetortError, code="too-many-explanations"):
     """More rows are to be explained in one request than the server explains at once."""
 
     def __init__(self, rows: int, limit_rows: int) -> None:
@@ -214,7 +166,7 @@ class TooManyExplanations(RetortError, code=Code.TOO_MANY_EXPLANATIONS):
         self.limit_rows = limit_rows
 
 
-class TooManyValues(RetortError, code=Code.TOO_MANY_VALUES):
+class TooManyValues(RetortError, code="too-many-values"):
     """More values in one body than the server reads. `kind` names the values that are too many."""
 
     def __init__(self, count: int, limit: int, kind: str = "values") -> None:
@@ -226,7 +178,7 @@ class TooManyValues(RetortError, code=Code.TOO_MANY_VALUES):
         self.limit = limit
 
 
-class UnsupportedMediaType(RetortError, code=Code.UNSUPPORTED_MEDIA_TYPE):
+class UnsupportedMediaType(RetortError, code="unsupported-media-type"):
     """No codec reads the body. `because` is the reason if another installation would read it."""
 
     def __init__(self, sent: str, allowed: Sequence[str], header: str = "Content-Type", because: str = "") -> None:
@@ -237,7 +189,7 @@ class UnsupportedMediaType(RetortError, code=Code.UNSUPPORTED_MEDIA_TYPE):
         self.header = header
 
 
-class NotAcceptable(RetortError, code=Code.NOT_ACCEPTABLE):
+class NotAcceptable(RetortError, code="not-acceptable"):
     """No codec writes an accepted type, or no content coding is accepted."""
 
     def __init__(self, wanted: str, offered: Sequence[str], header: str = "Accept") -> None:
@@ -247,7 +199,7 @@ class NotAcceptable(RetortError, code=Code.NOT_ACCEPTABLE):
         self.offered = tuple(offered)
 
 
-class ModelNotFound(RetortError, code=Code.MODEL_NOT_FOUND):
+class ModelNotFound(RetortError, code="model-not-found"):
     """There is no model of that name; or, without a name in a URL (None) or elsewhere (""), no default model."""
 
     def __init__(self, model: str | None, known: Sequence[str]) -> None:
@@ -263,7 +215,7 @@ class ModelNotFound(RetortError, code=Code.MODEL_NOT_FOUND):
         self.known = tuple(known)
 
 
-class VersionNotFound(RetortError, code=Code.VERSION_NOT_FOUND):
+class VersionNotFound(RetortError, code="version-not-found"):
     """The model has no such version or alias, or not the version that the alias names (`alias_of`)."""
 
     def __init__(self, model: str, version: str, known: Sequence[str], alias_of: int | None = None) -> None:
@@ -274,7 +226,7 @@ class VersionNotFound(RetortError, code=Code.VERSION_NOT_FOUND):
         self.known = tuple(known)
 
 
-class ModelUnavailable(RetortError, code=Code.MODEL_UNAVAILABLE):
+class ModelUnavailable(RetortError, code="model-unavailable"):
     """The model or version exists but cannot be served. `reason` is for operators and not in the message."""
 
     def __init__(self, model: str, version: int | None, reason: str) -> None:
@@ -285,7 +237,7 @@ class ModelUnavailable(RetortError, code=Code.MODEL_UNAVAILABLE):
         self.reason = reason
 
 
-class ModelQuarantined(RetortError, code=Code.MODEL_QUARANTINED):
+class ModelQuarantined(RetortError, code="model-quarantined"):
     """The version is not run any more, because workers died while it ran. `reason` says what ends this."""
 
     def __init__(self, model: str, version: int, reason: str) -> None:
@@ -295,7 +247,7 @@ class ModelQuarantined(RetortError, code=Code.MODEL_QUARANTINED):
         self.reason = reason
 
 
-class ModelFailed(RetortError, code=Code.MODEL_FAILED):
+class ModelFailed(RetortError, code="model-failed"):
     """The model raised, or its outputs do not fit the batch. `cause` goes to the log, never to the client."""
 
     def __init__(self, model: str, version: int, cause: str) -> None:
@@ -305,7 +257,7 @@ class ModelFailed(RetortError, code=Code.MODEL_FAILED):
         self.cause = cause
 
 
-class DeadlineExceeded(RetortError, code=Code.DEADLINE_EXCEEDED):
+class DeadlineExceeded(RetortError, code="deadline-exceeded"):
     """The model did not begin this request in time; with `limit_s` None, the body was not read in time."""
 
     def __init__(self, limit_s: float | None = None) -> None:
@@ -317,7 +269,7 @@ class DeadlineExceeded(RetortError, code=Code.DEADLINE_EXCEEDED):
         self.limit_s = limit_s
 
 
-class StepFailed(RetortError, code=Code.STEP_FAILED):
+class StepFailed(RetortError, code="step-failed"):
     """A step raised, or returned something unusable. `cause` goes to the log, never to the client."""
 
     def __init__(self, step: str, model: str, version: int, cause: str) -> None:
@@ -328,7 +280,7 @@ class StepFailed(RetortError, code=Code.STEP_FAILED):
         self.cause = cause
 
 
-class StepTimedOut(RetortError, code=Code.STEP_TIMED_OUT):
+class StepTimedOut(RetortError, code="step-timed-out"):
     """A step, or the service that it called, took longer than the request may take."""
 
     def __init__(self, step: str, model: str, version: int) -> None:
@@ -338,7 +290,7 @@ class StepTimedOut(RetortError, code=Code.STEP_TIMED_OUT):
         self.version = version
 
 
-class InvalidSettings(RetortError, code=Code.INVALID_SETTINGS):
+class InvalidSettings(RetortError, code="invalid-settings"):
     """Environment variables that are unknown or cannot be parsed, all of them at once."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -346,23 +298,23 @@ class InvalidSettings(RetortError, code=Code.INVALID_SETTINGS):
         self.problems = tuple(problems)
 
 
-class InvalidRepository(RetortError, code=Code.INVALID_REPOSITORY):
+class InvalidRepository(RetortError, code="invalid-repository"):
     """A file of the repository cannot be read."""
 
 
-class ChoiceRefused(RetortError, code=Code.CHOICE_REFUSED):
+class ChoiceRefused(RetortError, code="choice-refused"):
     """The repository does not allow this choice of a version or alias, or this removal of a version."""
 
 
-class PackingRefused(RetortError, code=Code.PACKING_REFUSED):
+class PackingRefused(RetortError, code="packing-refused"):
     """The artifact (or its sample, or its name) cannot become a version."""
 
 
-class LoadingFailed(RetortError, code=Code.LOADING_FAILED):
+class LoadingFailed(RetortError, code="loading-failed"):
     """A verified version could not become a servable in this process."""
 
 
-class DatabaseUnavailable(RetortError, code=Code.DATABASE_UNAVAILABLE):
+class DatabaseUnavailable(RetortError, code="database-unavailable"):
     """A database cannot be used. `database` is its address, without user and password."""
 
     def __init__(self, database: str, cause: str) -> None:
@@ -371,7 +323,7 @@ class DatabaseUnavailable(RetortError, code=Code.DATABASE_UNAVAILABLE):
         self.cause = cause
 
 
-class KeyNotFound(RetortError, code=Code.KEY_NOT_FOUND):
+class KeyNotFound(RetortError, code="key-not-found"):
     """There is no API key with this id in the database."""
 
     def __init__(self, key_id: str) -> None:
@@ -379,7 +331,7 @@ class KeyNotFound(RetortError, code=Code.KEY_NOT_FOUND):
         self.key_id = key_id
 
 
-class NoKeys(RetortError, code=Code.NO_KEYS):
+class NoKeys(RetortError, code="no-keys"):
     """The server would listen at an address that other machines reach, and no API key is configured."""
 
     def __init__(self, address: str, because: str = "") -> None:
@@ -392,7 +344,7 @@ class NoKeys(RetortError, code=Code.NO_KEYS):
         self.address = address
 
 
-class ModelNotPermitted(RetortError, code=Code.MODEL_NOT_PERMITTED):
+class ModelNotPermitted(RetortError, code="model-not-permitted"):
     """The API key is limited to other models: `permitted`."""
 
     def __init__(self, model: str | None, permitted: Iterable[str]) -> None:
@@ -403,7 +355,7 @@ class ModelNotPermitted(RetortError, code=Code.MODEL_NOT_PERMITTED):
         super().__init__(f"the request asks for {which}; this key may use: {names}")
 
 
-class ScoringRefused(RetortError, code=Code.SCORING_REFUSED):
+class ScoringRefused(RetortError, code="scoring-refused"):
     """A file cannot be scored: its form, its columns, the model, or the place of the output."""
 
 
@@ -417,7 +369,7 @@ class ColumnsMissing(ScoringRefused):
         self.there = there
 
 
-class TooManyRejects(ScoringRefused, code=Code.TOO_MANY_REJECTS):
+class TooManyRejects(ScoringRefused, code="too-many-rejects"):
     """More rows of a file were rejected than the limit allows. `rejects` is where they are."""
 
     def __init__(self, rejected: int, limit: int, rejects: str) -> None:
@@ -428,18 +380,18 @@ class TooManyRejects(ScoringRefused, code=Code.TOO_MANY_REJECTS):
         self.rejects = rejects
 
 
-class NotResumable(ScoringRefused, code=Code.NOT_RESUMABLE):
+class NotResumable(ScoringRefused, code="not-resumable"):
     """The input, the model or the options changed since an unfinished run began."""
 
 
-class ScoringCancelled(RetortError, code=Code.SCORING_CANCELLED):
+class ScoringCancelled(RetortError, code="scoring-cancelled"):
     """A scoring run was cancelled. Its finished parts are kept."""
 
     def __init__(self) -> None:
         super().__init__("the run was stopped; its finished parts are kept, and the same command with --resume goes on")
 
 
-class JobNotFound(RetortError, code=Code.JOB_NOT_FOUND):
+class JobNotFound(RetortError, code="job-not-found"):
     """The caller has no job with this id."""
 
     def __init__(self, job_id: str) -> None:
@@ -447,7 +399,7 @@ class JobNotFound(RetortError, code=Code.JOB_NOT_FOUND):
         self.job_id = job_id
 
 
-class JobUnfinished(RetortError, code=Code.JOB_UNFINISHED):
+class JobUnfinished(RetortError, code="job-unfinished"):
     """The job has no result yet."""
 
     def __init__(self, job_id: str, state: str) -> None:
@@ -456,11 +408,11 @@ class JobUnfinished(RetortError, code=Code.JOB_UNFINISHED):
         self.state = state
 
 
-class JobFileMissing(RetortError, code=Code.JOB_FILE_MISSING):
+class JobFileMissing(RetortError, code="job-file-missing"):
     """The job has ended, and has no such file here. The detail says why."""
 
 
-class JobsFull(RetortError, code=Code.JOBS_FULL):
+class JobsFull(RetortError, code="jobs-full"):
     """The files of all jobs have used their room."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -471,7 +423,7 @@ class JobsFull(RetortError, code=Code.JOBS_FULL):
         self.limit_bytes = limit_bytes
 
 
-class JobsNotInstalled(RetortError, code=Code.JOBS_NOT_INSTALLED):
+class JobsNotInstalled(RetortError, code="jobs-not-installed"):
     """A library that jobs need is missing."""
 
     def __init__(self, library: str) -> None:
@@ -479,11 +431,11 @@ class JobsNotInstalled(RetortError, code=Code.JOBS_NOT_INSTALLED):
         self.library = library
 
 
-class JobsUnavailable(RetortError, code=Code.JOBS_UNAVAILABLE):
+class JobsUnavailable(RetortError, code="jobs-unavailable"):
     """No job can be taken or looked up now. The detail says what the operator has to do."""
 
 
-class TooManyJobs(RetortError, code=Code.TOO_MANY_JOBS):
+class TooManyJobs(RetortError, code="too-many-jobs"):
     """The client has as many open jobs as it may."""
 
     def __init__(self, limit: int) -> None:
@@ -494,7 +446,7 @@ class TooManyJobs(RetortError, code=Code.TOO_MANY_JOBS):
         self.limit = limit
 
 
-class UrlNotPermitted(RetortError, code=Code.URL_NOT_PERMITTED):
+class UrlNotPermitted(RetortError, code="url-not-permitted"):
     """Jobs may not read or write this URL. `permitted` are the beginnings of those that they may."""
 
     def __init__(self, pointer: str, url: str, permitted: Sequence[str]) -> None:
@@ -504,7 +456,7 @@ class UrlNotPermitted(RetortError, code=Code.URL_NOT_PERMITTED):
         self.permitted = tuple(permitted)
 
 
-class IdempotencyKeyReused(RetortError, code=Code.IDEMPOTENCY_KEY_REUSED):
+class IdempotencyKeyReused(RetortError, code="idempotency-key-reused"):
     """An earlier request with the same Idempotency-Key asked for something else."""
 
     def __init__(self, job_id: str) -> None:

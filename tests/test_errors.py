@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from app import errors
-from app.errors import ABSENT, Code, FieldError, InvalidInstances, RetortError
+from app.errors import ABSENT, FieldError, InvalidInstances, RetortError
 
 SAID = [
     (
@@ -253,14 +254,14 @@ def test_every_error_is_tested_here() -> None:
 
 
 def test_each_code_belongs_to_one_error_and_its_special_cases() -> None:
-    own = [error.code for error in family() if "code" in vars(error)]
-    assert sorted(code.name for code in own) == sorted(code.name for code in Code)
-    assert errors.ColumnsMissing.code is Code.SCORING_REFUSED
+    owners = Counter(error.code for error in family())
+    assert {code: count for code, count in owners.items() if count > 1} == {"scoring-refused": 2}
+    assert errors.ColumnsMissing.code == errors.ScoringRefused.code
 
 
-@pytest.mark.parametrize("code", Code)
-def test_a_code_can_stand_in_a_url(code: Code) -> None:
-    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", code.value)
+@pytest.mark.parametrize("code", {error.code: None for error in family()})
+def test_a_code_can_stand_in_a_url(code: str) -> None:
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", code)
 
 
 def test_causes_of_model_failures_are_not_in_the_message() -> None:

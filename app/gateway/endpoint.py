@@ -167,7 +167,7 @@ class PredictEndpoint:
 def _fail(context: RequestContext, error: Exception) -> None:
     context.error = error
     if isinstance(error, RetortError):
-        context.outcome = error.code.value
+        context.outcome = error.code
 
 
 def _asks_for_explanation(environ: Environ) -> bool:

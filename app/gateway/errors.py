@@ -16,7 +16,6 @@ import msgspec
 
 from app.errors import (
     SERVER_FAILED,
-    Code,
     FieldError,
     InvalidInstances,
     JobsUnavailable,
@@ -36,9 +35,6 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_LATER: Mapping[str, str] = {"Retry-After": "5"}
 """Headers of every 503; the value is in seconds."""
-
-STATUS = {code: HTTPStatus(PROBLEMS[code.value].status) for code in Code if code.value in PROBLEMS}
-"""Statuses of the errors that clients may see. All others become an internal error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +107,19 @@ def problem_of(error: BaseException) -> Problem:
     """Return the problem for an error. Log an error that clients may not see, and return an internal error."""
     if isinstance(error, RequestRefused):
         return error.problem
-    if not isinstance(error, RetortError) or error.code not in STATUS:
+    if not isinstance(error, RetortError) or error.code not in PROBLEMS:
         log.error("unexpected error", exc_info=error)
         return INTERNAL_ERROR
-    status, headers = STATUS[error.code], dict[str, str]()
+    status, headers = PROBLEMS[error.code].status, dict[str, str]()
     if isinstance(error, InvalidInstances):
         facts = {"errors_total": error.total, "errors_more": error.more}
-        return Problem(status, error.code.value, error.detail, errors=error.errors, facts=facts)
+        return Problem(status, error.code, error.detail, errors=error.errors, facts=facts)
     if isinstance(error, ModelUnavailable | ModelQuarantined | JobsUnavailable | TooManyJobs):
         headers |= RETRY_LATER
     if isinstance(error, UnsupportedMediaType):
         header = error.header.replace("Content-Type", "Accept").replace("Content-", "Accept-")
         headers[header] = ", ".join(error.allowed)
-    return Problem(status, error.code.value, error.detail, headers=headers)
+    return Problem(status, error.code, error.detail, headers=headers)
 
 
 ErrorPage = Callable[[Environ, Problem], Response | None]

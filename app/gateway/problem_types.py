@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.errors import Code
-
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
@@ -44,8 +42,8 @@ class ProblemType:
 LATER = "Send the same request again after the seconds in Retry-After."
 REPORT = "Report the request_id to the operator: the log has the cause under it."
 
-_TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
-    Code.INVALID_JSON: (
+_TYPES: Mapping[str, tuple[int, str, tuple[str, ...], str]] = {
+    "invalid-json": (
         400,
         "The body is not a JSON document. The detail has the line and column of the first mistake.",
         (
@@ -55,13 +53,13 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ),
         "Let a library write the JSON, as json=payload does in Python's requests.",
     ),
-    Code.INVALID_BODY: (
+    "invalid-body": (
         400,
         "The body is not in the format or the compression that its headers name.",
         ("Content-Type or Content-Encoding names another format.", "The file is damaged or was cut short."),
         "Compare the two headers with the body, and send it again.",
     ),
-    Code.INVALID_INSTANCES: (
+    "invalid-instances": (
         422,
         "The body can be read, and the model does not accept values in it. Each entry of errors has a"
         " JSON pointer to a place in the body, and what is allowed there. errors_more says how many are not listed.",
@@ -72,7 +70,7 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ),
         "Correct each place that is named. GET /models/<name> shows the inputs of the model, and /docs an example.",
     ),
-    Code.MALFORMED_REQUEST: (
+    "malformed-request": (
         400,
         "The request contradicts itself or is not valid HTTP: a size, shape or header is not what the rest says. The"
         " status is 414 or 431 where the address or the headers are too long, 417 and 501 where a header asks for"
@@ -83,20 +81,20 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ),
         "Read the detail: it names the place. A released HTTP client avoids most of these mistakes.",
     ),
-    Code.BODY_TOO_LARGE: (
+    "body-too-large": (
         413,
         "The body is longer than the server reads. The length after decompression counts.",
         ("Many rows in one request.", "Large images, or numbers written with many digits."),
         "Send the rows in several requests, or ask the operator to raise RETORT_BODY_LIMIT_BYTES.",
     ),
-    Code.TOO_MANY_INSTANCES: (
+    "too-many-instances": (
         413,
         "The request has more rows than the server takes at once.",
         ("A whole table is sent in one request.",),
         "Send the rows in parts, or as a stream of application/x-ndjson, or ask the operator to raise"
         " RETORT_MAX_INSTANCES.",
     ),
-    Code.TOO_MANY_CHARACTERS: (
+    "too-many-characters": (
         413,
         "The texts of the request are longer, together, than the server gives a model at once. Dividing a text into"
         " words costs much more than reading it.",
@@ -104,14 +102,14 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         "Send the rows in parts, without compression, or as a stream of application/x-ndjson, or ask the operator to"
         " raise RETORT_MAX_TEXT_CHARS.",
     ),
-    Code.TOO_MANY_EXPLANATIONS: (
+    "too-many-explanations": (
         413,
         "The request asks for more explanations than the server makes at once. An explanation costs much more than a"
         " prediction.",
         ("A whole table is sent in one request, with the output `explanation`.",),
         "Send the rows in parts, or ask for explanations of those rows alone that are of interest.",
     ),
-    Code.TOO_MANY_VALUES: (
+    "too-many-values": (
         413,
         "The body has more values than the server reads at once. Each number, text or null counts, and each empty line"
         " of a table; a list or an object counts as four, a timestamp of MessagePack as ten.",
@@ -119,7 +117,7 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         "Send the rows in parts, or as a stream of application/x-ndjson, or ask the operator to raise"
         " RETORT_MAX_VALUES.",
     ),
-    Code.UNSUPPORTED_MEDIA_TYPE: (
+    "unsupported-media-type": (
         415,
         "The server does not read the format that Content-Type names, or the compression that Content-Encoding names.",
         (
@@ -128,55 +126,55 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ),
         "Use one of the formats in the detail. application/json always works.",
     ),
-    Code.NOT_ACCEPTABLE: (
+    "not-acceptable": (
         406,
         "The server cannot answer in any format that Accept allows, or in any compression that Accept-Encoding allows.",
         ("A library or a browser has set Accept.",),
         "Send Accept: application/json, or leave the header out.",
     ),
-    Code.MODEL_NOT_FOUND: (
+    "model-not-found": (
         404,
         "The server has no model of this name, or no default model where the address names none.",
         ("The name is misspelt: upper and lower case differ.", "The model has not been added yet, or was removed."),
         "GET /models lists the models.",
     ),
-    Code.VERSION_NOT_FOUND: (
+    "version-not-found": (
         404,
         "The model has no such version or alias.",
         ("The version was removed.", "The alias belongs to another model."),
         "GET /models lists the versions and aliases of each model.",
     ),
-    Code.MODEL_UNAVAILABLE: (
+    "model-unavailable": (
         503,
         "The model is known and cannot be served now.",
         ("It is still loading.", "It failed a check when it was loaded.", "It was unloaded."),
         f"{LATER} GET /models says why each version is not available.",
     ),
-    Code.MODEL_QUARANTINED: (
+    "model-quarantined": (
         503,
         "The server does not run this version any more, because worker processes died while it ran.",
         ("The model uses more memory than there is.", "A library of the model crashes on certain values."),
         "Use another version. The detail says how the operator ends the quarantine.",
     ),
-    Code.DEADLINE_EXCEEDED: (
+    "deadline-exceeded": (
         504,
         "The model did not come to this request in time.",
         ("The model is slow, or has much to do.", "X-Request-Timeout is short."),
         "Send fewer rows, or try again later. The operator can raise RETORT_REQUEST_TIMEOUT_S.",
     ),
-    Code.STEP_FAILED: (
+    "step-failed": (
         500,
         "A step before or after the model failed.",
         ("A database or service that the step asks is down.", "The step has a mistake."),
         REPORT,
     ),
-    Code.STEP_TIMED_OUT: (
+    "step-timed-out": (
         504,
         "A step before or after the model was not done in time.",
         ("A database or service that the step asks is slow.",),
         "Try again later. The operator can raise RETORT_REQUEST_TIMEOUT_S.",
     ),
-    Code.MODEL_FAILED: (
+    "model-failed": (
         500,
         "The model raised an error, or gave outputs that do not fit the request.",
         ("Values that are accepted, and that the model cannot compute with.",),
@@ -188,7 +186,7 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ("The connection ended before the body did.",),
         "Send the request again.",
     ),
-    Code.INCOMPLETE_BODY: (
+    "incomplete-body": (
         400,
         "The connection ended before the body did.",
         ("The client gave up.", "Content-Length is larger than the body."),
@@ -295,13 +293,13 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ("Predictions need the scope predict, changes of models admin, and the metrics metrics.",),
         "Use a key with the scope that the detail names.",
     ),
-    Code.MODEL_NOT_PERMITTED: (
+    "model-not-permitted": (
         403,
         "The API key is valid, and limited to other models.",
         ("The address names another model, or none, and the default model is another one.",),
         "Use a model that the detail names, or another key.",
     ),
-    Code.SCORING_REFUSED: (
+    "scoring-refused": (
         422,
         "A job cannot be done as it is asked for. The detail says why.",
         (
@@ -310,25 +308,25 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ),
         "Correct what the detail names.",
     ),
-    Code.UPLOAD_TOO_LARGE: (
+    "upload-too-large": (
         413,
         "The file for a job is longer than the server stores.",
         ("The table is large and not compressed.",),
         "Send it in parts, or with gzip. The operator can raise RETORT_JOBS_UPLOAD_BYTES, or allow a URL.",
     ),
-    Code.JOB_NOT_FOUND: (
+    "job-not-found": (
         404,
         "The caller has no job with this id.",
         ("The id is misspelt, or the job was made with another API key.", "The job was deleted, or ended long ago."),
         "GET /jobs lists your jobs. The operator can keep them longer: RETORT_JOBS_KEEP_S.",
     ),
-    Code.JOB_UNFINISHED: (
+    "job-unfinished": (
         409,
         "The job waits or runs, and so has no result yet.",
         ("The result is asked for too early.",),
         "Ask GET /jobs/<id> until its state is done.",
     ),
-    Code.JOB_FILE_MISSING: (
+    "job-file-missing": (
         404,
         "The job has ended, and has no such file on this server.",
         (
@@ -338,37 +336,37 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ),
         "GET /jobs/<id> has the state, the error, and where the result is.",
     ),
-    Code.JOBS_FULL: (
+    "jobs-full": (
         507,
         "The files of all jobs have used their room on the server.",
         ("Results of earlier jobs are still kept.", "The file is large."),
         "Delete jobs that you do not need. The operator can raise RETORT_JOBS_BYTES.",
     ),
-    Code.JOBS_NOT_INSTALLED: (
+    "jobs-not-installed": (
         501,
         "This server takes no jobs, because a library is not installed.",
         ("Jobs are an extra of Retort.",),
         "The operator installs it: pip install huey sqlalchemy alembic. Until then, send predictions in parts.",
     ),
-    Code.JOBS_UNAVAILABLE: (
+    "jobs-unavailable": (
         503,
         "The server can take no jobs now, or cannot look them up.",
         ("No worker of jobs runs.", "The database of the jobs does not answer."),
         f"{LATER} The operator starts a worker with `flask jobs work`, which is the worker line of the Procfile.",
     ),
-    Code.TOO_MANY_JOBS: (
+    "too-many-jobs": (
         429,
         "As many jobs of this client wait or run as may at once.",
         ("Many jobs were made in a short time.",),
         "Wait for a job to end, or cancel one. The operator can raise RETORT_JOBS_OPEN.",
     ),
-    Code.URL_NOT_PERMITTED: (
+    "url-not-permitted": (
         403,
         "Jobs may not read or write this URL.",
         ("The operator has not allowed it, or it has `..` in its path.",),
         "Upload the file, use a URL that the detail names, or ask the operator to add it to RETORT_JOBS_URLS.",
     ),
-    Code.IDEMPOTENCY_KEY_REUSED: (
+    "idempotency-key-reused": (
         422,
         "An earlier request with the same Idempotency-Key asked for something else.",
         ("A client uses one key for several jobs.",),
@@ -393,9 +391,7 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         "Send fewer rows, or allow more time. The operator can raise RETORT_REQUEST_TIMEOUT_S.",
     ),
 }
-"""Status, meaning, usual causes and remedy, by error code, or by name if the problem has no code."""
+"""Status, meaning, usual causes and remedy, by error code, or by name if the problem has no code. The codes without an
+entry are those of errors that clients do not see."""
 
-PROBLEMS: Mapping[str, ProblemType] = {
-    found.name: found
-    for found in (ProblemType(key.value if isinstance(key, Code) else key, *text) for key, text in _TYPES.items())
-}
+PROBLEMS: Mapping[str, ProblemType] = {name: ProblemType(name, *text) for name, text in _TYPES.items()}

@@ -54,7 +54,7 @@ def malformed(error: Exception) -> Refusal:
 def body_too_large(limits: Limits, limit_bytes: int) -> Refusal:
     """Refuse a body over the limit of its path."""
     error = BodyTooLarge(limit_bytes) if limit_bytes == limits.body_bytes else UploadTooLarge(limit_bytes)
-    return Refusal(413, error.code.value, error.detail)
+    return Refusal(413, error.code, error.detail)
 
 
 def too_many_chunks(limits: Limits) -> Refusal:

@@ -11,12 +11,13 @@ import subprocess
 import pytest
 
 from app import create_app
-from app.gateway.errors import STATUS
+from app.gateway.problem_types import PROBLEMS
 from app.settings import Settings
 from app.settings.table import table
 from app.telemetry.families import FAMILIES, MetricType
 from tests.docs.pages import BLOCKS, PAGES, folder_of, links_of, rows, text_of
 from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, environment
+from tests.gateway.fakes import codes
 
 COMMANDS = "\n".join(block.text for block in BLOCKS if block.language == "sh")
 PROSE = "\n".join(map(text_of, PAGES))
@@ -62,7 +63,7 @@ def test_the_paths_are_those_of_the_application() -> None:
 def test_the_statuses_are_those_of_the_application() -> None:
     told = {int(row[0]) for row in rows("docs/http.md", "status")}
     # 401 is that of the interceptor of keys, 405 Flask's, 429 the worker class's.
-    assert told == {int(status) for status in STATUS.values()} | {401, 405, 429}
+    assert told == {PROBLEMS[code].status for code in codes() & PROBLEMS.keys()} | {401, 405, 429}
 
 
 def test_the_metrics_are_those_of_the_application() -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from app import errors
 from app.core.steps.event_loop import EventLoop
 from app.gateway.context import Match, RequestContext
 from app.gateway.errors import ErrorFormat, ErrorRenderer, problem_json
@@ -19,6 +20,14 @@ from app.telemetry.metrics import SharedMetrics
 
 EVERYWHERE = re.compile("")
 ERRORS = ErrorRenderer([], ErrorFormat(EVERYWHERE, problem_json, dict))
+
+
+def codes() -> set[str]:
+    """Return the codes of all errors of Retort."""
+    classes = [
+        each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.RetortError)
+    ]
+    return {each.code for each in classes} - {""}
 
 
 def environ(path: str = "/predict", method: str = "POST", **more: Any) -> Environ:

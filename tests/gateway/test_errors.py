@@ -7,10 +7,9 @@ import re
 
 import pytest
 
-from app.errors import Code, ModelNotFound, RetortError
+from app.errors import ModelNotFound, RetortError
 from app.gateway.context import RequestContext
 from app.gateway.errors import (
-    STATUS,
     ErrorFormat,
     ErrorRenderer,
     Problem,
@@ -19,8 +18,9 @@ from app.gateway.errors import (
     problem_of,
     sentence,
 )
+from app.gateway.problem_types import PROBLEMS
 from app.server.contract import status_line
-from tests.gateway.fakes import environ
+from tests.gateway.fakes import codes, environ
 
 PROBLEM_FORMAT = ErrorFormat(re.compile(""), problem_json, dict)
 OTHER = ErrorFormat(re.compile("/v2"), lambda problem: (problem.name.encode(), "text/other"), dict, {503: 429})
@@ -28,22 +28,22 @@ ERRORS = ErrorRenderer([OTHER], PROBLEM_FORMAT)
 
 
 NOT_OF_REQUESTS = {
-    Code.INVALID_SETTINGS,
-    Code.INVALID_REPOSITORY,
-    Code.LOADING_FAILED,
-    Code.PACKING_REFUSED,
-    Code.SCORING_CANCELLED,
-    Code.NOT_RESUMABLE,
-    Code.TOO_MANY_REJECTS,
-    Code.CHOICE_REFUSED,
-    Code.DATABASE_UNAVAILABLE,
-    Code.KEY_NOT_FOUND,
-    Code.NO_KEYS,
+    "invalid-settings",
+    "invalid-repository",
+    "loading-failed",
+    "packing-refused",
+    "scoring-cancelled",
+    "not-resumable",
+    "too-many-rejects",
+    "choice-refused",
+    "database-unavailable",
+    "key-not-found",
+    "no-keys",
 }
 
 
 def test_every_code_of_a_request_has_a_status() -> None:
-    assert set(Code) - set(STATUS) == NOT_OF_REQUESTS
+    assert codes() - PROBLEMS.keys() == NOT_OF_REQUESTS
 
 
 def test_an_error_is_a_problem_document_with_the_id_of_the_request() -> None:
@@ -75,7 +75,7 @@ def test_an_interceptor_chooses_status_name_and_detail_of_its_refusal() -> None:
 
 
 class UnknownToTheTable(RetortError):
-    code = "of-a-user"  # type: ignore[assignment]
+    code = "of-a-user"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("secret"), UnknownToTheTable("secret")])
