@@ -73,7 +73,6 @@ class InvalidBody(RetortError, code="invalid-body"):
 
     def __init__(self, form: str, reason: str) -> None:
         super().__init__(f"the body is not valid {form}: {reason}")
-        self.form = form
         self.reason = reason
 
 
@@ -101,7 +100,6 @@ class MalformedRequest(RetortError, code="malformed-request"):
 
     def __init__(self, pointer: str, detail: str) -> None:
         super().__init__(f"{pointer} {detail}")
-        self.pointer = pointer
 
 
 class BodyTooLarge(RetortError, code="body-too-large"):
@@ -112,7 +110,6 @@ class BodyTooLarge(RetortError, code="body-too-large"):
             f"the body is longer than {limit_bytes} bytes, the most this server reads;"
             " the server's operator can raise RETORT_BODY_LIMIT_BYTES"
         )
-        self.limit_bytes = limit_bytes
 
 
 class UploadTooLarge(BodyTooLarge, code="upload-too-large"):
@@ -124,7 +121,6 @@ class UploadTooLarge(BodyTooLarge, code="upload-too-large"):
             f"the file for the job is longer than {limit_bytes} bytes, the most this server stores;"
             " the server's operator can raise RETORT_JOBS_UPLOAD_BYTES",
         )
-        self.limit_bytes = limit_bytes
 
 
 class TooManyInstances(RetortError, code="too-many-instances"):
@@ -150,8 +146,6 @@ class TooManyCharacters(RetortError, code="too-many-characters"):
             " body has bytes before it is decompressed: send the instances in parts, or without compression; the"
             " server's operator can raise RETORT_MAX_TEXT_CHARS"
         )
-        self.count = count
-        self.limit = limit
 
 
 class TooManyExplanations(RetortError, code="too-many-explanations"):
@@ -162,8 +156,6 @@ class TooManyExplanations(RetortError, code="too-many-explanations"):
             f"the request asks for {rows} explanations; at most {limit_rows} of this model are made at once: send the"
             " instances in parts"
         )
-        self.rows = rows
-        self.limit_rows = limit_rows
 
 
 class TooManyValues(RetortError, code="too-many-values"):
@@ -174,8 +166,6 @@ class TooManyValues(RetortError, code="too-many-values"):
             f"the body has {count} {kind}; at most {limit} are read at once: send it in parts;"
             " the server's operator can raise RETORT_MAX_VALUES"
         )
-        self.count = count
-        self.limit = limit
 
 
 class UnsupportedMediaType(RetortError, code="unsupported-media-type"):
@@ -184,7 +174,6 @@ class UnsupportedMediaType(RetortError, code="unsupported-media-type"):
     def __init__(self, sent: str, allowed: Sequence[str], header: str = "Content-Type", because: str = "") -> None:
         allowed_text, why = ", ".join(allowed), f" ({because})" if because else ""
         super().__init__(f"{header} {sent!r} is not supported{why}; supported: {allowed_text}")
-        self.sent = sent
         self.allowed = tuple(allowed)
         self.header = header
 
@@ -195,8 +184,6 @@ class NotAcceptable(RetortError, code="not-acceptable"):
     def __init__(self, wanted: str, offered: Sequence[str], header: str = "Accept") -> None:
         offered_text, what = ", ".join(offered), "types" if header == "Accept" else "codings"
         super().__init__(f"{header} {wanted!r} allows none of the {what} that are offered: {offered_text}")
-        self.wanted = wanted
-        self.offered = tuple(offered)
 
 
 class ModelNotFound(RetortError, code="model-not-found"):
@@ -242,9 +229,6 @@ class ModelQuarantined(RetortError, code="model-quarantined"):
 
     def __init__(self, model: str, version: int, reason: str) -> None:
         super().__init__(f"model {model!r} version {version} is quarantined: {reason}")
-        self.model = model
-        self.version = version
-        self.reason = reason
 
 
 class ModelFailed(RetortError, code="model-failed"):
@@ -252,8 +236,6 @@ class ModelFailed(RetortError, code="model-failed"):
 
     def __init__(self, model: str, version: int, cause: str) -> None:
         super().__init__(f"model {model!r} version {version} could not answer this request")
-        self.model = model
-        self.version = version
         self.cause = cause
 
 
@@ -266,7 +248,6 @@ class DeadlineExceeded(RetortError, code="deadline-exceeded"):
             if limit_s is None
             else f"the request waited {limit_s:g} seconds for the model, the longest it may; send it again later"
         )
-        self.limit_s = limit_s
 
 
 class StepFailed(RetortError, code="step-failed"):
@@ -274,9 +255,6 @@ class StepFailed(RetortError, code="step-failed"):
 
     def __init__(self, step: str, model: str, version: int, cause: str) -> None:
         super().__init__(f"step {step!r} of model {model!r} version {version} could not answer this request")
-        self.step = step
-        self.model = model
-        self.version = version
         self.cause = cause
 
 
@@ -285,9 +263,6 @@ class StepTimedOut(RetortError, code="step-timed-out"):
 
     def __init__(self, step: str, model: str, version: int) -> None:
         super().__init__(f"step {step!r} of model {model!r} version {version} was not done in time; try again later")
-        self.step = step
-        self.model = model
-        self.version = version
 
 
 class InvalidSettings(RetortError, code="invalid-settings"):
@@ -319,8 +294,6 @@ class DatabaseUnavailable(RetortError, code="database-unavailable"):
 
     def __init__(self, database: str, cause: str) -> None:
         super().__init__(f"the database {database} cannot be used: {cause}")
-        self.database = database
-        self.cause = cause
 
 
 class KeyNotFound(RetortError, code="key-not-found"):
@@ -328,7 +301,6 @@ class KeyNotFound(RetortError, code="key-not-found"):
 
     def __init__(self, key_id: str) -> None:
         super().__init__(f"there is no key with the id {key_id[:40]!r} in the database; see flask keys list")
-        self.key_id = key_id
 
 
 class NoKeys(RetortError, code="no-keys"):
@@ -341,7 +313,6 @@ class NoKeys(RetortError, code="no-keys"):
             + ": make one with `flask keys create --name NAME --scope predict`, or set HOST=127.0.0.1 to serve this"
             " machine alone, or RETORT_PUBLIC=1 to let everybody in"
         )
-        self.address = address
 
 
 class ModelNotPermitted(RetortError, code="model-not-permitted"):
@@ -396,7 +367,6 @@ class JobNotFound(RetortError, code="job-not-found"):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"you have no job with the id {job_id[:40]!r}; GET /jobs lists yours")
-        self.job_id = job_id
 
 
 class JobUnfinished(RetortError, code="job-unfinished"):
@@ -404,8 +374,6 @@ class JobUnfinished(RetortError, code="job-unfinished"):
 
     def __init__(self, job_id: str, state: str) -> None:
         super().__init__(f"the job is {state}: its result is there when GET /jobs/{job_id} says done")
-        self.job_id = job_id
-        self.state = state
 
 
 class JobFileMissing(RetortError, code="job-file-missing"):
@@ -420,7 +388,6 @@ class JobsFull(RetortError, code="jobs-full"):
             f"there is no room: the files of all jobs may take {limit_bytes} bytes; delete jobs with DELETE /jobs/<id>,"
             " or the operator can raise RETORT_JOBS_BYTES"
         )
-        self.limit_bytes = limit_bytes
 
 
 class JobsNotInstalled(RetortError, code="jobs-not-installed"):
@@ -428,7 +395,6 @@ class JobsNotInstalled(RetortError, code="jobs-not-installed"):
 
     def __init__(self, library: str) -> None:
         super().__init__(f"jobs need {library}: the operator installs it with pip install huey sqlalchemy alembic")
-        self.library = library
 
 
 class JobsUnavailable(RetortError, code="jobs-unavailable"):
@@ -443,7 +409,6 @@ class TooManyJobs(RetortError, code="too-many-jobs"):
             f"{limit} of your jobs wait or run, the most at once; wait for one to end, or cancel one with"
             " DELETE /jobs/<id>"
         )
-        self.limit = limit
 
 
 class UrlNotPermitted(RetortError, code="url-not-permitted"):
@@ -452,8 +417,6 @@ class UrlNotPermitted(RetortError, code="url-not-permitted"):
     def __init__(self, pointer: str, url: str, permitted: Sequence[str]) -> None:
         may = f"those may that begin with: {', '.join(permitted)}" if permitted else "upload the file instead"
         super().__init__(f"{pointer}: jobs may not use the URL {url[:200]!r}; {may} (RETORT_JOBS_URLS)")
-        self.pointer = pointer
-        self.permitted = tuple(permitted)
 
 
 class IdempotencyKeyReused(RetortError, code="idempotency-key-reused"):
@@ -464,4 +427,3 @@ class IdempotencyKeyReused(RetortError, code="idempotency-key-reused"):
             f"Idempotency-Key: an earlier request with this key asked for something else, and made /jobs/{job_id};"
             " use a new key for a new job"
         )
-        self.job_id = job_id

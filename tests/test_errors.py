@@ -15,18 +15,18 @@ SAID = [
     (
         errors.DatabaseUnavailable("postgresql://db/shop", "it does not answer"),
         "the database postgresql://db/shop cannot be used: it does not answer",
-        {"database": "postgresql://db/shop", "cause": "it does not answer"},
+        {},
     ),
     (
         errors.KeyNotFound("abc"),
         "there is no key with the id 'abc' in the database; see flask keys list",
-        {"key_id": "abc"},
+        {},
     ),
     (
         errors.NoKeys("0.0.0.0"),
         "other machines may reach 0.0.0.0, and there is no API key: make one with `flask keys create --name NAME"
         " --scope predict`, or set HOST=127.0.0.1 to serve this machine alone, or RETORT_PUBLIC=1 to let everybody in",
-        {"address": "0.0.0.0"},
+        {},
     ),
     (
         errors.ModelNotFound("", ["iris", "penguins"]),
@@ -51,19 +51,19 @@ SAID = [
     (
         errors.InvalidBody("CSV", "a quote is opened and never closed"),
         "the body is not valid CSV: a quote is opened and never closed",
-        {"form": "CSV", "reason": "a quote is opened and never closed"},
+        {"reason": "a quote is opened and never closed"},
     ),
     (InvalidInstances([FieldError("#/x", "is bad")], 1), "1 value is not acceptable", {"total": 1, "more": 0}),
     (
         errors.MalformedRequest("#/inputs/0/shape", "has 0 dimensions"),
         "#/inputs/0/shape has 0 dimensions",
-        {"pointer": "#/inputs/0/shape"},
+        {},
     ),
     (
         errors.BodyTooLarge(1024),
         "the body is longer than 1024 bytes, the most this server reads;"
         " the server's operator can raise RETORT_BODY_LIMIT_BYTES",
-        {"limit_bytes": 1024},
+        {},
     ),
     (
         errors.TooManyInstances(11, 10),
@@ -76,23 +76,23 @@ SAID = [
         "the texts of the request have 11 characters; at most 10 are read at once, or as many as the body has bytes"
         " before it is decompressed: send the instances in parts, or without compression; the server's operator can"
         " raise RETORT_MAX_TEXT_CHARS",
-        {"count": 11, "limit": 10},
+        {},
     ),
     (
         errors.TooManyExplanations(11, 10),
         "the request asks for 11 explanations; at most 10 of this model are made at once: send the instances in parts",
-        {"rows": 11, "limit_rows": 10},
+        {},
     ),
     (
         errors.TooManyValues(11, 10),
         "the body has 11 values; at most 10 are read at once: send it in parts;"
         " the server's operator can raise RETORT_MAX_VALUES",
-        {"count": 11, "limit": 10},
+        {},
     ),
     (
         errors.UnsupportedMediaType("text/csv", ["application/json"]),
         "Content-Type 'text/csv' is not supported; supported: application/json",
-        {"sent": "text/csv", "allowed": ("application/json",)},
+        {"allowed": ("application/json",)},
     ),
     (
         errors.UnsupportedMediaType("br", ["identity"], header="Content-Encoding"),
@@ -113,7 +113,7 @@ SAID = [
     (
         errors.NotAcceptable("text/csv", ["application/json", "text/html"]),
         "Accept 'text/csv' allows none of the types that are offered: application/json, text/html",
-        {"wanted": "text/csv", "offered": ("application/json", "text/html")},
+        {},
     ),
     (
         errors.ModelNotFound("pingu", ["iris", "penguins"]),
@@ -149,27 +149,27 @@ SAID = [
     (
         errors.DeadlineExceeded(2.5),
         "the request waited 2.5 seconds for the model, the longest it may; send it again later",
-        {"limit_s": 2.5},
+        {},
     ),
     (
         errors.DeadlineExceeded(),
         "the request's time ran out while its body was read; send it in parts",
-        {"limit_s": None},
+        {},
     ),
     (
         errors.ModelQuarantined("iris", 3, "3 workers died"),
         "model 'iris' version 3 is quarantined: 3 workers died",
-        {"model": "iris", "version": 3, "reason": "3 workers died"},
+        {},
     ),
     (
         errors.StepFailed("enrich", "iris", 3, "KeyError: /secret/path"),
         "step 'enrich' of model 'iris' version 3 could not answer this request",
-        {"step": "enrich", "model": "iris", "version": 3, "cause": "KeyError: /secret/path"},
+        {"cause": "KeyError: /secret/path"},
     ),
     (
         errors.StepTimedOut("enrich", "iris", 3),
         "step 'enrich' of model 'iris' version 3 was not done in time; try again later",
-        {"step": "enrich", "model": "iris", "version": 3},
+        {},
     ),
     (
         errors.InvalidSettings(["A is bad", "B is worse"]),
@@ -196,13 +196,13 @@ SAID = [
         errors.UploadTooLarge(10),
         "the file for the job is longer than 10 bytes, the most this server stores;"
         " the server's operator can raise RETORT_JOBS_UPLOAD_BYTES",
-        {"limit_bytes": 10},
+        {},
     ),
-    (errors.JobNotFound("abc"), "you have no job with the id 'abc'; GET /jobs lists yours", {"job_id": "abc"}),
+    (errors.JobNotFound("abc"), "you have no job with the id 'abc'; GET /jobs lists yours", {}),
     (
         errors.JobUnfinished("abc", "queued"),
         "the job is queued: its result is there when GET /jobs/abc says done",
-        {"job_id": "abc", "state": "queued"},
+        {},
     ),
     (errors.JobFileMissing("no row was rejected"), "no row was rejected", {}),
     (errors.JobsUnavailable("no worker runs"), "no worker runs", {}),
@@ -210,28 +210,28 @@ SAID = [
         errors.JobsFull(10),
         "there is no room: the files of all jobs may take 10 bytes; delete jobs with DELETE /jobs/<id>, or the operator"
         " can raise RETORT_JOBS_BYTES",
-        {"limit_bytes": 10},
+        {},
     ),
     (
         errors.JobsNotInstalled("huey"),
         "jobs need huey: the operator installs it with pip install huey sqlalchemy alembic",
-        {"library": "huey"},
+        {},
     ),
     (
         errors.TooManyJobs(10),
         "10 of your jobs wait or run, the most at once; wait for one to end, or cancel one with DELETE /jobs/<id>",
-        {"limit": 10},
+        {},
     ),
     (
         errors.UrlNotPermitted("input", "https://a/b", ["s3://c/"]),
         "input: jobs may not use the URL 'https://a/b'; those may that begin with: s3://c/ (RETORT_JOBS_URLS)",
-        {"pointer": "input", "permitted": ("s3://c/",)},
+        {},
     ),
     (
         errors.IdempotencyKeyReused("abc"),
         "Idempotency-Key: an earlier request with this key asked for something else, and made /jobs/abc; use a new key"
         " for a new job",
-        {"job_id": "abc"},
+        {},
     ),
 ]
 
