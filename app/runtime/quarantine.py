@@ -1,4 +1,4 @@
-"""Find versions that crash their workers, to quarantine them.
+"""Count the runs of versions, and find versions that crash their workers, to quarantine them.
 
 Each run of an artifact, which may execute any code, is recorded in shared memory. When a worker dies, the master counts
 the crash for every version that was running in it.
@@ -6,15 +6,18 @@ the crash for every version that was running in it.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
-from app.runtime.counting import CountingServable, RunMetrics
 from app.runtime.servable import Compose, Servable
 from app.signature.batch import Batch, Outputs
 from app.storage.manifest import Manifest
+from app.telemetry.metrics import SharedMetrics
 from app.telemetry.process_state import ProcessState
+
+log = logging.getLogger(__name__)
+
 
 MAX_CRASHES, CRASH_WINDOW_S = 3, 60.0
 QUARANTINED = (
@@ -25,14 +28,38 @@ QUARANTINED = (
 ModelVersion = tuple[str, int]
 
 
-class Runs(RunMetrics, Protocol):
-    """Records runs in memory that outlives the process. Implemented by `app.telemetry.metrics.SharedMetrics`."""
+class CountingServable:
+    """Counts each run of the servable inside that answers requests, with its rows and its predicted classes.
 
-    def run_began(self, model: str, version: int) -> None:
-        """Record that a run of this version begins, in any thread."""
+    Recorded examples and failed runs are not counted. Safe to call from many threads.
+    """
 
-    def run_ended(self, model: str, version: int) -> None:
-        """Record that it is over, with or without an error."""
+    def __init__(
+        self, servable: Servable, model: str, version: int, classes: Sequence[object] | None, metrics: SharedMetrics
+    ) -> None:
+        self._servable = servable
+        self._model = model
+        self._version = version
+        # Models of several targets have a list of classes for each, and predict no single label.
+        self._classes = None if classes and isinstance(classes[0], list) else classes
+        self._metrics = metrics
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """Return or raise what the servable inside does."""
+        answered = self._servable.run(batch, outputs)
+        if batch.requests:
+            try:
+                self._count(batch, answered)
+            except Exception:  # the answer is there, and no metric is worth it
+                log.exception("a run of model %s version %d was not counted", self._model, self._version)
+        return answered
+
+    def _count(self, batch: Batch, answered: Outputs) -> None:
+        classes, predicted = self._classes, ()
+        labels = answered.get("prediction")
+        if classes is not None and labels is not None and labels.ndim == 1:  # a row of several labels is no class
+            predicted = labels.tolist()
+        self._metrics.ran(self._model, self._version, batch.rows, batch.requests, classes or (), predicted)
 
 
 class RecordingServable:
@@ -41,7 +68,7 @@ class RecordingServable:
     Safe to call from many threads; lives as long as the servable inside.
     """
 
-    def __init__(self, servable: Servable, model: str, version: int, runs: Runs, state: ProcessState) -> None:
+    def __init__(self, servable: Servable, model: str, version: int, runs: SharedMetrics, state: ProcessState) -> None:
         self._state = state
         self._servable = servable
         self._model = model
@@ -59,7 +86,7 @@ class RecordingServable:
             self._runs.run_ended(self._model, self._version)
 
 
-def record_runs(runs: Runs, compose: Compose) -> Compose:
+def record_runs(runs: SharedMetrics, compose: Compose) -> Compose:
     """Return a composer that counts runs, and records those of artifacts, before it applies `compose`.
 
     A graph runs no user code.

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from app.errors import LoadingFailed, RetortError
-from app.runtime.counting import LoadMetrics
 from app.runtime.direct_call import call_directly
 from app.runtime.entry import Entry, Lease
 from app.runtime.environment import changed
@@ -30,6 +29,7 @@ from app.storage.repository import Repository
 from app.storage.strays import strays as artifact_strays
 from app.storage.verification import open_verified, verify_files
 from app.telemetry import mark_progress
+from app.telemetry.metrics import SharedMetrics
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class VersionLoader:
     compose: Compose | None = None
     steps_for: StepsFor = without_steps
     pack_stray: PackStray | None = None
-    metrics: LoadMetrics | None = None
+    metrics: SharedMetrics | None = None
 
     def read(self, present: Mapping[str, Mapping[int, Entry]], pointers: Pointers) -> dict[str, dict[int, Entry]]:
         """Load every version of the repository, and keep present entries whose content is unchanged."""

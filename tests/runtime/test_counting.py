@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from app.runtime.batching import BatchingServable, JoiningServable
-from app.runtime.counting import CountingServable
 from app.runtime.policy import State
+from app.runtime.quarantine import CountingServable
 from app.signature.batch import Batch
 from app.storage.repository import Repository
 from app.telemetry.metrics import SharedMetrics

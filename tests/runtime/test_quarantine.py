@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.runtime.counting import CountingServable
-from app.runtime.quarantine import CRASH_WINDOW_S, MAX_CRASHES, CrashTracker, RecordingServable, record_runs
+from app.runtime.quarantine import (
+    CRASH_WINDOW_S,
+    MAX_CRASHES,
+    CountingServable,
+    CrashTracker,
+    RecordingServable,
+    record_runs,
+)
 from app.runtime.servable import Servable
 from app.signature.batch import Batch, Outputs
 from app.telemetry.process_state import ProcessState
