@@ -44,9 +44,9 @@ __all__ = [
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
-    from app.core.caller import Caller
     from app.core.models import Models
     from app.core.steps import Refused, factory, step
+    from app.core.steps.services import Caller
     from app.errors import (
         InvalidInstances,
         InvalidSettings,
@@ -69,7 +69,7 @@ else:
     # The same for the interpreter. Type checkers do not see it, and so refuse a name that is not there.
     _HOMES = {
         "app.factory": ["create_app"],
-        "app.core.caller": ["Caller"],
+        "app.core.steps.services": ["Caller"],
         "app.core.models": ["Models"],
         "app.core.steps": ["Refused", "factory", "step"],
         "app.errors": [

@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 from app.core.answer import Answer
 from app.core.prediction_stream import PredictionStream
-from app.core.run import run, run_each
+from app.core.run import TurnRuns, run, run_each
 from app.core.steps.event_loop import EventLoop, LoopRunner, StepRunner, ThreadRunner, completed
-from app.core.turn_runs import TurnRuns
 from app.errors import FieldError, InvalidInstances, RetortError, TooManyExplanations, UnsupportedMediaType
 from app.runtime.entry import Lease
 from app.runtime.registry import Registry

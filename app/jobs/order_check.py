@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from app.core.answer_columns import column_names
+from app.core.answer import column_names
 from app.errors import ColumnsMissing, FieldError, ScoringRefused
 from app.jobs.input_parts import require_columns_of
 from app.jobs.locations import sources_of

@@ -10,8 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.answer import Answer
-from app.core.answer_columns import columns_of
+from app.core.answer import Answer, columns_of
 from app.core.prediction_stream import PredictionStream
 from app.core.run import run
 from app.errors import InvalidInstances, ModelFailed, RetortError, ScoringRefused

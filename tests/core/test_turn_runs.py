@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.core.turn_runs import TurnRuns
+from app.core.run import TurnRuns
 from app.errors import DeadlineExceeded, ModelFailed
 from app.runtime.batching import JoiningServable
 from app.signature.batch import Outputs

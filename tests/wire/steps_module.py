@@ -11,9 +11,9 @@ import httpx
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.core.caller import Caller
 from app.core.models import Models
 from app.core.steps import Refused, factory, step
+from app.core.steps.services import Caller
 from app.telemetry import request_id
 
 LENGTHS = {1: 5.1, 2: 6.7}

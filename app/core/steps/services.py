@@ -8,23 +8,53 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from app.core.caller import Caller, caller
 from app.core.steps import optional_services
 from app.core.steps.definitions import Factory, StepModule, as_context_manager, shown
 from app.core.steps.event_loop import EventLoop, StepRunner, ThreadRunner, completed
 from app.core.steps.injection import svcs
 from app.errors import InvalidSettings
 from app.settings import Settings
+from app.telemetry import check_deadline, current_request
 
 log = logging.getLogger(__name__)
 
 CHECK_TIMEOUT_S = 5.0
 """Longest time for a check, and for a clean-up on the event loop while a request thread waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The client of one request.
+
+    `deadline_s` is a monotonic time. After it the client no longer waits for the answer.
+    """
+
+    address: str = ""
+    request_id: str = ""
+    deadline_s: float = math.inf
+
+    def check_deadline(self) -> None:
+        """Look at the deadline; call it now and then in a step that takes long.
+
+        A thread that does so is late past its deadline; one that does not may be taken for stuck.
+
+        Raises:
+            DeadlineExceeded: the deadline has passed; the step need not catch it.
+        """
+        check_deadline()
+
+
+def caller() -> Caller:
+    """Return the caller of the current request."""
+    request = current_request.get()
+    return Caller(request.address, request.id, request.deadline_s)
 
 
 class Services:

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
-from app.core.answer import Answer
-from app.core.answer_columns import columns_of
+from app.core.answer import Answer, columns_of
 from app.errors import BodyTooLarge, InvalidBody
 from app.signature.arrow_messages import FILE_MAGIC, FORM, DeclaredLimits, check_stream
 from app.signature.arrow_values import plain_values, viewed_bytes

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from app.core.answer import Answer
-from app.core.answer_columns import columns_of
+from app.core.answer import Answer, columns_of
 from app.errors import FieldError, InvalidBody, TooManyInstances, TooManyValues
 from app.signature.batch import json_text, json_values
 from app.signature.cells import Read, read_untyped, reader_of

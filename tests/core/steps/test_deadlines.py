@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.core.steps.deadlines import TICK_S, Deadlines
+from app.core.steps.event_loop import TICK_S, Deadlines
 
 SOON_S = 0.02
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.core import steps
-from app.core.caller import Caller
 from app.core.steps import Refused, factory, found_in, step
+from app.core.steps.services import Caller
 from app.errors import InvalidSettings
 
 

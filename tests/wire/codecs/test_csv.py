@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.core.answer import Answer
-from app.core.answer_columns import columns_of
+from app.core.answer import Answer, columns_of
 from app.wire.codecs.csv import MAX_LINE_CHARS
 from tests.wire.codecs.conftest import Sends
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.core import answer_columns
-from app.core.answer import Answer
-from app.core.answer_columns import column_names, columns_of
+from app.core import answer
+from app.core.answer import Answer, column_names, columns_of
 from app.storage.repository import Repository
 from tests.end_to_end.process import EXAMPLE_MODELS
 
@@ -101,6 +100,6 @@ def test_irregular_outputs_become_json_in_text(values: tuple[Any, ...], texts: l
 
 
 def test_more_columns_than_the_limit_become_json_in_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_columns, "MAX_COLUMNS_OF_AN_OUTPUT", 2)
+    monkeypatch.setattr(answer, "MAX_COLUMNS_OF_AN_OUTPUT", 2)
     assert list(columns(np.array([[1, 2]]))) == ["prediction_0", "prediction_1"]
     assert columns(np.array([[1, 2, 3]])) == {"prediction": ["[1,2,3]"]}
