@@ -15,8 +15,7 @@ from app.errors import RetortError
 from app.runtime.policy import State
 from app.settings import MODELS_DIR, Settings
 from app.storage.key_source import KeySource
-from app.storage.repository import Repository
-from app.storage.strays import strays
+from app.storage.repository import Repository, strays
 from app.storage.verification import verify_files
 
 P = ParamSpec("P")

@@ -1,4 +1,4 @@
-"""`flask score`: score files of any size."""
+"""`flask score`: score files of any size. `flask jobs work`: the worker of jobs that are made over HTTP."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from types import FrameType
 import click
 from flask.cli import with_appcontext
 
-from app.cli.group import context, reported
+from app.cli.group import RetortGroup, context, reported
 from app.cli.progress import ScoringProgress
-from app.errors import ScoringCancelled
+from app.errors import JobsNotInstalled, ScoringCancelled
 from app.jobs.engines import ENGINES
 from app.jobs.job import ScoringJob
+from app.jobs.service import missing_library
 from app.telemetry.process_state import keep_freed_blocks
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -130,3 +131,23 @@ def _stoppable() -> Iterator[list[int]]:
 
 def _rows(count: int) -> str:
     return f"{count:,} row{'s' * (count != 1)}"
+
+
+jobs = RetortGroup("jobs", help="Bulk scoring over HTTP.")
+
+
+@jobs.command("work")
+@click.option("--processes", type=click.IntRange(min=1), help="Processes that score; default: one for each core.")
+def work(processes: int | None) -> None:
+    """Score the jobs that POST /jobs takes, until SIGTERM or Ctrl+C; then the job goes on in another worker."""
+    if missing := missing_library():
+        raise JobsNotInstalled(missing)
+    from app.jobs.worker import JobWorker  # with huey and SQLAlchemy, which no other command needs
+
+    worker = JobWorker(context().settings, processes)
+    before = {each: signal.signal(each, lambda *_: worker.stop()) for each in STOPPING}
+    try:
+        worker.work()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

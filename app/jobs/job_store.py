@@ -35,8 +35,7 @@ from sqlalchemy import (
 from app.errors import IdempotencyKeyReused, JobNotFound, JobsFull, TooManyJobs
 from app.jobs.job_record import CANCELLED, OPEN, QUEUED, RUNNING, JobRecord
 from app.jobs.progress import Progress
-from app.storage.database import LOCKED_WITHIN_MS, TABLES, make_engine, sqlite_file, told
-from app.storage.migrating import migrate
+from app.storage.database import LOCKED_WITHIN_MS, TABLES, make_engine, migrate, sqlite_file, told
 
 JOBS = Table(
     "retort_jobs",

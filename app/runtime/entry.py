@@ -1,15 +1,15 @@
-"""One version as this process has it, and the lease that requests hold while they use it."""
+"""One version as this process has it, the steps around it, and the lease that requests hold while they use it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from app.errors import ModelQuarantined, ModelUnavailable
+from app.errors import InvalidInstances, ModelQuarantined, ModelUnavailable
 from app.runtime.batching import BatchingServable
 from app.runtime.explanation import most_explained
-from app.runtime.planned_steps import PlannedSteps
 from app.runtime.policy import MOVES, State
 from app.runtime.proving import InstanceValidator
 from app.runtime.servable import Servable
@@ -21,6 +21,41 @@ log = logging.getLogger(__name__)
 QUICK_US = 1000.0
 REQUEST_US, BYTE_US = 20.0, 0.4
 """Estimates of the time for one more request in a run, and for each byte of its body, without the model's."""
+
+RefuseInstances = Callable[[Sequence[tuple[int, str, str]]], InvalidInstances]
+"""Returns the error for values that a step refuses: (position, field, message) of each."""
+
+
+class PlannedSteps(Protocol):
+    """The steps of one version. Implemented by `app.core.steps.model_steps.ModelSteps`."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the model itself."""
+
+    @property
+    def validator(self) -> InstanceValidator:
+        """The validator of the model itself."""
+
+    @property
+    def public(self) -> Manifest:
+        """The manifest that clients see."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether every step is async."""
+
+    def start(self, refusal: RefuseInstances, runner: Any) -> Any:
+        """Return the `StepRun` of one request; `runner` is a `StepRunner`. Only `app.core` calls it."""
+
+
+StepsFor = Callable[[Manifest], PlannedSteps | None]
+"""Plans the steps that a manifest lists, or raises `LoadingFailed`; None if it lists none."""
+
+
+def without_steps(manifest: Manifest) -> PlannedSteps | None:
+    """Plan no steps, as packing and its checks do."""
+    return None
 
 
 class Lease:

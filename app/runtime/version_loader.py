@@ -11,12 +11,11 @@ from pathlib import Path
 
 from app.errors import LoadingFailed, RetortError
 from app.runtime.direct_call import call_directly
-from app.runtime.entry import Entry, Lease
+from app.runtime.entry import Entry, Lease, StepsFor, without_steps
 from app.runtime.environment import changed
 from app.runtime.explanation import explained, offering
 from app.runtime.large_batches import LargeBatches
 from app.runtime.loaders import Loader
-from app.runtime.planned_steps import StepsFor, without_steps
 from app.runtime.policy import State
 from app.runtime.proving import InstanceValidator, advice, prove, prove_recorded
 from app.runtime.servable import Compose, Servable
@@ -26,7 +25,7 @@ from app.storage import recorded
 from app.storage.choices import Pointers
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
-from app.storage.strays import strays as artifact_strays
+from app.storage.repository import strays as artifact_strays
 from app.storage.verification import open_verified, verify_files
 from app.telemetry import mark_progress
 from app.telemetry.metrics import SharedMetrics

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 from app.errors import ModelNotFound, VersionNotFound
 from app.runtime import policy
-from app.runtime.entry import Entry, Lease
-from app.runtime.planned_steps import PlannedSteps
+from app.runtime.entry import Entry, Lease, PlannedSteps
 from app.runtime.policy import MOVES, State
 from app.storage.choices import POINTERS, Pointers
 

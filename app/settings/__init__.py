@@ -12,7 +12,7 @@ from typing import Any
 
 from app.errors import InvalidSettings
 from app.settings import readers
-from app.settings.kubernetes import set_by_kubernetes
+from app.settings.readers import set_by_kubernetes
 
 PREFIX = "RETORT_"
 MODELS_DIR = Path("models")

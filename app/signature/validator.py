@@ -21,7 +21,7 @@ from app.signature.decoder import decoder_of
 from app.signature.field_errors import MOST_ERRORS, escaped, in_row, place_of, shown, some
 from app.signature.hints import hint_for_document, hint_for_row, hinted, one_too_deep
 from app.signature.images import PIXEL_LIMIT, one_too_many
-from app.signature.json_cost import MAX_VALUES
+from app.signature.json_values import MAX_VALUES
 from app.signature.kinds import KINDS, rule_of
 from app.signature.nested import Nesting
 from app.signature.records import problems

@@ -1,14 +1,18 @@
-"""The database that `DATABASE_URL` names, as SQLAlchemy opens it. Importing this module needs the extra `database`."""
+"""The database that `DATABASE_URL` names, as SQLAlchemy opens it, with tables that are up to date.
+
+Importing this module needs the extra `database`.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, MetaData, create_engine, exc, make_url
+from sqlalchemy import URL, Engine, MetaData, create_engine, exc, inspect, make_url
 
 from app.errors import DatabaseUnavailable
 
@@ -20,6 +24,13 @@ TABLES = MetaData()
 """All tables of Retort."""
 SILENT_TIMEOUT_MS = 5000
 """Longest time that sent bytes may have no acknowledgement of PostgreSQL, before the connection counts as lost."""
+NEWEST = "0003"
+"""The newest migration in `migrations/versions`."""
+VERSION_TABLE = "retort_migrations"
+"""Alembic's table. Its usual name belongs to an application in the same database."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK = 7_264_173_001
+"""The number of the lock in PostgreSQL that lets one process at a time migrate."""
 
 
 def database_url(text: str) -> URL:
@@ -105,3 +116,37 @@ def told(url: URL) -> Iterator[None]:
 def _shown(url: URL) -> str:
     """Return a URL without its user, password and options."""
     return URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()
+
+
+def migrate(engine: Engine) -> None:
+    """Make the database and the tables, or bring them up to date.
+
+    Raises:
+        DatabaseUnavailable: a newer release has made the tables.
+        sqlalchemy.exc.SQLAlchemyError, OSError: the database does not answer, or does not allow it.
+    """
+    file = sqlite_file(engine.url)
+    if file is not None and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+    with engine.connect() as connection:
+        if inspect(connection).has_table(VERSION_TABLE):
+            version = connection.exec_driver_sql(f"select version_num from {VERSION_TABLE}").scalar()  # noqa: S608
+            if version == NEWEST:
+                return
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"set local lock_timeout = {LOCKED_WITHIN_MS}")
+            connection.exec_driver_sql(f"select pg_advisory_xact_lock({LOCK})")
+        config.attributes.update(connection=connection, version_table=VERSION_TABLE)
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:  # a newer Retort has made the tables
+            raise DatabaseUnavailable(str(file or engine.url.database), str(error)) from None

@@ -10,9 +10,8 @@ from typing import Any
 from sqlalchemy import URL, BigInteger, Column, LargeBinary, String, Table, Text, inspect, select
 
 from app.errors import DatabaseUnavailable, KeyNotFound
-from app.storage.database import TABLES, make_engine, sqlite_file, told
+from app.storage.database import TABLES, make_engine, migrate, sqlite_file, told
 from app.storage.keys import StoredKey
-from app.storage.migrating import migrate
 
 log = logging.getLogger(__name__)
 

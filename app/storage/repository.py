@@ -18,10 +18,12 @@ from app.storage import choices
 from app.storage import manifest as manifests
 from app.storage.choices import HISTORY, POINTERS, ROLLBACK, Change, History, Pointers
 from app.storage.manifest import MANIFEST, Manifest
+from app.storage.verification import sha256_of
 from app.storage.writing import sync_folder
 
 SLUG = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
 STAGING_PREFIX = ".staging-"
+ARTIFACT_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops")
 
 
 def is_slug(name: str) -> bool:
@@ -257,3 +259,39 @@ class Repository:
             yield
         finally:
             os.close(descriptor)
+
+
+def strays(repository: Repository) -> list[tuple[Path, str]]:
+    """Return the artifacts that were not packed, each with the model name that it would get.
+
+    They are searched at the top of the repository, in folders of models and in version folders without a manifest. An
+    artifact that is a copy of a version of its model is left out.
+    """
+    root = repository.root
+    found: list[tuple[Path, str]] = []
+    for path in sorted(p for depth in ("*", "*/*", "*/*/*") for p in root.glob(depth)):
+        below = path.relative_to(root)
+        if path.suffix not in ARTIFACT_SUFFIXES or not path.is_file() or below.parts[0].startswith("."):
+            continue
+        if (path.parent / MANIFEST).exists():
+            continue
+        name = slug_of(path.stem if len(below.parts) == 1 else below.parts[0])
+        if not _is_packed(repository, name, path):
+            found.append((path, name))
+    return found
+
+
+def slug_of(text: str) -> str:
+    """Return a model name for an artifact, from the text of its file name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")[:64].strip("-_.") or "model"
+
+
+def _is_packed(repository: Repository, model: str, path: Path) -> bool:
+    record = sha256_of(path)
+    for version in repository.versions(model):
+        try:
+            if record in repository.manifest(model, version).files.values():
+                return True
+        except InvalidRepository:
+            continue
+    return False

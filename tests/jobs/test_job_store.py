@@ -16,8 +16,7 @@ from app.errors import IdempotencyKeyReused, JobNotFound, JobsFull, TooManyJobs
 from app.jobs.job_record import CANCELLED, DONE, QUEUED, RUNNING, JobRecord, new_id
 from app.jobs.job_store import JobStore
 from app.jobs.progress import Progress
-from app.storage.database import blocking_url
-from app.storage.migrating import MIGRATIONS, VERSION_TABLE
+from app.storage.database import MIGRATIONS, VERSION_TABLE, blocking_url
 from tests.storage.postgresql import postgresql
 
 LIMITS = 3, 1000

@@ -29,8 +29,7 @@ from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.runtime.decoded import Decoded
 from app.runtime.loaders import LOADERS
-from app.storage.repository import Repository
-from app.storage.strays import ARTIFACT_SUFFIXES
+from app.storage.repository import ARTIFACT_SUFFIXES, Repository
 from tests.packing.artifacts import saved
 from tests.skops_files import skops_dump
 

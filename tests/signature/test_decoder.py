@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from app.errors import InvalidInstances, RetortError, TooManyInstances
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch
-from app.signature.decoder import decoder_of
-from app.signature.json_cost import FEW_SLOW_NUMBERS
-from app.signature.number_rows import WORTH_BYTES
+from app.signature.decoder import WORTH_BYTES, decoder_of
+from app.signature.json_values import FEW_SLOW_NUMBERS
 from app.signature.validator import Validator
 
 from .specs import values_for

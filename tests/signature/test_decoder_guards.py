@@ -7,9 +7,9 @@ import json
 import pytest
 
 from app.errors import TooManyValues
-from app.signature import Input, json_cost
+from app.signature import Input, json_values
 from app.signature.decoder import decoder_of
-from app.signature.json_cost import (
+from app.signature.json_values import (
     FEW_SLOW_NUMBERS,
     LONG_TEXT_BYTES,
     excess_in_json,
@@ -59,7 +59,7 @@ def test_values_lists_and_objects_of_json_are_counted_outside_of_strings() -> No
 def test_strings_of_json_may_lie_across_the_parts_that_are_scanned(
     monkeypatch: pytest.MonkeyPatch, scanned_bytes: int
 ) -> None:
-    monkeypatch.setattr(json_cost, "SCANNED_BYTES", scanned_bytes)
+    monkeypatch.setattr(json_values, "SCANNED_BYTES", scanned_bytes)
     assert excess_in_json(json.dumps(["[,{" * 9, 'a"b', "\\", 0, 0] * 3).encode(), 16) is None
     assert_refused(excess_in_json(json.dumps(["[,{" * 9, 'a"b', "\\", 0, 0] * 4).encode(), 16), "20 values; at most 16")
 

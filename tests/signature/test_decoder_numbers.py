@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import TooManyInstances
-from app.signature.number_rows import WORTH_BYTES, NumberRows
+from app.signature.decoder import WORTH_BYTES, NumberRows
 
 pytest.importorskip("simdjson", reason="it has no wheel for this machine")
 

@@ -16,8 +16,7 @@ from app.errors import InvalidRepository, ModelNotFound, VersionNotFound
 from app.storage import choices
 from app.storage.choices import HISTORY, POINTERS, Pointers
 from app.storage.manifest import read
-from app.storage.repository import STAGING_PREFIX, Repository, is_slug
-from app.storage.strays import slug_of, strays
+from app.storage.repository import STAGING_PREFIX, Repository, is_slug, slug_of, strays
 from app.storage.verification import sha256_of, verify_files
 from tests.storage.versions import ARTIFACT, MANIFEST, publish
 

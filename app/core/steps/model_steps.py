@@ -27,7 +27,7 @@ from app.errors import (
     TooManyInstances,
     VersionNotFound,
 )
-from app.runtime.planned_steps import RefuseInstances
+from app.runtime.entry import RefuseInstances
 from app.runtime.proving import InstanceValidator
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs, json_outputs, json_values

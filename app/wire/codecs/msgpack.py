@@ -11,7 +11,7 @@ import numpy as np
 
 from app.core.answer import Answer
 from app.errors import InvalidBody, TooManyValues
-from app.signature.json_cost import VALUES_OF_A_LIST
+from app.signature.json_values import VALUES_OF_A_LIST
 from app.wire.codecs.codec import Codec, Document, Reading
 
 FORM = "MessagePack"
