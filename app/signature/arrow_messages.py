@@ -115,12 +115,9 @@ def _blocks(footer: bytes, table: int, place: int) -> list[tuple[int, int]]:
 
 def _rows_of(metadata: bytes) -> int:
     message = _number(metadata, 0, 4)
-    kind_at = _field(metadata, message, 1)
-    if not kind_at or _number(metadata, kind_at, 1) != RECORD_BATCH:
+    if _scalar(metadata, message, 1, 1) != RECORD_BATCH:
         raise ValueError("the footer names another message as a batch")
-    batch = _table(metadata, message, 2)
-    rows_at = _field(metadata, batch, 0)
-    rows = _number(metadata, rows_at, 8) if rows_at else 0
+    rows = _scalar(metadata, _table(metadata, message, 2), 0, 8)
     if rows < 0:
         raise ValueError("a batch has a negative number of rows")
     return rows
@@ -129,8 +126,9 @@ def _rows_of(metadata: bytes) -> int:
 def check_schema_message(content: bytes, limit_bytes: int) -> None:
     """Refuse a serialized schema with too many fields, or texts that are too long. Raises as `check_stream`."""
     for metadata, _ in _messages(content):
-        if _number(metadata, _field(metadata, _number(metadata, 0, 4), 1), 1) == SCHEMA:
-            _check_schema(metadata, _table(metadata, _number(metadata, 0, 4), 2), limit_bytes)
+        message = _number(metadata, 0, 4)
+        if _scalar(metadata, message, 1, 1) == SCHEMA:
+            _check_schema(metadata, _table(metadata, message, 2), limit_bytes)
 
 
 def _messages(content: Any) -> Iterator[tuple[bytes, int]]:
@@ -147,8 +145,7 @@ def _messages(content: Any) -> Iterator[tuple[bytes, int]]:
         metadata = bytes(content[at : at + size_bytes])
         at += size_bytes
         yield metadata, at
-        body_at = _field(metadata, _number(metadata, 0, 4), 3)
-        body_bytes = _number(metadata, body_at, 8) if body_at else 0
+        body_bytes = _scalar(metadata, _number(metadata, 0, 4), 3, 8)
         if body_bytes < 0:
             raise ValueError("a message has a negative length")
         at += body_bytes
@@ -170,8 +167,7 @@ class _Counts:
         message = _number(metadata, 0, 4)
         if custom := _vector(metadata, message, 4):
             _check_pairs(metadata, custom, limits.piece_bytes)
-        kind_at = _field(metadata, message, 1)
-        kind = _number(metadata, kind_at, 1) if kind_at else 0
+        kind = _scalar(metadata, message, 1, 1)
         if kind == SCHEMA:
             _check_schema(metadata, _table(metadata, message, 2), limits.piece_bytes)
         if kind not in (DICTIONARY_BATCH, RECORD_BATCH):
@@ -182,8 +178,7 @@ class _Counts:
         self._arrays += _vector(metadata, batch, 1)[1]
         if self._arrays > MAX_ARRAYS * limits.parts:
             raise InvalidBody(FORM, f"it has more than {MAX_ARRAYS * limits.parts} columns in all its batches together")
-        if rows_at := _field(metadata, batch, 0):
-            self._rows += _number(metadata, rows_at, 8)
+        self._rows += _scalar(metadata, batch, 0, 8)
         if self._rows > limits.rows:
             raise TooManyInstances(self._rows, limits.rows)
         size_bytes = _decompressed_bytes(metadata, batch, content, begins)
@@ -201,8 +196,7 @@ def _check_schema(metadata: bytes, schema: int, limit_bytes: int) -> None:
         children, custom = _vector(metadata, field, 5), _vector(metadata, field, 6)
         fields += 1 + custom[1]
         text_bytes += _check_pairs(metadata, custom, limit_bytes) + _vector(metadata, field, 0)[1]
-        kind_at = _field(metadata, field, 2)
-        kind = _number(metadata, kind_at, 1) if kind_at else 0
+        kind = _scalar(metadata, field, 2, 1)
         if kind in (TIMESTAMP, UNION):  # the name of its zone, or numbers of its types
             text_bytes += _vector(metadata, _table(metadata, field, 3), 1)[1] * (4 if kind == UNION else 1)
         if fields + len(waiting) + children[1] > MAX_FIELDS:
@@ -246,6 +240,12 @@ def _field(content: bytes, table: int, number: int) -> int:
         return 0
     offset = _number(content, vtable + 4 + 2 * number, 2)
     return table + offset if offset else 0
+
+
+def _scalar(content: bytes, table: int, number: int, size_bytes: int) -> int:
+    """Return the number in a table's field; 0, its default, if it is absent."""
+    at = _field(content, table, number)
+    return _number(content, at, size_bytes) if at else 0
 
 
 def _table(content: bytes, table: int, number: int) -> int:
