@@ -128,15 +128,14 @@ def read_json(body: bytes, most_values: int = MAX_VALUES) -> Any:
     """
     if (excess := excess_in_json(body, most_values)) is not None:
         raise excess
-    if has_slow_numbers(body):
-        return _decode_leniently(body)
     try:
-        return msgspec.json.decode(body)
+        try:
+            return _decode_leniently(body) if has_slow_numbers(body) else msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # Not strict JSON: perhaps NaN, a byte order mark, or a number out of range. The slow path decides.
+            return _decode_leniently(body)
     except RecursionError:
         raise InvalidJson("it is nested too deeply", None, None) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # Not strict JSON: perhaps NaN, a byte order mark, or a number out of range. The slow path decides.
-        return _decode_leniently(body)
 
 
 def _decode_leniently(body: bytes) -> Any:
@@ -152,8 +151,6 @@ def _decode_leniently(body: bytes) -> Any:
         raise InvalidJson("it is empty")
     try:
         document = json.loads(text, parse_int=_integer)
-    except RecursionError:
-        raise InvalidJson("it is nested too deeply", None, None) from None
     except json.JSONDecodeError as error:
         reason = error.msg[:1].lower() + error.msg[1:]
         raise InvalidJson(reason + _hint(error, text), error.lineno, error.colno) from None
@@ -179,8 +176,6 @@ def _refuse_lone_surrogates(document: Any, text: str) -> None:
         at = next((escape.start() for escape in ESCAPE.finditer(text) if escape[1]), 0)
         detail = "a string holds half of a surrogate pair, which is not Unicode text"
         raise InvalidJson(detail, *_place(text[:at])) from None
-    except RecursionError:
-        raise InvalidJson("it is nested too deeply", None, None) from None
 
 
 def _integer(digits: str) -> int:
