@@ -16,22 +16,8 @@ from app.settings.readers import set_by_kubernetes
 
 PREFIX = "RETORT_"
 MODELS_DIR = Path("models")
-STANDARD = (
-    "HOST",
-    "PORT",
-    "WEB_CONCURRENCY",
-    "LOG_LEVEL",
-    "DATABASE_URL",
-    "REDIS_URL",
-    "SCRIPT_NAME",
-    "AIP_HTTP_PORT",
-    "AIP_HEALTH_ROUTE",
-    "AIP_PREDICT_ROUTE",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_SDK_DISABLED",
-    "OTEL_TRACES_EXPORTER",
-)
+STANDARD = ("HOST", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL", "DATABASE_URL", "REDIS_URL", "SCRIPT_NAME")
+STANDARD_PREFIXES = ("AIP_", "OTEL_")
 """Variables whose names are not ours. That of any other setting is its name in capitals after `RETORT_`."""
 
 READ_BY_GUNICORN: dict[str, Callable[[str], Any]] = {
@@ -47,7 +33,8 @@ def _setting(default: Any, prose: str, read: Callable[[str], Any], unit: str = "
 
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
-    return name.upper() if name.upper() in STANDARD else PREFIX + name.upper()
+    env = name.upper()
+    return env if env in STANDARD or env.startswith(STANDARD_PREFIXES) else PREFIX + env
 
 
 @dataclass(frozen=True, slots=True)
