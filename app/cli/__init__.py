@@ -43,5 +43,5 @@ def show_settings() -> None:
     settings = context().settings
     lines = table(settings, os.environ, read_env_files())
     print_table(("name", "value", "unit", "from"), [(s.env, s.value, s.unit, s.source) for s in lines])
-    context().warn_of_settings()
-    print_warnings(other_settings(settings, servers_of(context().repository)))
+    repository = context().repository
+    print_warnings([*wrong_settings(repository, settings), *other_settings(settings, servers_of(repository))])

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from app.cli.group import context, models
+from app.cli.group import context, models, print_warnings
 from app.cli.servers import reload_hint, servers_of
 from app.storage.choices import NEWEST
 
@@ -69,7 +69,7 @@ def default(name: str) -> None:
 @models.command("reload")
 def reload() -> None:
     """Reload the servers on this machine, so that they take what has changed."""
-    context().warn_of_pointers()
+    print_warnings(context().repository.problems())
     servers = servers_of(context().repository)
     if not servers:
         raise click.ClickException(

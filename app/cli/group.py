@@ -87,14 +87,6 @@ class Context:
             return f"{State.FAILED.value} ({error.detail[:MAX_REASON_CHARS]})", None
         return State.VERIFIED.value, manifest.runtime
 
-    def warn_of_settings(self) -> None:
-        """Print a warning for each setting that names something that is not there."""
-        print_warnings(wrong_settings(self.repository, self.settings))
-
-    def warn_of_pointers(self) -> None:
-        """Print a warning for each thing that `repository.json` names and that is not there."""
-        print_warnings(self.repository.problems())
-
 
 def context() -> Context:
     """Return the context of the application whose command runs."""

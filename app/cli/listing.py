@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from app.cli.group import context, models, print_table
+from app.cli.group import context, models, print_table, print_warnings, wrong_settings
 from app.core.catalogue import describe
 from app.errors import ModelNotFound, RetortError
 from app.runtime.policy import State
@@ -32,8 +32,7 @@ def list_models() -> None:
             marked = name + " *" * (name == pointers.default)
             rows.append((marked, str(version), named, state, runtime or "-", roles.get(version, "-")))
     print_table(("model", "version", "aliases", "state", "runtime", "role"), rows)
-    context().warn_of_settings()
-    context().warn_of_pointers()
+    print_warnings([*wrong_settings(repository, context().settings), *repository.problems()])
 
 
 @models.command("show")
@@ -53,17 +52,11 @@ def show(name: str, version: int | None, as_json: bool) -> None:
 
 
 def _without_counts(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a description without the counts of the profile's histograms."""
-    profile = document.get("profile")
-    if not profile:
-        return document
-    inputs = {name: _without_bins(each) for name, each in profile["inputs"].items()}
-    others = {name: _without_bins(each) for name, each in profile.items() if name == "prediction"}
-    return document | {"profile": {**profile, "inputs": inputs, **others}}
-
-
-def _without_bins(distribution: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in distribution.items() if name != "counts"}
+    """Remove the counts of the profile's histograms from a description, and return it."""
+    profile = document.get("profile", {})
+    for distribution in (*profile.get("inputs", {}).values(), profile.get("prediction", {})):
+        distribution.pop("counts", None)
+    return document
 
 
 def _laid_out(value: Any, indent: int = 0, before: str = "") -> str:
