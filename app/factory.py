@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from flask_smorest import Api
@@ -33,7 +34,7 @@ from app.runtime.registry import Registry
 from app.runtime.version_loader import VersionLoader
 from app.server.contract import PlainApp, ServingApp, WSGIApplication
 from app.settings import Settings
-from app.signature.validator import validators
+from app.signature.validator import Validator
 from app.storage.repository import Repository
 from app.telemetry.log_lines import configure_logging
 from app.telemetry.metrics import SharedMetrics
@@ -107,8 +108,14 @@ def applications() -> list[Application]:
 
 
 def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[Registry, Services]:
-    limits = (settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values)
-    validator_for = validators(*limits, settings.max_text_chars)
+    validator_for = partial(
+        Validator,
+        max_instances=settings.max_instances,
+        out_of_range=settings.out_of_range,
+        pixel_limit=settings.image_pixel_limit,
+        max_values=settings.max_values,
+        max_text_chars=settings.max_text_chars,
+    )
     pack = stray_packer(repository, settings) if settings.development else None
     compose = record_runs(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
     services, plan = plan_steps(settings, validator_for)

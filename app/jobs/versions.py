@@ -16,7 +16,7 @@ from app.runtime.loaders import LOADERS
 from app.runtime.policy import State, default_model, named_version
 from app.runtime.version_loader import VersionLoader
 from app.settings import Settings
-from app.signature.validator import validators
+from app.signature.validator import Validator
 from app.storage.manifest import MANIFEST as MANIFEST_FILE
 from app.storage.manifest import MANIFEST_SHA256, Manifest
 from app.storage.repository import Repository
@@ -95,8 +95,9 @@ class VersionFiles:
         repository = Repository(folder)
         if repository.digest(self.model, self.version) != self.digest:
             raise ScoringRefused(f"{self.model} version {self.version} was replaced while it was used")
-        validator_for = validators(NO_LIMIT, self.out_of_range, self.pixel_limit, NO_LIMIT, NO_LIMIT)
-        entry = VersionLoader(repository, LOADERS, validator_for, self.graphs).tried(self.model, self.version)
+        limits = (NO_LIMIT, self.out_of_range, self.pixel_limit, NO_LIMIT, NO_LIMIT)
+        loader = VersionLoader(repository, LOADERS, lambda signature: Validator(signature, *limits), self.graphs)
+        entry = loader.tried(self.model, self.version)
         if entry.state is not State.AVAILABLE:
             raise ScoringRefused(f"{self.model} version {self.version} cannot be used: {entry.reason}")
         lease = entry.required_lease()

@@ -6,8 +6,7 @@ fields of the schema apply to one value. Only refused rows go to the schema, as 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, cast
@@ -26,7 +25,7 @@ from app.signature.kinds import KINDS, rule_of
 from app.signature.nested import Nesting
 from app.signature.records import problems
 from app.signature.schema import schema_of
-from app.signature.watch import watch_of
+from app.signature.watch import Watch
 
 MAX_IMAGE_VALUES = 2**25
 """Most values of all images of a request, as the model sees them: a quarter of a gibibyte."""
@@ -51,7 +50,7 @@ class Validator:
         max_text_chars: int = 10**9,
     ) -> None:
         self.signature = signature = _completed(signature, out_of_range, pixel_limit)
-        self.watch = watch_of(signature)
+        self.watch = Watch(signature) or None
         self._schema = schema_of(signature)
         self._names = frozenset(signature.names)
         self._rules = [(spec.name, rule_of(spec)) for spec in signature.inputs]
@@ -269,20 +268,6 @@ def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Sig
         for spec in signature.inputs
     )
     return replace(signature, inputs=inputs, out_of_range=signature.out_of_range or out_of_range)
-
-
-def validators(
-    max_instances: int, out_of_range: str, pixel_limit: int, max_values: int, max_text_chars: int
-) -> Callable[[Signature], Validator]:
-    """Return a function that makes the validator of a signature, with these limits."""
-    return functools.partial(
-        Validator,
-        max_instances=max_instances,
-        out_of_range=out_of_range,
-        pixel_limit=pixel_limit,
-        max_values=max_values,
-        max_text_chars=max_text_chars,
-    )
 
 
 def _value(instance: Any, name: str, at: int) -> Any:

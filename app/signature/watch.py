@@ -36,11 +36,7 @@ class Warnings:
 
     def document(self) -> dict[str, Any]:
         """Return the warnings as members of an answer."""
-        listed = [
-            {"pointer": w.pointer, "detail": w.detail, **({} if w.value is ABSENT else {"value": w.value})}
-            for w in self.found
-        ]
-        return {"warnings": listed, "warnings_more": self.more}
+        return {"warnings": [each.document() for each in self.found], "warnings_more": self.more}
 
 
 NO_WARNINGS = Warnings()
@@ -104,11 +100,6 @@ class Watch:
             outside = []
         new = [(at, spec, columns[spec.name], _unknown(columns[spec.name], known)) for at, spec, known in self._unseen]
         return [*outside, *new]
-
-
-def watch_of(signature: Signature) -> Watch | None:
-    """Return the watch of a signature; None if there is nothing to watch."""
-    return Watch(signature) or None
 
 
 Mark = tuple[int, Input, Column, NDArray[np.bool_]]

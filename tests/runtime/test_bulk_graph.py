@@ -36,7 +36,7 @@ from app.runtime.graph import GraphServable, session_of
 from app.runtime.large_batches import LargeBatches
 from app.runtime.onnx_messages import array_of, fields_of, message_of
 from app.signature.batch import Batch, Coded
-from app.signature.validator import validators
+from app.signature.validator import Validator
 from app.storage.repository import Repository
 from tests.packing.artifacts import saved
 
@@ -294,7 +294,7 @@ def test_columns_of_any_type_are_compared_as_in_the_graph() -> None:
     bulk = bulk_graph(content, graph, signature)
     assert bulk is not None
     records = [{name: None if pd.isna(row[name]) else row[name] for name in row} for row in frame.to_dict("records")]
-    batch = validators(10**4, "accept", 10**6, 10**6, 10**6)(signature).validate(records)
+    batch = Validator(signature, 10**4).validate(records)
     found, wanted = bulk.run(batch, signature.defaults), graph.run(batch, signature.defaults)
     for output in signature.defaults:
         np.testing.assert_array_equal(found[output], wanted[output])
