@@ -236,7 +236,7 @@ def the_process() -> Iterator[None]:
     from werkzeug.routing import Rule
 
     from app.packing import timing
-    from app.storage import key_source
+    from app.storage import keys
     from app.telemetry import metrics
     from tests.packing.moments import A_MOMENT_S
 
@@ -245,7 +245,7 @@ def the_process() -> Iterator[None]:
         patch.setattr(os, "fsync", lambda descriptor: None)  # no file need outlast a loss of power
         patch.setattr(metrics, "memory_bytes", cache(metrics.memory_bytes))  # of all that tests import: 40 ms
         patch.setattr(Rule, "_compile_builder", compiled_when_used(Rule._compile_builder))  # 35 ms for each application
-        patch.setattr(key_source, "FILE_NAME", "keys-of-tests.db")  # a user may have keys in `instance/`
+        patch.setattr(keys, "FILE_NAME", "keys-of-tests.db")  # a user may have keys in `instance/`
         for name in list(os.environ):
             if name in SETTINGS_NAMES or name.startswith(SETTINGS_PREFIXES):
                 patch.delenv(name)

@@ -9,8 +9,7 @@ import pytest
 from click.testing import Result
 
 from app.settings import Settings
-from app.storage.key_source import KeySource
-from app.storage.keys import KEY, read_entries
+from app.storage.keys import KEY, KeySource, read_entries
 from tests.command_runner import runner
 
 HEAD = ["id", "name", "scopes", "models", "created", "expires", "state", "from"]

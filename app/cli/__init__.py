@@ -17,7 +17,7 @@ from app.cli.servers import other_settings, servers_of
 from app.settings import Settings
 from app.settings.env_files import read_env_files
 from app.settings.table import table
-from app.storage.key_source import KeySource
+from app.storage.keys import KeySource
 from app.storage.repository import Repository
 
 log = logging.getLogger(__name__)

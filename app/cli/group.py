@@ -14,7 +14,7 @@ from flask.cli import AppGroup
 from app.errors import RetortError
 from app.runtime.policy import State
 from app.settings import MODELS_DIR, Settings
-from app.storage.key_source import KeySource
+from app.storage.keys import KeySource
 from app.storage.repository import Repository, strays
 from app.storage.verification import verify_files
 

@@ -14,8 +14,7 @@ from app.errors import InvalidSettings, NoKeys, RetortError
 from app.gateway.credentials import CredentialsRefused, Principal, credentials_of
 from app.server.contract import Environ
 from app.settings import Settings
-from app.storage.key_source import KeySource
-from app.storage.keys import KEY, StoredKey, read_entries
+from app.storage.keys import KEY, KeySource, StoredKey, read_entries
 
 if TYPE_CHECKING:
     from app.gateway.tokens import IssuerTokens

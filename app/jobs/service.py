@@ -26,7 +26,7 @@ from app.jobs.job_folders import JobFolders
 from app.jobs.job_record import DONE, QUEUED, JobRecord, new_id
 from app.jobs.locations import is_url
 from app.settings import Settings
-from app.storage import key_source
+from app.storage import keys
 
 if TYPE_CHECKING:
     from app.jobs.job_queue import JobQueue
@@ -62,7 +62,7 @@ def open_store(settings: Settings) -> JobStore:
     from app.jobs.job_store import JobStore
     from app.storage.database import own_url
 
-    return JobStore(own_url(settings.database_url, settings.instance_dir.absolute() / key_source.FILE_NAME))
+    return JobStore(own_url(settings.database_url, settings.instance_dir.absolute() / keys.FILE_NAME))
 
 
 def database_name(settings: Settings) -> str:

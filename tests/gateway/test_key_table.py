@@ -16,8 +16,7 @@ from app.errors import DatabaseUnavailable, NoKeys
 from app.gateway import key_table
 from app.gateway.credentials import CredentialsRefused
 from app.gateway.key_table import KeysUnavailable, KeyTable
-from app.storage.key_source import KeySource
-from app.storage.keys import StoredKey, ended, make_key
+from app.storage.keys import KeySource, StoredKey, ended, make_key
 
 KEY, STORED = make_key("ci", ["predict"], ["penguins"])
 OTHER_KEY, OTHER = make_key("other", ["admin"])

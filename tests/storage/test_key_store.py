@@ -19,9 +19,8 @@ from sqlalchemy import make_url
 from app.errors import DatabaseUnavailable, KeyNotFound
 from app.jobs.job_store import JOBS
 from app.storage.database import MIGRATIONS, NEWEST, TABLES, VERSION_TABLE, blocking_url, database_url, make_engine
-from app.storage.key_source import KeySource
 from app.storage.key_store import KEYS, KeyStore
-from app.storage.keys import ended, make_key, remade
+from app.storage.keys import KeySource, ended, make_key, remade
 from tests.storage.postgresql import postgresql
 
 KEY = make_key("ci", ["predict", "admin"], ["penguins"], 3600)[1]
