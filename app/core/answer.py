@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.signature.batch import Outputs, json_outputs, json_values
+from app.signature.batch import Outputs, json_outputs, json_text, json_values, objects_of
 from app.signature.watch import NO_WARNINGS, Warnings
 from app.storage.manifest import Manifest
 
@@ -74,8 +73,7 @@ def column_names(manifest: Manifest) -> tuple[str, ...]:
     outputs: dict[str, NDArray[Any]] = {}
     for example in manifest.examples[:1]:
         for name in (name for name in manifest.signature.defaults if name in example.outputs):
-            outputs[name] = np.empty(1, dtype=object)
-            outputs[name][0] = example.outputs[name]
+            outputs[name] = objects_of([example.outputs[name]])
     return tuple(columns_of(Answer.of(manifest, outputs, NO_WARNINGS)))
 
 
@@ -104,6 +102,4 @@ def _to_matrix(array: NDArray[Any], width: int) -> NDArray[Any]:
 
 
 def _as_text(array: NDArray[Any]) -> NDArray[Any]:
-    texts = np.empty(len(array), dtype=object)
-    texts[:] = [msgspec.json.encode(value).decode() for value in json_values(array)]
-    return texts
+    return objects_of(list(map(json_text, json_values(array))))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from app.runtime.servable import Servable
 from app.signature import EXPLANATION, Signature
-from app.signature.batch import Batch, Column, Outputs
+from app.signature.batch import Batch, Column, Outputs, objects_of
 from app.storage.manifest import Explanation, Manifest
 from app.telemetry import check_deadline
 
@@ -80,8 +80,7 @@ class ExplainedServable:
         found = dict(self._servable.run(batch, others)) if others else {}
         explainer = self._made_explainer()
         bases, contributions = explainer.explain(batch)
-        explanations = np.empty(batch.rows, dtype=object)
-        explanations[:] = [
+        explanations = [
             {
                 "output": self._output,
                 "base": self._value(base),
@@ -90,7 +89,7 @@ class ExplainedServable:
             }
             for base, of_inputs in zip(bases, contributions, strict=True)
         ]
-        found[EXPLANATION] = explanations
+        found[EXPLANATION] = objects_of(explanations)
         return found
 
     def _made_explainer(self) -> Explainer:

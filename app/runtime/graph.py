@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.errors import LoadingFailed
+from app.runtime.servable import rows_of
 from app.runtime.terms import PARTS, TERMS, TermCounter
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Outputs
@@ -97,7 +98,7 @@ class GraphServable:
             found = [np.concatenate(part) for part in zip(*parts, strict=True)]
         values = dict(zip(wanted, found, strict=True))
         return {
-            output: values[output] if output in values else _joined([values[name] for name in self._parts[output]])
+            output: values[output] if output in values else rows_of([values[name] for name in self._parts[output]])
             for output in outputs
         }
 
@@ -147,9 +148,3 @@ def _without_holes(column: Column) -> Column:
     if set(map(type, values)) == {str}:
         return column
     return np.array([value if isinstance(value, str) else MISSING_TEXT for value in values], dtype=object)
-
-
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    joined = np.empty(len(parts[0]), dtype=object)
-    joined[:] = [[part[row].tolist() for part in parts] for row in range(len(parts[0]))]
-    return joined

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.runtime.fitted import single_threaded
 from app.signature import Input, Layout, Signature
-from app.signature.batch import Batch, Outputs
+from app.signature.batch import Batch, Outputs, objects_of
 from app.storage.manifest import Manifest
 
 METHOD_OF_OUTPUT = {
@@ -71,10 +71,13 @@ def call(estimator: Any, output: str, features: Any) -> Any:
 def by_row(result: Any) -> NDArray[Any]:
     """Return the result of a method as an array whose axis 0 is the row."""
     if isinstance(result, list) and result and all(getattr(part, "ndim", 0) == 2 for part in result):
-        by_row = np.empty(len(result[0]), dtype=object)
-        by_row[:] = [[part[row].tolist() for part in result] for row in range(len(result[0]))]
-        return by_row
+        return rows_of(result)
     return np.asarray(result.toarray() if hasattr(result, "toarray") else result)
+
+
+def rows_of(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the outputs of several targets as one array of objects, shape (rows,): for each row a list."""
+    return objects_of([[part[row].tolist() for part in parts] for row in range(len(parts[0]))])
 
 
 def frame_of(batch: Batch, signature: Signature) -> Any:

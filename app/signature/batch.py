@@ -128,6 +128,13 @@ FEW_VALUES = 64
 """Up to so many numbers Python is faster than NumPy."""
 
 
+def objects_of(values: Sequence[Any]) -> Column:
+    """Return values of any type as a column of objects, shape (rows,). A list among them stays a list."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
 def json_text(value: Any) -> str:
     """Return a JSON value as text, for formats that have no objects."""
     return msgspec.json.encode(value).decode()

@@ -16,7 +16,7 @@ import numpy as np
 
 from app.signature import Input
 from app.signature.arrays import Array
-from app.signature.batch import Column
+from app.signature.batch import Column, objects_of
 from app.signature.images import Image
 from app.signature.records import Record
 from app.signature.timestamps import Timestamp
@@ -301,9 +301,7 @@ def _rule_of_unseen(spec: Input) -> Rule:
 def objects(values: Sequence[Any], spec: Input) -> Column:
     """Return a column of objects, shape (rows,), with the estimator's own marker for missing values."""
     marker = None if spec.missing in ("none", "na") else np.nan
-    column = np.empty(len(values), dtype=object)
-    column[:] = [marker if is_missing(value) else value for value in values]
-    return column
+    return objects_of([marker if is_missing(value) else value for value in values])
 
 
 KINDS: dict[str, Kind] = {

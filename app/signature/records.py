@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import marshmallow as ma
-import numpy as np
 
 from app.signature import Input
-from app.signature.batch import Column
+from app.signature.batch import Column, objects_of
 from app.signature.field_errors import escaped
 from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, type_name
 
@@ -39,10 +38,7 @@ class Record:
         """Return the column, shape (rows,), of flat dicts."""
         if any(is_missing(value) or next(problems(value, spec), None) for value in values):
             return None
-        column = np.empty(len(values), dtype=object)
-        for row, value in enumerate(values):
-            column[row] = dict(_members(value))
-        return column
+        return objects_of([dict(_members(value)) for value in values])
 
     def describe(self, spec: Input) -> str:
         """Describe the accepted members."""

@@ -30,7 +30,7 @@ from app.errors import (
 from app.runtime.entry import RefuseInstances
 from app.runtime.proving import InstanceValidator
 from app.signature import Signature
-from app.signature.batch import Batch, Outputs, json_outputs, json_values
+from app.signature.batch import Batch, Outputs, json_outputs, json_values, objects_of
 from app.signature.field_errors import as_row
 from app.storage.manifest import Manifest
 from app.telemetry import check_deadline, current_request
@@ -229,7 +229,4 @@ def _array(column: Any) -> NDArray[Any]:
         array = np.asarray(column)
         if array.dtype.kind in "ifb":
             return array
-    by_row = np.empty(len(column), dtype=object)
-    for row, value in enumerate(column):
-        by_row[row] = value
-    return by_row
+    return objects_of(column)
