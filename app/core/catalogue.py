@@ -14,6 +14,11 @@ from app.signature import Input
 from app.storage.manifest import Assumption, Manifest
 from app.telemetry import current_request
 
+FACTS_OF_AN_INPUT = (
+    "name", "kind", "nullable", "minimum", "maximum", "categories", "largest", "least", "most", "unseen", "shape",
+    "dtype", "image", "example",
+)  # fmt: skip
+
 EntriesT = TypeVar("EntriesT")
 
 
@@ -151,12 +156,8 @@ def describe(manifest: Manifest) -> dict[str, Any]:
             "rows": found.rows,
             "largest_difference": found.largest_difference,
         }
-    if manifest.profile:
-        described["profile"] = manifest.profile
-    if manifest.card:
-        described["card"] = manifest.card
-    if manifest.served_by:
-        described["served_by"] = manifest.served_by
+    others = {"profile": manifest.profile, "card": manifest.card, "served_by": manifest.served_by}
+    described |= {name: value for name, value in others.items() if value}
     if manifest.before or manifest.after:
         described["steps"] = {"before": list(manifest.before), "after": list(manifest.after)}
     absent = ("classes", "out_of_range")
@@ -169,20 +170,7 @@ def _assumption(assumption: Assumption) -> dict[str, Any]:
 
 
 def _input(spec: Input) -> dict[str, Any]:
-    described = {
-        "name": spec.name,
-        "kind": spec.kind,
-        "nullable": spec.nullable,
-        "minimum": spec.minimum,
-        "maximum": spec.maximum,
-        "categories": spec.categories,
-        "largest": spec.largest,
-        "least": spec.least,
-        "most": spec.most,
-        "unseen": spec.unseen if spec.categories is not None else None,
-        "shape": spec.shape,
-        "dtype": spec.dtype if spec.shape is not None else None,
-        "image": spec.image,
-        "example": spec.example,
-    }
+    described = {name: getattr(spec, name) for name in FACTS_OF_AN_INPUT}
+    described["unseen"] = spec.unseen if spec.categories is not None else None
+    described["dtype"] = spec.dtype if spec.shape is not None else None
     return {key: value for key, value in described.items() if value is not None}

@@ -9,7 +9,6 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from app.errors import LoadingFailed
 from app.runtime.servable import rows_of
@@ -103,8 +102,9 @@ class GraphServable:
         }
 
     def feed(self, batch: Batch) -> dict[str, Column]:
-        """Return the batch as the inputs of the graph, by name."""
-        return {FEATURES: _numbers(batch)} if self._matrix else self._columns(batch)
+        """Return the batch as the inputs of the graph, by name: one matrix of float64, or columns."""
+        # Missing values beside integers or booleans become NaN.
+        return {FEATURES: batch.matrix().astype(np.float64, copy=False)} if self._matrix else self._columns(batch)
 
     def _counted(self, texts: dict[str, Column]) -> dict[str, Column]:
         """Return the graph inputs that hold the term counts of these columns of texts."""
@@ -136,11 +136,6 @@ def _feed_of(spec: Input) -> tuple[np.dtype[Any], bool]:
     """Return the dtype of an input's column, and whether it is a column of strings with missing values."""
     text = element_type(spec) == "string"
     return np.dtype(object if text else element_type(spec)), text and spec.nullable
-
-
-def _numbers(batch: Batch) -> NDArray[np.float64]:
-    """Return the batch as one matrix. Missing values beside integers or booleans become NaN."""
-    return batch.matrix().astype(np.float64, copy=False)
 
 
 def _without_holes(column: Column) -> Column:

@@ -120,16 +120,14 @@ class CrashTracker:
         `ran` has the versions that were running, each with its number of runs since the start of the server. The
         crashes of a quarantined version are forgotten.
         """
+        found = []
         for version in ran:
             times_s = self._times_s.setdefault(version, deque(maxlen=MAX_CRASHES))
             times_s.append(now_s)
-        found = [version for version in ran if self._is_too_often(self._times_s[version], now_s)]
+            if len(times_s) == MAX_CRASHES and now_s - times_s[0] <= CRASH_WINDOW_S:
+                found.append(version)
         if not found:
             return None
         culprit = min(found, key=lambda version: ran[version])
         del self._times_s[culprit]
         return culprit
-
-    @staticmethod
-    def _is_too_often(times_s: deque[float], now_s: float) -> bool:
-        return len(times_s) == MAX_CRASHES and now_s - times_s[0] <= CRASH_WINDOW_S

@@ -22,7 +22,7 @@ from app.errors import TooManyInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, DecodedBody
 from app.signature.json_values import MAX_VALUES, excess_in_json, has_long_wide_text, has_slow_numbers
-from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects
+from app.signature.kinds import integer_limits_of, limits_of, objects
 from app.signature.values import INT64_MAX
 
 # simdjson is optional, because it has no wheels for some machines.
@@ -225,20 +225,17 @@ def _tuples(instances: Sequence[Any], in_rows: bool | None) -> Sequence[tuple[An
 
 
 def decoder_of(signature: Signature, max_instances: int, max_values: int = MAX_VALUES) -> Decoder | None:
-    """Return the decoder of a signature; None if an input has no exact msgspec type."""
-    known = {"number", "integer", "boolean", "category", "text", "unused"} & set(KINDS)
-    exact = all(spec.kind in known and _has_type(spec) and _plain(spec.name) for spec in signature.inputs)
-    return Decoder(signature, max_instances, max_values) if exact and "instances" not in signature.names else None
+    """Return the decoder of a signature; None if an input has no exact msgspec type, or no name that msgspec takes."""
+    exact = all(map(_is_exact, signature.inputs)) and "instances" not in signature.names
+    return Decoder(signature, max_instances, max_values) if exact else None
 
 
-def _plain(name: str) -> bool:
-    """Return whether msgspec accepts a field of this name: JSON must not need to escape it."""
-    return name.isprintable() and not set('\\"') & set(name)
-
-
-def _has_type(spec: Input) -> bool:
-    """Return whether msgspec has an exact type. Numeric categories have too many types: 1, 1.0, int8, bool."""
-    return spec.kind != "category" or set(map(type, spec.categories or ())) == {str}
+def _is_exact(spec: Input) -> bool:
+    if not spec.name.isprintable() or set('\\"') & set(spec.name):  # JSON must not need to escape it
+        return False
+    if spec.kind == "category":  # numeric ones have too many types: 1, 1.0, int8, bool
+        return set(map(type, spec.categories or ())) == {str}
+    return spec.kind in ("number", "integer", "boolean", "text", "unused")
 
 
 def _type_of(spec: Input) -> Any:

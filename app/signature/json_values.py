@@ -150,7 +150,8 @@ def _decode_leniently(body: bytes) -> Any:
     if not text or text.isspace():
         raise InvalidJson("it is empty")
     try:
-        document = json.loads(text, parse_int=_integer)
+        # Python refuses to convert thousands of digits. The schema refuses a number this large.
+        document = json.loads(text, parse_int=lambda digits: int(digits[:MAX_INTEGER_DIGITS]))
     except json.JSONDecodeError as error:
         reason = error.msg[:1].lower() + error.msg[1:]
         raise InvalidJson(reason + _hint(error, text), error.lineno, error.colno) from None
@@ -176,11 +177,6 @@ def _refuse_lone_surrogates(document: Any, text: str) -> None:
         at = next((escape.start() for escape in ESCAPE.finditer(text) if escape[1]), 0)
         detail = "a string holds half of a surrogate pair, which is not Unicode text"
         raise InvalidJson(detail, *_place(text[:at])) from None
-
-
-def _integer(digits: str) -> int:
-    # Python refuses to convert thousands of digits. The schema refuses a number this large.
-    return int(digits[:MAX_INTEGER_DIGITS])
 
 
 def _place(text: str) -> tuple[int, int]:

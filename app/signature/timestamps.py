@@ -58,7 +58,8 @@ class Timestamp:
             try:
                 instant = _instant(value)
             except ValueError as error:
-                return f"must be a timestamp in ISO 8601, {FORM}{_reason(error)}"
+                reason = f" ({error})" if str(error) else ""
+                return f"must be a timestamp in ISO 8601, {FORM}{reason}"
             return None if least <= instant <= most else outside
 
         return problem
@@ -118,7 +119,3 @@ def _of_seconds(value: int | float) -> int:
     """Return nanoseconds: exact for whole seconds, else rounded to the microsecond, as in `datetime`."""
     whole = int(value // 1)
     return whole * 10**9 + round((value - whole) * 10**6) * 1000
-
-
-def _reason(error: ValueError) -> str:
-    return f" ({error})" if str(error) else ""

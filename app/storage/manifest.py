@@ -180,22 +180,23 @@ def read(folder: Path) -> Manifest:
 
 
 def _content(folder: Path) -> bytes:
+    content = _read_if_there(folder / MANIFEST)
+    if content is None:
+        raise InvalidRepository(f"there is no {MANIFEST}")
+    return content
+
+
+def _read_if_there(path: Path) -> bytes | None:
     try:
-        return (folder / MANIFEST).read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
-        raise InvalidRepository(f"there is no {MANIFEST}") from None
+        return None
     except OSError as error:
-        raise InvalidRepository(f"{MANIFEST} cannot be read: {error}") from None
+        raise InvalidRepository(f"{path.name} cannot be read: {error}") from None
 
 
 def _require_unchanged(folder: Path, content: bytes) -> None:
-    try:
-        recorded = (folder / MANIFEST_SHA256).read_bytes()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise InvalidRepository(f"{MANIFEST_SHA256} cannot be read: {error}") from None
-    found = hashlib.sha256(content).hexdigest()
-    if recorded.split()[:1] != [found.encode()]:
+    recorded, found = _read_if_there(folder / MANIFEST_SHA256), hashlib.sha256(content).hexdigest()
+    if recorded is not None and recorded.split()[:1] != [found.encode()]:
         was = recorded[:12].decode("ascii", "replace")
         raise InvalidRepository(f"{MANIFEST} is damaged or was replaced: its SHA-256 is {found[:12]}…, not {was}…")

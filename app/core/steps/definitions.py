@@ -114,7 +114,8 @@ def step(
     """Mark a function as the step of this name. Manifests list steps by name."""
 
     def mark(function: FunctionT) -> FunctionT:
-        setattr(function, MARK, ("step", name, dict(needs or {}), _names(provides)))
+        provided = (provides,) if isinstance(provides, str) else tuple(provides)
+        setattr(function, MARK, ("step", name, dict(needs or {}), provided))
         return function
 
     return mark
@@ -237,10 +238,6 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
     positional = [each.name for each in parameters if each.kind is each.POSITIONAL_ONLY]
     _require(not positional, f"parameters {', '.join(positional)} cannot be given by name")
     return [each.name for each in parameters]
-
-
-def _names(names: Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _require(condition: bool, problem: str) -> None:

@@ -147,7 +147,8 @@ class StepRun:
             }
             made = await self._call(step, given)
             values = values if made is None else made
-            if not (isinstance(values, dict) and all(_is_column(column, rows) for column in values.values())):
+            columns = values.values() if isinstance(values, dict) else [None]
+            if not all(isinstance(each, list | tuple | np.ndarray) and len(each) == rows for each in columns):
                 raise self._failed(step, f"it returned no dict of lists of {rows} values")
         absent = [name for name in asked if name not in values]
         if absent:
@@ -214,10 +215,6 @@ def _records(batch: Batch, instances: Sequence[Any], signature: Signature) -> li
 
 def _arrays(values: Mapping[str, Any], asked: Sequence[str]) -> Outputs:
     return {name: _array(values[name]) for name in asked}
-
-
-def _is_column(column: object, rows: int) -> bool:
-    return isinstance(column, list | tuple | np.ndarray) and len(column) == rows
 
 
 def _array(column: Any) -> NDArray[Any]:
