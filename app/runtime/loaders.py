@@ -1,4 +1,4 @@
-"""One loader for each format: it reads a verified file into a servable. To add one, name it in `LOADERS`.
+"""One loader for each format: it reads a verified file into a servable. To add one, name it in `READERS` or `LOADERS`.
 
 Unpickling runs any code that the file names. It happens only for files whose hash was recorded at packing, or during
 packing in a separate process. A file of skops runs no code: only types that skops trusts are built. For a graph,
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, BinaryIO
 
@@ -22,14 +23,6 @@ from app.signature import Signature
 Loader = Callable[[BinaryIO, Signature], Servable]
 
 MAX_CAUSE_CHARS = 300
-
-
-def load_joblib(stream: BinaryIO, signature: Signature) -> Servable:
-    """Return the servable of an estimator written by `joblib.dump` or `pickle.dump`."""
-    with warnings.catch_warnings():
-        # scikit-learn warns about another version; the recorded answers decide instead.
-        warnings.simplefilter("ignore")
-        return ArtifactServable(read_joblib(stream), signature)
 
 
 def read_joblib(stream: BinaryIO) -> Any:
@@ -78,11 +71,6 @@ def _missing_name(message: str) -> str:
     return f"it needs something that the installed libraries do not have ({without_path})"
 
 
-def load_skops(stream: BinaryIO, signature: Signature) -> Servable:
-    """Return the servable of an estimator written by `skops.io.dump`."""
-    return ArtifactServable(read_skops(stream), signature)
-
-
 def read_skops(stream: BinaryIO) -> Any:
     """Return the object in a file of `skops.io.dump`, if skops trusts its types."""
     try:
@@ -99,6 +87,18 @@ def read_skops(stream: BinaryIO) -> Any:
     raise LoadingFailed("it holds types that are not trusted: " + ", ".join(untrusted))
 
 
+READERS: dict[str, Callable[[BinaryIO], Any]] = {"joblib": read_joblib, "skops": read_skops}
+"""The formats that hold an estimator."""
+
+
+def load_estimator(read: Callable[[BinaryIO], Any], stream: BinaryIO, signature: Signature) -> Servable:
+    """Return the servable of an estimator."""
+    with warnings.catch_warnings():
+        # scikit-learn warns about another version; the recorded answers decide instead.
+        warnings.simplefilter("ignore")
+        return ArtifactServable(read(stream), signature)
+
+
 def load_onnx(stream: BinaryIO, signature: Signature) -> Servable:
     """Return the servable of a graph. External weights are read from the file's folder."""
     from app.runtime.graph import GraphServable, session_of  # imported only if a graph is served
@@ -106,7 +106,5 @@ def load_onnx(stream: BinaryIO, signature: Signature) -> Servable:
     return GraphServable(session_of(stream), signature)
 
 
-LOADERS: dict[str, Loader] = {"joblib": load_joblib, "skops": load_skops, "onnx": load_onnx}
-
-READERS: dict[str, Callable[[BinaryIO], Any]] = {"joblib": read_joblib, "skops": read_skops}
-"""The formats that hold an estimator, for packing."""
+LOADERS: dict[str, Loader] = {name: partial(load_estimator, read) for name, read in READERS.items()}
+LOADERS["onnx"] = load_onnx

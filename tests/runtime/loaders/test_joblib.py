@@ -16,7 +16,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model import LinearRegression
 
 from app.errors import LoadingFailed
-from app.runtime.loaders import load_joblib as load
+from app.runtime.loaders import LOADERS
 from app.runtime.loaders import read_joblib as read
 from app.runtime.servable import ArtifactServable
 from app.signature.batch import Batch
@@ -67,7 +67,7 @@ def test_joblib_and_pickle_files_are_read(content: bytes) -> None:
 
 
 def test_a_loaded_model_answers_batches() -> None:
-    servable = load(io.BytesIO(dumped()), SIGNATURE)
+    servable = LOADERS["joblib"](io.BytesIO(dumped()), SIGNATURE)
     outputs = servable.run(Batch({"x": np.array([2.0, 3.0])}, 2), ["prediction"])
     assert outputs["prediction"].tolist() == MODEL.predict([[2.0], [3.0]]).tolist()
 
@@ -158,6 +158,6 @@ def test_another_version_of_scikit_learn_warns_at_packing_and_not_at_serving() -
     older = content.replace(version, b"0" * len(version))
     with pytest.warns(InconsistentVersionWarning):
         read(io.BytesIO(older))
-    servable = load(io.BytesIO(older), SIGNATURE)
+    servable = LOADERS["joblib"](io.BytesIO(older), SIGNATURE)
     assert isinstance(servable, ArtifactServable)
     assert servable.estimator.coef_ == pytest.approx(np.array([2.0]))

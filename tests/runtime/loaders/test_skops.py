@@ -12,7 +12,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from app.errors import LoadingFailed
-from app.runtime.loaders import load_skops as load
+from app.runtime.loaders import LOADERS
 from app.runtime.loaders import read_skops as read
 from app.signature.batch import Batch
 from tests.runtime.estimators import SIGNATURE, Doubles
@@ -36,7 +36,9 @@ def test_a_model_of_trusted_types_is_read() -> None:
 
 
 def test_a_loaded_model_answers_batches() -> None:
-    outputs = load(io.BytesIO(skops_dumps(MODEL)), SIGNATURE).run(Batch({"x": np.array([2.0])}, 1), ["prediction"])
+    outputs = LOADERS["skops"](io.BytesIO(skops_dumps(MODEL)), SIGNATURE).run(
+        Batch({"x": np.array([2.0])}, 1), ["prediction"]
+    )
     assert outputs["prediction"].tolist() == MODEL.predict([[2.0]]).tolist()
 
 
