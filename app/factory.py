@@ -15,7 +15,7 @@ from app.cli.adding import stray_packer
 from app.core.catalogue import Catalogue
 from app.core.models import Models
 from app.core.service import PredictService
-from app.core.steps.planning import plan_steps
+from app.core.steps.model_steps import plan_steps
 from app.core.steps.services import Services
 from app.gateway.access_log import AccessLog
 from app.gateway.browsers import AllowedHosts, Cors, SameOrigin

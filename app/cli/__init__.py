@@ -9,7 +9,7 @@ import click
 from flask import Flask
 from flask.cli import FlaskGroup, with_appcontext
 
-from app.cli import adding, choosing, listing  # noqa: F401 (each adds its commands to `models`)
+from app.cli import adding, versions  # noqa: F401 (each adds its commands to `models`)
 from app.cli.group import EXTENSION, Context, context, models, print_table, print_warnings, wrong_settings
 from app.cli.keys import keys
 from app.cli.scoring import jobs, score

@@ -11,8 +11,7 @@ import sklearn
 from numpy.typing import NDArray
 
 from app.packing.releases import tells_width
-from app.runtime.fitted import parts_of
-from app.runtime.servable import NULLABLE
+from app.runtime.servable import NULLABLE, parts_of
 
 
 def _release(library: Any) -> tuple[int, int]:

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.runtime.environment import environment
-from app.runtime.fitted import single_threaded, without_names
-from app.runtime.servable import ArtifactServable, Servable, by_row, call, frame_of
+from app.runtime.servable import ArtifactServable, Servable, by_row, call, frame_of, single_threaded, without_names
 from app.signature import Layout, Signature
 from app.signature.batch import Batch, Outputs
 from app.storage.manifest import DirectCall, Manifest

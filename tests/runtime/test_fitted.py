@@ -16,7 +16,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
-from app.runtime.fitted import parts_of, single_threaded, without_names
+from app.runtime.servable import parts_of, single_threaded, without_names
 
 FRAME = pd.DataFrame({"a": [0.0, 1, 2, 3, 4, 5], "b": [1.0, 0, 3, 2, 5, 4], "word": list("xyxyxy")})
 LABELS = [0, 0, 0, 1, 1, 1]

@@ -1,13 +1,13 @@
-"""The steps before and after the run of one model."""
+"""The steps before and after the run of one model: checked when it is loaded, and run for each request."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.steps.definitions import INSTANCES, OUTPUTS, Refused, Step
+from app.core.steps.definitions import INSTANCES, KIND_OF, OUTPUTS, Refused, Step, load, shown
 from app.core.steps.event_loop import StepRunner
 from app.core.steps.services import Services, arguments, arguments_async
 from app.errors import (
     InvalidInstances,
+    LoadingFailed,
     ModelNotFound,
     RetortError,
     StepFailed,
@@ -29,7 +30,8 @@ from app.errors import (
 )
 from app.runtime.entry import RefuseInstances
 from app.runtime.proving import InstanceValidator
-from app.signature import Signature
+from app.settings import Settings
+from app.signature import Input, Signature
 from app.signature.batch import Batch, Outputs, json_outputs, json_values, objects_of
 from app.signature.field_errors import as_row
 from app.storage.manifest import Manifest
@@ -198,7 +200,7 @@ async def _awaited(step: Step, container: Any, given: Mapping[str, Any]) -> Any:
     return await step.function(**given, **await arguments_async(container, step.services))
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
+# --- values
 
 
 def _records(batch: Batch, instances: Sequence[Any], signature: Signature) -> list[Record]:
@@ -227,3 +229,88 @@ def _array(column: Any) -> NDArray[Any]:
         if array.dtype.kind in "ifb":
             return array
     return objects_of(column)
+
+
+# --- planning
+
+
+def plan_steps(
+    settings: Settings, validator_for: Callable[[Signature], InstanceValidator]
+) -> tuple[Services, Callable[[Manifest], ModelSteps | None]]:
+    """Return the services of the steps, and a function that plans the steps of a manifest.
+
+    The function returns None if the manifest lists no steps, and raises LoadingFailed if they cannot be used.
+
+    Raises:
+        InvalidSettings: the module that RETORT_STEPS names cannot be used.
+    """
+    services = Services(load(settings.steps), settings)
+    timeout_s = float(settings.request_timeout_s)
+
+    def plan(manifest: Manifest) -> ModelSteps | None:
+        if not manifest.before and not manifest.after:
+            return None
+        before = tuple(_known(name, services) for name in manifest.before)
+        after = tuple(_known(name, services) for name in manifest.after)
+        for step in (*before, *after):
+            _require_services(step, services)
+        for step in before:
+            if OUTPUTS in step.given:
+                raise LoadingFailed(f"step {step.name!r} asks for outputs, which do not exist before the run")
+        public = _public(manifest, before, after)
+        return ModelSteps(manifest, public, validator_for(manifest.signature), before, after, services, timeout_s)
+
+    return services, plan
+
+
+def _known(name: str, services: Services) -> Step:
+    steps = services.found.steps
+    if name not in steps:
+        there = f"there are: {', '.join(sorted(steps))}" if steps else "RETORT_STEPS names no module with steps"
+        raise LoadingFailed(f"it lists the step {name!r}, which is not known; {there}")
+    return steps[name]
+
+
+def _require_services(step: Step, services: Services) -> None:
+    for parameter, type_ in step.services.items():
+        if type_ not in services.registry:
+            raise LoadingFailed(
+                f"step {step.name!r} asks for {parameter}: {shown(type_)}, which nothing offers: "
+                "write a @factory for it" + (", or set DATABASE_URL" if shown(type_).startswith("sqlalchemy.") else "")
+            )
+        if services.awaited(type_) and not step.is_async:
+            raise LoadingFailed(f"step {step.name!r} asks for {shown(type_)}, which only an `async def` step can have")
+
+
+def _public(manifest: Manifest, before: Sequence[Step], after: Sequence[Step]) -> Manifest:
+    """Return the manifest that clients see. It has no examples, because steps may change inputs and outputs."""
+    signature = manifest.signature
+    known = set(signature.names)
+    every = {name for step in before for name in step.provides}
+    needs: dict[str, Any] = {}
+    provided: set[str] = set()
+    for step in before:
+        asked = {key: need for key, need in step.needs.items() if key not in provided}
+        needs |= {key: need for key, need in asked.items() if key not in known or key in every}
+        provided |= set(step.provides)
+    for step in before:
+        if step.provides and not known & set(step.provides):
+            raise LoadingFailed(
+                f"step {step.name!r} provides {', '.join(step.provides)}: none is an input of the model, whose inputs "
+                f"are {', '.join(signature.names[:20])}"
+            )
+    inputs = [_need(key, need) for key, need in needs.items()]
+    inputs += [spec for spec in signature.inputs if spec.name not in every]
+    if not inputs:
+        raise LoadingFailed("its steps provide every input, and need none: there is nothing left to send")
+    more = tuple(dict.fromkeys(name for step in after for name in step.provides if name not in signature.outputs))
+    seen = replace(
+        signature, inputs=tuple(inputs), outputs=(*signature.outputs, *more), defaults=(*signature.defaults, *more)
+    )
+    return replace(manifest, signature=seen, examples=())
+
+
+def _need(name: str, need: Any) -> Input:
+    """Return the input for a field that a step needs."""
+    kind, dtype = KIND_OF[need if isinstance(need, type) else type(need)]
+    return Input(name, kind, dtype, example=None if isinstance(need, type) else need)
