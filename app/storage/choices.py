@@ -54,12 +54,8 @@ class Pointers:
             kept = {name: value for name, value in theirs.items() if name != model}
             return kept | ({model: mine[model]} if model in mine else {})
 
-        return Pointers(
-            self.default,
-            merged(self.aliases, others.aliases),
-            merged(self.use, others.use),
-            merged(self.staged, others.staged),
-        )
+        sections = ("aliases", "use", "staged")
+        return Pointers(self.default, *(merged(getattr(self, each), getattr(others, each)) for each in sections))
 
     def using(self, model: str, version: int | None) -> Pointers:
         """Return these pointers with a version in use, and not staged; with None, the newest version answers."""

@@ -34,8 +34,8 @@ KEYS = Table(
 class KeyStore:
     """The keys in one database. Opens its connection when it is first used; safe to call from many threads.
 
-    Raises:
-        DatabaseUnavailable: the driver of the database is not installed.
+    It cannot be made if the driver of the database is not installed. Each method raises `DatabaseUnavailable` if the
+    database does not answer.
 
     Reading neither makes a database or a table, nor changes one. A database without our table has no keys. Once the
     table was seen, its absence is an error, because a server must not open up when a table is lost.
@@ -52,7 +52,7 @@ class KeyStore:
         """Return all keys, also revoked and expired ones, the oldest first.
 
         Raises:
-            DatabaseUnavailable: the database does not answer, or the table that was there is gone.
+            DatabaseUnavailable: the table that was there is gone.
         """
         if self._file is not None and not self._file.exists():
             if self._is_seen:
@@ -76,11 +76,7 @@ class KeyStore:
                 self._inode = inode
 
     def add(self, key: StoredKey, instead_of: StoredKey | None = None) -> None:
-        """Store a new key; in the same transaction store the changed form of the key that it replaces.
-
-        Raises:
-            DatabaseUnavailable: the database does not answer.
-        """
+        """Store a new key; in the same transaction store the changed form of the key that it replaces."""
         if self._url.get_backend_name() == "sqlite" and self._file is None:
             raise DatabaseUnavailable(str(self._url), "it is in memory, where keys would be lost")
         self.migrate()
@@ -90,11 +86,7 @@ class KeyStore:
                 connection.execute(KEYS.update().where(KEYS.c.id == instead_of.id).values(_row(instead_of)))
 
     def change(self, key: StoredKey) -> None:
-        """Store the changed form of a key.
-
-        Raises:
-            DatabaseUnavailable: the database does not answer.
-        """
+        """Store the changed form of a key."""
         with told(self._url), self._engine.begin() as connection:
             connection.execute(KEYS.update().where(KEYS.c.id == key.id).values(_row(key)))
 
@@ -103,7 +95,6 @@ class KeyStore:
 
         Raises:
             KeyNotFound: there is none with this id.
-            DatabaseUnavailable: the database does not answer.
         """
         found = {key.id: key for key in self.read()}
         if key_id not in found:
@@ -114,17 +105,13 @@ class KeyStore:
         """Make the database and the table, or bring the table up to date.
 
         Raises:
-            DatabaseUnavailable: the database does not answer, or does not allow it.
+            DatabaseUnavailable: the database does not allow it.
         """
         with told(self._url):
             migrate(self._engine)
 
     def bring_up_to_date(self) -> None:
-        """Migrate the table if there is one. A database that does not allow it is used as it is.
-
-        Raises:
-            DatabaseUnavailable: the database does not answer.
-        """
+        """Migrate the table if there is one. A database that does not allow it is used as it is."""
         if self.read() or self._is_seen:
             try:
                 self.migrate()
