@@ -14,7 +14,7 @@ import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -41,18 +41,6 @@ MOST_RUN_ROWS, MOST_RUN_VALUES = 100_000, 10_000_000
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 Validate = Callable[[Sequence[Any]], Batch]
-
-
-class Explainer(Protocol):
-    """Explains the rows of a batch. Thread-safe."""
-
-    is_exact: bool
-
-    def explain(self, batch: Batch) -> tuple[Floats, Floats]:
-        """Return the bases, shape (rows, values), and the contributions, shape (rows, inputs, values).
-
-        `values` counts the values of the explained output in a row. A base and its contributions add up to them.
-        """
 
 
 class ExplainedServable:
@@ -127,7 +115,10 @@ class AdditiveExplainer:
         self._owners = owners[self._starts]
 
     def explain(self, batch: Batch) -> tuple[Floats, Floats]:
-        """Explain each row of the batch."""
+        """Return the bases, shape (rows, values), and the contributions, shape (rows, inputs, values).
+
+        `values` counts the values of the explained output in a row. A base and its contributions add up to them.
+        """
         matrix = self._graph.run(batch, (COLUMNS,))[COLUMNS].astype(np.float64, copy=False)
         contributions = np.zeros((batch.rows, self._inputs, len(self._base)))
         if len(self._starts):
@@ -261,7 +252,7 @@ class SamplingExplainer:
         """Shape (orders, inputs + 1, inputs): which inputs are those of the explained row."""
 
     def explain(self, batch: Batch) -> tuple[Floats, Floats]:
-        """Explain each row of the batch."""
+        """Like `AdditiveExplainer.explain`."""
         explained = [self._explain(batch, row) for row in range(batch.rows)]
         values = explained[0][0].shape[0] if explained else 1
         inputs = len(self._background.columns)
@@ -284,6 +275,10 @@ class SamplingExplainer:
         contributions = np.zeros((inputs, values.shape[-1]))
         np.add.at(contributions, self._orders.ravel(), np.diff(values, axis=1).reshape(orders * inputs, -1))
         return values[:, 0].mean(axis=0), contributions / orders
+
+
+Explainer = AdditiveExplainer | SamplingExplainer
+"""Explains the rows of a batch. Thread-safe."""
 
 
 def _orders(inputs: int) -> int:

@@ -22,17 +22,12 @@ ABSOLUTE_TOLERANCE = 1e-12
 class InstanceValidator(Protocol):
     """Turns instances into a batch, or raises InvalidInstances. Implemented by `app.signature.validator.Validator`."""
 
-    @property
-    def signature(self) -> Signature:
-        """The signature, completed with the server's settings."""
-
-    @property
-    def watch(self) -> Watch | None:
-        """Finds accepted values that are new to the model; None if nothing is to be reported."""
-
-    @property
-    def max_instances(self) -> int:
-        """The largest number of instances in one request."""
+    signature: Signature
+    """The signature, completed with the server's settings."""
+    watch: Watch | None
+    """Finds accepted values that are new to the model; None if nothing is to be reported."""
+    max_instances: int
+    """The largest number of instances in one request."""
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
         """Return the batch of these instances."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 log = logging.getLogger(__name__)
 
@@ -219,16 +219,6 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 # --- running the steps of a request
 
 
-class StepRunner(Protocol):
-    """Runs the steps of a request: awaits coroutines, and computes."""
-
-    async def wait(self, coroutine: Coroutine[Any, Any, ResultT], until_s: float) -> ResultT:
-        """Return the result of a coroutine; raise TimeoutError if it is not done at `until_s` (monotonic)."""
-
-    async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
-        """Return the result of a function that does not wait."""
-
-
 class ThreadRunner:
     """Runs the steps of a request in its own thread, which blocks for each coroutine: see `completed`."""
 
@@ -258,6 +248,10 @@ class LoopRunner:
     async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
         """Call the function on the loop if it is quick, else in a thread."""
         return function(*arguments) if self._is_quick else await self._loop.compute(function, *arguments)
+
+
+StepRunner = ThreadRunner | LoopRunner
+"""Runs the steps of a request: awaits coroutines until a monotonic time, and computes."""
 
 
 def completed(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
