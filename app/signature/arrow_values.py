@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,9 @@ from numpy.typing import NDArray
 from app.errors import BodyTooLarge
 
 VIEW_BYTES = 16
+PLAIN_KINDS = (
+    "null", "boolean", "integer", "floating", "string", "large_string", "binary", "large_binary", "fixed_size_binary",
+)  # fmt: skip
 LEAST_BYTES_OF_A_VALUE = 8
 """Smallest size of a list's value in Python. Lists may not have more values than fill the limit."""
 
@@ -77,18 +79,7 @@ def _scalars(array: Any, types: Any) -> list[Any]:
         return [text and text.replace(" ", "T") + "Z" * bool(of.tz) for text in texts]
     if types.is_date(of):
         return [value and value.isoformat() for value in array.to_pylist()]
-    takes: tuple[Callable[[Any], bool], ...] = (
-        types.is_null,
-        types.is_boolean,
-        types.is_integer,
-        types.is_floating,
-        types.is_string,
-        types.is_large_string,
-        types.is_binary,
-        types.is_large_binary,
-        types.is_fixed_size_binary,
-    )
-    if not any(is_one(of) for is_one in takes):
+    if not any(getattr(types, f"is_{kind}")(of) for kind in PLAIN_KINDS):
         raise NotImplementedError(str(of))
     return list(array.to_pylist())
 

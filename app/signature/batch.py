@@ -50,25 +50,25 @@ class Batch:
 
     __slots__ = ("_columns", "_matrix", "_names", "coded", "requests", "rows")
 
-    def __init__(self, columns: Mapping[str, Column], rows: int, coded: Mapping[str, Coded] = NONE_CODED) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Column] | None,
+        rows: int,
+        coded: Mapping[str, Coded] = NONE_CODED,
+        matrix: NDArray[Any] | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
         self.rows = rows
         self.requests = 1
         self.coded = coded
-        self._columns: Mapping[str, Column] | None = columns
-        self._matrix: NDArray[Any] | None = None
-        self._names: Sequence[str] = ()
+        self._columns = columns
+        self._matrix = matrix
+        self._names = names
 
     @classmethod
     def of_matrix(cls, matrix: NDArray[np.float64], names: Sequence[str]) -> Batch:
         """Return the batch of a matrix of shape (rows, inputs), whose columns have these names."""
-        batch = cls.__new__(cls)
-        batch.rows = len(matrix)
-        batch.requests = 1
-        batch.coded = NONE_CODED
-        batch._columns = None
-        batch._matrix = matrix
-        batch._names = names
-        return batch
+        return cls(None, len(matrix), NONE_CODED, matrix, names)
 
     @staticmethod
     def joined(batches: Sequence[Batch], requests: int = 1) -> Batch:

@@ -29,17 +29,10 @@ def reader_of(spec: Input) -> Read:
     if spec.kind == "category" and types and str not in types:
         return _boolean if types == {bool} else _number
     readers: dict[str, Read] = {"number": _number, "integer": _number, "boolean": _boolean, "timestamp": _number}
-    if spec.kind == "text" and not spec.nullable:
-        return str
-    if spec.kind == "category" and "" in (spec.categories or ()):
-        return str
     if spec.kind in ("text", "category"):
-        return _text
+        takes_empty = not spec.nullable if spec.kind == "text" else "" in (spec.categories or ())
+        return str if takes_empty else lambda cell: cell or None
     return readers.get(spec.kind, read_untyped)
-
-
-def _text(cell: str) -> str | None:
-    return cell or None
 
 
 def _number(cell: str) -> Any:

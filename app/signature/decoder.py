@@ -240,28 +240,22 @@ def _is_exact(spec: Input) -> bool:
 
 def _type_of(spec: Input) -> Any:
     """Return the msgspec type that accepts the same values as the rule of the kind."""
-    least, most = _limits_of(spec)
-    types: dict[str, Any] = {
-        "number": Annotated[float, msgspec.Meta(ge=least, le=most)],
-        "integer": Annotated[int, msgspec.Meta(ge=_integer_limits(spec)[0], le=_integer_limits(spec)[1])],
-        "boolean": bool,
-        "category": LITERAL[spec.categories] if spec.closed else str,
-        "text": str,
-        "unused": str | int | float | bool | None,
-    }
-    return types[spec.kind] | None if spec.nullable else types[spec.kind]
+    found: Any = {"boolean": bool, "unused": str | int | float | bool | None}.get(spec.kind, str)
+    if spec.kind == "category" and spec.closed:
+        found = LITERAL[spec.categories]
+    elif spec.kind == "number":
+        least, most = _limits_of(spec)
+        found = Annotated[float, msgspec.Meta(ge=least, le=most)]
+    elif spec.kind == "integer":
+        first, last = integer_limits_of(spec)
+        found = Annotated[int, msgspec.Meta(ge=first, le=min(last, INT64_MAX))]
+    return found | None if spec.nullable else found
 
 
 def _limits_of(spec: Input) -> tuple[float, float]:
-    least, most = limits_of(spec) if spec.kind == "number" else (-LARGEST_NUMBER, LARGEST_NUMBER)
+    """Return the limits of a number."""
+    least, most = limits_of(spec)
     return max(least, -LARGEST_NUMBER), min(most, LARGEST_NUMBER)
-
-
-def _integer_limits(spec: Input) -> tuple[int, int]:
-    if spec.kind != "integer":
-        return 0, 0
-    least, most = integer_limits_of(spec)
-    return least, min(most, INT64_MAX)
 
 
 def _column_of(spec: Input) -> Callable[[Sequence[Any]], Column]:

@@ -31,10 +31,9 @@ def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
     if matrix.ndim != 2 or matrix.shape[1] != len(signature.inputs):
         return None
     if signature.is_plain and matrix.dtype.kind in "fiu":
-        if matrix.dtype.kind == "u" and matrix.size and matrix.max() > INT64_MAX:
-            return None
         numbers = np.ascontiguousarray(_cast(matrix, np.float64))
-        return Batch.of_matrix(numbers, signature.names) if _accepted(numbers, signature) else None
+        is_accepted = not _are_beyond_64_bits(matrix) and _accepted(numbers, signature)
+        return Batch.of_matrix(numbers, signature.names) if is_accepted else None
     columns: dict[str, Column] = {}
     for position, spec in enumerate(signature.inputs):
         column = column_of(matrix[:, position], spec)
@@ -54,15 +53,18 @@ def _accepted(numbers: NDArray[np.float64], signature: Signature) -> bool:
 
 
 def _numbers(array: NDArray[Any], spec: Input) -> Column | None:
-    if (
-        array.dtype.kind == "u" and array.size and array.max() > INT64_MAX
-    ):  # the rule of numbers limits integers to 64 bits
+    if _are_beyond_64_bits(array):
         return None
     numbers = _cast(array, np.float64)
     least, most = limits_of(spec)
     if (not spec.nullable and np.isnan(numbers).any()) or ((numbers < least) | (numbers > most)).any():
         return None
     return _cast(numbers, spec.dtype)
+
+
+def _are_beyond_64_bits(array: NDArray[Any]) -> bool:
+    """Return whether an integer has more than 64 bits with its sign, which the rule of numbers refuses."""
+    return array.dtype.kind == "u" and bool(array.size) and bool(array.max() > INT64_MAX)
 
 
 def _cast(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:

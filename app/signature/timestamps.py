@@ -105,12 +105,11 @@ def _instant(text: str) -> int:
         raise ValueError
     date, minutes, second, fraction, _, sign, hours_east, minutes_east = match.groups()
     local = datetime.fromisoformat(f"{date}T{minutes or '00:00'}:{second or '00'}")
+    east_us = 0
     if sign is not None:
         if int(hours_east) > 23 or int(minutes_east) > 59:
             raise ValueError("the zone must be less than 24 hours from UTC")
         east_us = (int(hours_east) * 60 + int(minutes_east)) * 60 * 10**6
-    else:
-        east_us = 0
     since_us = (local - EPOCH) // MICROSECOND - (east_us if sign == "+" else -east_us)
     return since_us * 1000 + int((fraction or "0").ljust(9, "0"))
 
