@@ -80,11 +80,7 @@ class TurnRuns:
         self._ready: dict[Lease, list[_ReadyBatch]] = {}
 
     async def run(self, lease: Lease, batch: Batch, names: tuple[str, ...]) -> Outputs:
-        """Return the outputs of a batch, which runs at the end of this turn.
-
-        Raises:
-            ModelFailed, DeadlineExceeded: as in `run`.
-        """
+        """Return the outputs of a batch, which runs at the end of this turn. Raises as the function `run`."""
         loop = asyncio.get_running_loop()
         ready = self._ready.get(lease)
         if ready is None:

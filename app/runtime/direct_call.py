@@ -42,9 +42,8 @@ class DirectServable:
     """
 
     def __init__(self, estimator: Any, signature: Signature, call: DirectCall) -> None:
-        from sklearn import (
-            config_context,
-        )  # imported by now, for the estimator; not installed where only graphs are served
+        # Imported by now, for the estimator; not installed where only graphs are served.
+        from sklearn import config_context
 
         self._signature = signature
         self.call = call

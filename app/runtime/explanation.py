@@ -66,7 +66,8 @@ class ExplainedServable:
             return self._servable.run(batch, outputs)
         others = [name for name in outputs if name != EXPLANATION]
         found = dict(self._servable.run(batch, others)) if others else {}
-        explainer = self._made_explainer()
+        with self._lock:
+            self._explainer = explainer = self._explainer or self._make_explainer()
         bases, contributions = explainer.explain(batch)
         explanations = [
             {
@@ -79,12 +80,6 @@ class ExplainedServable:
         ]
         found[EXPLANATION] = objects_of(explanations)
         return found
-
-    def _made_explainer(self) -> Explainer:
-        with self._lock:
-            if self._explainer is None:
-                self._explainer = self._make_explainer()
-            return self._explainer
 
     def _value(self, values: Floats) -> float | list[float]:
         if self._is_scalar and len(values) == 1:
@@ -306,15 +301,7 @@ def offering(manifest: Manifest) -> Manifest:
 def explained(
     stream: BinaryIO, servable: Servable, explanation: Explanation, signature: Signature, validate: Validate
 ) -> ExplainedServable:
-    """Return a servable that also explains.
-
-    Args:
-        stream: the file that packing wrote.
-        servable: the model.
-        explanation: the method and the explained output, from the manifest.
-        signature: the signature of the model.
-        validate: makes a batch of instances.
-    """
+    """Return a servable that also explains, by the file that packing wrote. `validate` makes a batch of instances."""
     content = stream.read()
 
     def make() -> Explainer:

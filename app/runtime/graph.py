@@ -76,8 +76,7 @@ class GraphServable:
         taken = [graph_input.name for graph_input in session.get_inputs()]
         self._matrix = taken == [FEATURES]
         properties = session.get_modelmeta().custom_metadata_map
-        recorded = properties.get(ROWS_AT_ONCE)
-        self._rows_at_once = MAX_ROWS_AT_ONCE if recorded is None else int(recorded)
+        self._rows_at_once = int(properties.get(ROWS_AT_ONCE, MAX_ROWS_AT_ONCE))
         self._counters = msgspec.json.decode(properties.get(TERMS, "{}"), type=dict[str, TermCounter])
         self._feeds = [(spec.name, *_feed_of(spec)) for spec in signature.inputs if self._matrix or spec.name in taken]
 

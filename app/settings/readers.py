@@ -124,12 +124,11 @@ def is_local(address: str) -> bool:
 
 def host_names(text: str) -> tuple[str, ...]:
     """Read host names or IP addresses without ports, comma-separated; an IPv6 address is kept in brackets."""
-    names = _words(text.lower())
-    wrong = [
-        name for name in names if not (HOST_NAME.fullmatch(name) or accepts(ipaddress.IPv6Address, name.strip("[]")))
-    ]
-    if wrong:
-        raise ValueError(f"must be host names without ports, such as dev.example.org, not {_quoted(wrong)}")
+
+    def is_host(name: str) -> bool:
+        return bool(HOST_NAME.fullmatch(name)) or accepts(ipaddress.IPv6Address, name.strip("[]"))
+
+    names = _accepted(text.lower(), is_host, "must be host names without ports, such as dev.example.org")
     return tuple(f"[{name}]" if ":" in name and not name.startswith("[") else name for name in names)
 
 
@@ -150,23 +149,19 @@ def prefix(text: str) -> str:
 
 def origins(text: str) -> tuple[str, ...]:
     """Read origins as a browser sends them in `Origin`, without a path and without the scheme's own port; or `*`."""
-    words = _words(text)
-    wrong = [word for word in words if not ORIGIN.fullmatch(word)]
-    if wrong and words != ("*",):
-        raise ValueError(
-            "must be * alone, or origins as browsers send them, such as https://app.example.org or "
-            f"http://localhost:5173, not {_quoted(wrong)}"
-        )
-    return words
+    if _words(text) == ("*",):
+        return ("*",)
+    such_as = "https://app.example.org or http://localhost:5173"
+    return _accepted(text, ORIGIN.fullmatch, f"must be * alone, or origins as browsers send them, such as {such_as}")
 
 
 def networks(text: str) -> tuple[str, ...]:
     """Read IP addresses and networks, comma-separated; or `*`."""
-    words = _words(text)
-    wrong = [word for word in words if word != "*" and not accepts(ipaddress.ip_network, word)]
-    if wrong:
-        raise ValueError(f"must be * or IP addresses and networks, such as 10.0.0.0/8, not {_quoted(wrong)}")
-    return words
+
+    def is_network(word: str) -> bool:
+        return word == "*" or accepts(ipaddress.ip_network, word)
+
+    return _accepted(text, is_network, "must be * or IP addresses and networks, such as 10.0.0.0/8")
 
 
 def url_prefixes(text: str) -> tuple[str, ...]:
@@ -219,8 +214,12 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _quoted(words: list[str]) -> str:
-    return ", ".join(map(repr, words))
+def _accepted(text: str, is_one: Callable[[str], object], allowed: str) -> tuple[str, ...]:
+    """Return the comma-separated words of a text, each of which must be one of those that are allowed."""
+    words = _words(text)
+    if wrong := [word for word in words if not is_one(word)]:
+        raise ValueError(f"{allowed}, not {', '.join(map(repr, wrong))}")
+    return words
 
 
 def accepts(parse: Callable[[str], object], text: str) -> bool:

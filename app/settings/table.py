@@ -26,10 +26,7 @@ def table(
 ) -> list[SettingLine]:
     """Return every setting with its value and its source. Secrets are masked.
 
-    Args:
-        settings: the settings.
-        environ: the environment that they were read from.
-        in_files: the variables of `.env` and `.flaskenv`, which are in the environment too.
+    `environ` is the environment that they were read from, with the variables of `.env` and `.flaskenv` (`in_files`).
     """
     lines = []
     for f in dataclasses.fields(settings):

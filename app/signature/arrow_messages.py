@@ -46,11 +46,7 @@ class DeclaredLimits:
 
 
 def check_stream(content: Any, limits: DeclaredLimits) -> None:
-    """Refuse a stream that declares more than the limits.
-
-    Args:
-        content: Its bytes, or the map of a file.
-        limits: The limits.
+    """Refuse a stream, its bytes or the map of a file, that declares more than the limits.
 
     Raises:
         InvalidBody, ValueError: Its messages cannot be parsed, or are too many.

@@ -171,11 +171,7 @@ class Decoder:
         return DecodedBody(self._batch(rows), outputs, pointer, form is None, in_rows)
 
     def _require_few_instances(self, body: bytes) -> None:
-        """Count instances that are numbers, or rows of numbers, because the slow path takes long to read them.
-
-        Raises:
-            TooManyInstances: there are more than the limit.
-        """
+        """Raise TooManyInstances for too many numbers or rows of numbers, which the slow path takes long to read."""
         form = FORM.match(body)
         numbers = body[form.start(1) if form is not None and form[1] else 0 :].partition(b'"')[0]
         numbers = numbers[: numbers.rfind(b"]") + 1]

@@ -21,13 +21,16 @@ from app.errors import DeadlineExceeded
 from app.signature import Input, Picture
 from app.signature.arrays import NotAccepted, bytes_of, rule_of_reader
 from app.signature.batch import Column
-from app.signature.exif import (
+from app.signature.image_headers import (
     MAX_COMPRESSED,
     MAX_INFLATED_BYTES,
-    compressed_parts,
+    MAX_SIDE,
+    START_OF_SCAN,
     is_exif_laborious,
+    is_laborious,
+    png_pixels,
+    webp_size,
 )
-from app.signature.image_headers import MAX_SIDE, PNG, START_OF_SCAN, is_laborious, png_size, webp_size
 from app.signature.values import Rule, range_seen, type_name
 from app.telemetry import check_deadline
 
@@ -61,8 +64,6 @@ IMAGES_AT_THE_LIMIT = 4
 """The images of a request may together have as many pixels as this many images of the largest size."""
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9-]+=[^;,]*)*;base64,", re.ASCII | re.IGNORECASE)
 MAX_URL_HEAD_CHARS = 200
-PIXELS_OF_A_COMPRESSED_PART = 200_000
-"""A compressed text or colour profile of a PNG takes at most as long as this many pixels."""
 LABORIOUS = (
     "must be an image as cameras and programs write it: it has too many scans, parts, texts, colour profiles, or "
     "entries of EXIF"
@@ -275,11 +276,7 @@ def _pixels(image: PillowImage, picture: Picture) -> NDArray[np.float64]:
 
 @contextlib.contextmanager
 def _turn(pixels: int) -> Iterator[None]:
-    """Wait for the turn of an image, if it is large.
-
-    Raises:
-        DeadlineExceeded: its turn did not come within `TURN_WAIT_S`.
-    """
+    """Wait for the turn of a large image; raise DeadlineExceeded if it does not come within `TURN_WAIT_S`."""
     if pixels <= LARGE_PIXELS:
         yield
         return
@@ -300,9 +297,8 @@ def _declared_pixels(value: object) -> int:
         content = _content_of(value)
         if is_laborious(content):
             return 0
-        if content.startswith(PNG):
-            width, height = png_size(content)
-            return width * height + PIXELS_OF_A_COMPRESSED_PART * compressed_parts(content)
+        if (pixels := png_pixels(content)) is not None:
+            return pixels
         width, height = webp_size(content)
         if not width:
             with pillow().open(io.BytesIO(content), formats=FORMATS) as image:

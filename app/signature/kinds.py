@@ -115,11 +115,8 @@ def limits_of(spec: Input) -> tuple[float, float]:
     """Return the smallest and the largest number that the column can hold and the model accepts."""
     widest = _widest(spec.dtype)
     largest = widest if spec.largest is None else min(widest, spec.largest)
-    return max(-largest, _or(spec.least, -largest)), min(largest, _or(spec.most, largest))
-
-
-def _or(limit: float | None, widest: float) -> float:
-    return widest if limit is None else limit
+    least = -largest if spec.least is None else max(-largest, spec.least)
+    return least, largest if spec.most is None else min(largest, spec.most)
 
 
 def range_answered(spec: Input) -> str:
@@ -235,10 +232,7 @@ class Category(_Plain):
         types = set(map(type, values))
         if not types <= {str, int, float, bool, type(None)}:
             return None
-        distinct = (
-            {value for _, value in set(zip(map(type, values), values, strict=True))} if len(types) == 1 else values
-        )
-        if not _all_accepted(distinct, spec):
+        if not _all_accepted(set(values) if len(types) == 1 else values, spec):
             return None
         if spec.dtype.startswith(("int", "uint", "float")):
             holes = any(map(is_missing, values))

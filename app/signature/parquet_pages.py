@@ -55,11 +55,7 @@ class Chunk:
 
 
 def footer_of(content: Any, limits: DeclaredLimits) -> Fields:
-    """Return the footer of a file. It must be read before pyarrow opens the file.
-
-    Args:
-        content: Its bytes, or the map of a file.
-        limits: The limits.
+    """Return the footer of a file, its bytes or its map. It must be read before pyarrow opens the file.
 
     Raises:
         InvalidBody: It cannot be read, or is too long.
@@ -112,12 +108,7 @@ def chunks_of(footer: Fields, widths: Sequence[int], limits: DeclaredLimits) -> 
 
 
 def check_pages(content: Any, chunks: Sequence[Chunk], limits: DeclaredLimits) -> None:
-    """Refuse pages that are longer after decompression, or have more values, than the limits.
-
-    Args:
-        content: The bytes of a file, or its map.
-        chunks: Where its pages are.
-        limits: The limits.
+    """Refuse pages of a file, its bytes or its map, that are longer decompressed, or have more values, than the limits.
 
     Raises:
         InvalidBody: the pages cannot be parsed, or have an unsupported encoding.
@@ -142,12 +133,9 @@ class PageCheck:
         self._values: dict[int, int] = {}
 
     def check(self, number: int, content: Any, ends: int) -> None:
-        """Check the headers of a chunk that begin before a position and were not checked yet. Raises as `check_pages`.
+        """Check the headers of a chunk that begin before `ends` and were not checked yet. Raises as `check_pages`.
 
-        Args:
-            number: The position of the chunk among all.
-            content: The bytes of the file by position.
-            ends: The position.
+        `number` is the position of the chunk among all, and `content` holds the bytes of the file by position.
         """
         chunk = self.chunks[number]
         if not chunk.begins:  # the file's first bytes are no page: the chunk has no rows, or pyarrow refuses it

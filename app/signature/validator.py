@@ -214,7 +214,9 @@ class Validator:
     def _worded(self, instance: Any, sent: Any, pointer: str) -> Iterator[FieldError]:
         names = self.signature.names
         if self._whole and type(instance) is list and len(instance) == 1:
-            yield from self._worded_record(instance[0], pointer if type(sent) is dict else f"{pointer}/0")
+            pointer = pointer if type(sent) is dict else f"{pointer}/0"
+            for tail, detail, value in islice(problems(instance[0], self.signature.inputs[0]), MOST_ERRORS):
+                yield FieldError(f"{pointer}/{tail}" if tail else pointer, detail, shown(value))
             return
         if type(instance) is list:
             if len(instance) != len(names):
@@ -252,11 +254,6 @@ class Validator:
             error.__traceback__ = None
             return cast("dict[Any, Any]", error.messages)
         return {}
-
-    def _worded_record(self, record: Any, pointer: str) -> Iterator[FieldError]:
-        """Yield the errors of the members of a free-form record."""
-        for tail, detail, value in islice(problems(record, self.signature.inputs[0]), MOST_ERRORS):
-            yield FieldError(f"{pointer}/{tail}" if tail else pointer, detail, shown(value))
 
 
 def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Signature:
