@@ -22,9 +22,8 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from app import create_app
 from app.cli.adding import stray_packer
-from app.cli.group import wrong_settings
+from app.cli.group import Server, other_settings, wrong_settings
 from app.cli.progress import Progress
-from app.cli.servers import Server, other_settings
 from app.errors import PackingRefused
 from app.packing import spawn
 from app.packing.__main__ import done

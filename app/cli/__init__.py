@@ -10,10 +10,19 @@ from flask import Flask
 from flask.cli import FlaskGroup, with_appcontext
 
 from app.cli import adding, versions  # noqa: F401 (each adds its commands to `models`)
-from app.cli.group import EXTENSION, Context, context, models, print_table, print_warnings, wrong_settings
+from app.cli.group import (
+    EXTENSION,
+    Context,
+    context,
+    models,
+    other_settings,
+    print_table,
+    print_warnings,
+    servers_of,
+    wrong_settings,
+)
 from app.cli.keys import keys
 from app.cli.scoring import jobs, score
-from app.cli.servers import other_settings, servers_of
 from app.settings import Settings
 from app.settings.env_files import read_env_files
 from app.settings.table import table

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from app.cli.group import context, models
+from app.cli.group import context, models, reload_hint, servers_of
 from app.cli.progress import Progress
-from app.cli.servers import reload_hint, servers_of
 from app.core.catalogue import describe
 from app.settings import Settings
 from app.storage.repository import Repository

@@ -9,8 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from app.cli.group import context, models, print_table, print_warnings, wrong_settings
-from app.cli.servers import reload_hint, servers_of
+from app.cli.group import context, models, print_table, print_warnings, reload_hint, servers_of, wrong_settings
 from app.core.catalogue import describe
 from app.errors import ModelNotFound, RetortError
 from app.runtime.policy import State

@@ -15,8 +15,20 @@ from hypothesis import strategies as st
 from app.errors import InvalidBody
 from app.signature import parquet_pages
 from app.signature.arrow_messages import DeclaredLimits
-from app.signature.parquet_pages import Chunk, chunks_of, footer_of
-from app.signature.thrift import BINARY, I16, I32, I64, LIST, STRUCT, TRUE, Budget, struct_at
+from app.signature.parquet_pages import (
+    BINARY,
+    I16,
+    I32,
+    I64,
+    LIST,
+    STRUCT,
+    TRUE,
+    Budget,
+    Chunk,
+    chunks_of,
+    footer_of,
+    struct_at,
+)
 
 STOP = b"\0"
 LIMITS = DeclaredLimits(2**25, 2**25, 100_000)
