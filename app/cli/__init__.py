@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 
 import click
 from flask import Flask
-from flask.cli import FlaskGroup, with_appcontext
+from flask.cli import FlaskGroup
 
 from app.cli import adding, versions  # noqa: F401 (each adds its commands to `models`)
-from app.cli.group import (
-    EXTENSION,
-    Context,
-    context,
-    models,
-    other_settings,
-    print_table,
-    print_warnings,
-    servers_of,
-    wrong_settings,
-)
+from app.cli.group import EXTENSION, Context, models, show_settings, wrong_settings
 from app.cli.keys import keys
 from app.cli.scoring import jobs, score
 from app.settings import Settings
-from app.settings.env_files import read_env_files
-from app.settings.table import table
 from app.storage.keys import KeySource
 from app.storage.repository import Repository
 
@@ -43,14 +30,3 @@ def register(app: Flask, repository: Repository, settings: Settings, source: Key
             log.warning("%s", line)
     elif isinstance(group := begun.find_root().command, FlaskGroup):  # click suggests names from those of this group
         group.commands.update({str(command.name): command for command in commands})
-
-
-@click.command("settings")
-@with_appcontext
-def show_settings() -> None:
-    """Show every setting, its value and where it came from; and what a running server has else."""
-    settings = context().settings
-    lines = table(settings, os.environ, read_env_files())
-    print_table(("name", "value", "unit", "from"), [(s.env, s.value, s.unit, s.source) for s in lines])
-    repository = context().repository
-    print_warnings([*wrong_settings(repository, settings), *other_settings(settings, servers_of(repository))])

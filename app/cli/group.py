@@ -1,9 +1,10 @@
-"""The group `flask models`, and what its commands share."""
+"""The group `flask models`, what its commands share, the running servers, and `flask settings`."""
 
 from __future__ import annotations
 
 import functools
 import http.client
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -11,12 +12,13 @@ from typing import Any, ParamSpec, TypeVar
 import click
 import msgspec
 from flask import current_app
-from flask.cli import AppGroup
+from flask.cli import AppGroup, with_appcontext
 
 from app.errors import InvalidSettings, RetortError
 from app.runtime.policy import State
 from app.server.running import RunningServer, running_servers
 from app.settings import MODELS_DIR, Settings
+from app.settings.env_files import read_env_files
 from app.settings.table import table
 from app.storage.keys import KeySource
 from app.storage.repository import Repository, strays
@@ -29,6 +31,7 @@ EXTENSION = "retort_cli"
 """The key of the `Context` in `app.extensions`."""
 
 MAX_REASON_CHARS = 200
+RESPONSE_TIMEOUT_S = 2.0
 
 
 class RetortGroup(AppGroup):
@@ -123,9 +126,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-RESPONSE_TIMEOUT_S = 2.0
-
-
 @dataclass(frozen=True, slots=True)
 class Server:
     """A running server and its settings. As text: its URL and its process."""
@@ -179,3 +179,13 @@ def other_settings(settings: Settings, servers: Iterable[Server]) -> list[str]:
 def reload_hint(servers: list[Server]) -> str:
     """Return how these servers take a change of the repository."""
     return f"for {' and '.join(map(str, servers))} to take it: flask models reload"
+
+
+@click.command("settings")
+@with_appcontext
+def show_settings() -> None:
+    """Show every setting, its value and where it came from; and what a running server has else."""
+    settings, repository = context().settings, context().repository
+    lines = table(settings, os.environ, read_env_files())
+    print_table(("name", "value", "unit", "from"), [(s.env, s.value, s.unit, s.source) for s in lines])
+    print_warnings([*wrong_settings(repository, settings), *other_settings(settings, servers_of(repository))])
