@@ -21,8 +21,3 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger),
         sa.Column("revoked_at", sa.BigInteger),
     )
-
-
-def downgrade() -> None:
-    """Remove the table, with all keys."""
-    op.drop_table("retort_api_keys")

@@ -41,8 +41,3 @@ def upgrade() -> None:
         sa.UniqueConstraint("owner", "idempotency_key", name="retort_jobs_idempotency"),
     )
     op.create_index("retort_jobs_by_state", "retort_jobs", ["state"])
-
-
-def downgrade() -> None:
-    """Remove the table, with all jobs."""
-    op.drop_table("retort_jobs")

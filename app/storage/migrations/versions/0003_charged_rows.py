@@ -10,8 +10,3 @@ down_revision = "0002"
 def upgrade() -> None:
     """Add the column."""
     op.add_column("retort_jobs", sa.Column("charged_rows", sa.BigInteger, nullable=False, server_default="0"))
-
-
-def downgrade() -> None:
-    """Remove the column."""
-    op.drop_column("retort_jobs", "charged_rows")
