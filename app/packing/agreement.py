@@ -22,7 +22,6 @@ from app.runtime.servable import ArtifactServable, call
 from app.signature import Layout, Signature
 from app.signature.batch import Batch, json_values
 from app.signature.validator import Validator
-from app.signature.values import is_missing
 
 FEWEST_ROWS, MOST_INPUTS = 20, 200
 EXCHANGES = 5

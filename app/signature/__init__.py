@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 Scalar = str | int | float | bool
+
+Rule = Callable[[Any], str | None]
+"""Returns the reason why a value is refused, as the end of a sentence; None if it is accepted."""
 
 EXPLANATION = "explanation"
 """The output that tells how much each input adds to another output."""
@@ -118,3 +125,21 @@ class Signature:
     def names(self) -> tuple[str, ...]:
         """The names of the inputs, in the order of a row."""
         return tuple(spec.name for spec in self.inputs)
+
+
+def is_missing(value: object) -> bool:
+    """Return whether a value stands for a missing one: null, or NaN."""
+    return value is None or (type(value) is float and value != value)
+
+
+def type_name(value: object) -> str:
+    """Return the JSON name of a value's type, for error messages."""
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return "a file" if type(value) is bytes else names.get(type(value), "null")
+
+
+def range_seen(spec: Input) -> str:
+    """Return the range seen in training as text; empty if it is not known."""
+    if spec.minimum is None or spec.maximum is None:
+        return ""
+    return f"seen in training: {spec.minimum:.6g} to {spec.maximum:.6g}"

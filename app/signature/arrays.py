@@ -13,9 +13,8 @@ import marshmallow as ma
 import numpy as np
 from numpy.typing import NDArray
 
-from app.signature import Input
+from app.signature import Input, Rule, range_seen, type_name
 from app.signature.batch import Column
-from app.signature.values import Rule, range_seen, type_name
 from app.telemetry import check_deadline
 
 ELEMENTS = ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]

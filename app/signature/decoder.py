@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import TooManyInstances
-from app.signature import Input, Signature
+from app.signature import INT64_MAX, Input, Signature
 from app.signature.batch import Batch, Column, DecodedBody
 from app.signature.json_values import MAX_VALUES, excess_in_json, has_long_wide_text, has_slow_numbers
 from app.signature.kinds import integer_limits_of, limits_of, objects
-from app.signature.values import INT64_MAX
 
 # simdjson is optional, because it has no wheels for some machines.
 simdjson: Any = importlib.import_module("simdjson") if importlib.util.find_spec("simdjson") else None

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded
-from app.signature import Input, Picture
+from app.signature import Input, Picture, Rule, range_seen, type_name
 from app.signature.arrays import NotAccepted, bytes_of, rule_of_reader
 from app.signature.batch import Column
 from app.signature.image_headers import (
@@ -31,7 +31,6 @@ from app.signature.image_headers import (
     png_pixels,
     webp_size,
 )
-from app.signature.values import Rule, range_seen, type_name
 from app.telemetry import check_deadline
 
 if TYPE_CHECKING:

@@ -14,13 +14,12 @@ from typing import Any, Protocol
 import marshmallow as ma
 import numpy as np
 
-from app.signature import Input
+from app.signature import INT64_MAX, INT64_MIN, Input, Rule, is_missing, range_seen, type_name
 from app.signature.arrays import Array
 from app.signature.batch import Column, objects_of
 from app.signature.images import Image
 from app.signature.records import Record
 from app.signature.timestamps import Timestamp
-from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, range_seen, type_name
 
 
 class Kind(Protocol):

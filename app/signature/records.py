@@ -11,10 +11,9 @@ from typing import Any
 
 import marshmallow as ma
 
-from app.signature import Input
+from app.signature import INT64_MAX, INT64_MIN, Input, Rule, is_missing, type_name
 from app.signature.batch import Column, objects_of
 from app.signature.field_errors import escaped
-from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, type_name
 
 MAX_DEPTH = 20
 MEMBERS = "a number, a string, a boolean, a list of strings, or an object of these"

@@ -7,11 +7,10 @@ from typing import Any
 import marshmallow as ma
 
 from app.errors import InvalidRepository
-from app.signature import Input, Signature
+from app.signature import Input, Signature, is_missing
 from app.signature.field_errors import missing, some
 from app.signature.hints import hint_for_value
 from app.signature.kinds import KINDS, limits_of, rule_of
-from app.signature.values import is_missing
 from app.signature.watch import RANGED
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from app.signature import Input, Signature
+from app.signature import INT64_MAX, Input, Signature
 from app.signature.batch import Batch, Column
 from app.signature.kinds import KINDS, integer_limits_of, limits_of
-from app.signature.values import INT64_MAX
 
 
 def column_of(array: NDArray[Any], spec: Input) -> Column | None:

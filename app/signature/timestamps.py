@@ -10,9 +10,8 @@ from typing import Any
 import marshmallow as ma
 import numpy as np
 
-from app.signature import Input
+from app.signature import Input, Rule, is_missing, type_name
 from app.signature.batch import Column
-from app.signature.values import Rule, is_missing, type_name
 
 ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:([Zz])|([+-])(\d\d):?(\d\d))?)?", re.ASCII

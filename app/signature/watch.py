@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ABSENT, FieldError, InvalidInstances
-from app.signature import Input, Signature
+from app.signature import Input, Signature, is_missing
 from app.signature.batch import Batch, Column
 from app.signature.field_errors import place_of
-from app.signature.values import is_missing
 
 MAX_REPORTED_WARNINGS = 100
 MAX_SHOWN_CATEGORIES = 100

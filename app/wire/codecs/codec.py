@@ -11,11 +11,10 @@ from typing import Any
 from app.core.answer import Answer
 from app.core.service import PredictRequest
 from app.errors import TooManyInstances
-from app.signature import Layout, Signature
+from app.signature import Layout, Signature, is_missing
 from app.signature.batch import Batch
 from app.signature.field_errors import refused
 from app.signature.nested import Nesting
-from app.signature.values import is_missing
 
 MAX_UNKNOWN_COLUMNS = 100
 TABLE = "#/instances"

@@ -10,11 +10,10 @@ import marshmallow as ma
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from app.signature import Layout, Signature
+from app.signature import INT64_MAX, INT64_MIN, Layout, Signature
 from app.signature.kinds import KINDS
 from app.signature.nested import nested_schema
 from app.signature.schema import schema_of
-from app.signature.values import INT64_MAX, INT64_MIN
 
 Schema = dict[str, Any]
 
