@@ -26,9 +26,7 @@ from app.signature import Signature
 from app.signature.batch import json_values
 from app.signature.validator import Validator
 from app.storage import manifest as manifests
-from app.storage import recorded
-from app.storage.manifest import Assumption, Example, Manifest
-from app.storage.recorded import RECORDED, Recorded
+from app.storage.manifest import RECORDED, Assumption, Example, Manifest, Recorded, write_recorded
 from app.storage.repository import Repository
 from app.storage.verification import sha256_of
 
@@ -80,7 +78,7 @@ def _built(
     stages.enter("recording its answers")
     answers = answers or _record(estimator, signature, records)
     if answers is not None:
-        recorded.write(folder, answers)
+        write_recorded(folder, answers)
     stages.enter("compiling the graph")
     timed = ArtifactServable(estimator, model.by_column) if model.has_arrays else servable
     proof = derive_graph(

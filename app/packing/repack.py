@@ -19,9 +19,7 @@ from app.runtime.proving import prove, prove_recorded
 from app.runtime.servable import ArtifactServable, frame_of
 from app.signature import Input
 from app.signature.validator import Validator
-from app.storage import recorded
-from app.storage.manifest import Manifest
-from app.storage.recorded import Recorded
+from app.storage.manifest import Manifest, Recorded, read_recorded
 from app.storage.repository import Repository
 from app.storage.verification import open_verified, verify_files
 
@@ -58,7 +56,7 @@ def _recorded(folder: Path, manifest: Manifest) -> Recorded | None:
     if manifest.recorded is None:
         return None
     with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
-        return recorded.read(stream)
+        return read_recorded(stream)
 
 
 def _compare(estimator: Any, manifest: Manifest, answers: Recorded | None) -> str:

@@ -17,7 +17,7 @@ from app.runtime.proving import advice, prove, prove_recorded
 from app.runtime.version_loader import VersionLoader
 from app.signature.validator import Validator
 from app.storage import manifest as manifests
-from app.storage import recorded
+from app.storage.manifest import read_recorded
 from app.storage.repository import Repository
 from app.storage.verification import open_verified
 
@@ -44,7 +44,7 @@ def serve(request: ServeRequest) -> Result:
         prove(servable, validator, manifest)
         if manifest.recorded is not None:
             with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
-                rows = prove_recorded(servable, validator, manifest, recorded.read(stream))
+                rows = prove_recorded(servable, validator, manifest, read_recorded(stream))
     except LoadingFailed as error:
         raise PackingRefused(error.detail) from None
     return Result(environment=environment(), rows=rows)

@@ -12,8 +12,7 @@ from app.runtime.servable import Servable
 from app.signature import Signature
 from app.signature.batch import Batch, DecodedBody, json_outputs
 from app.signature.watch import Watch
-from app.storage.manifest import Manifest
-from app.storage.recorded import Recorded
+from app.storage.manifest import Manifest, Recorded
 
 RELATIVE_TOLERANCE = 1e-9
 ABSOLUTE_TOLERANCE = 1e-12

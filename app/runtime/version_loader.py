@@ -21,9 +21,8 @@ from app.runtime.proving import InstanceValidator, advice, prove, prove_recorded
 from app.runtime.servable import Compose, Servable
 from app.runtime.version_table import with_chosen
 from app.signature import Signature
-from app.storage import recorded
 from app.storage.choices import Pointers
-from app.storage.manifest import Manifest
+from app.storage.manifest import Manifest, read_recorded
 from app.storage.repository import Repository
 from app.storage.repository import strays as artifact_strays
 from app.storage.verification import open_verified, verify_files
@@ -152,7 +151,7 @@ class VersionLoader:
             if entry.runtime == "artifact" and changed(manifest.environment) and manifest.recorded is not None:
                 folder = self.repository.folder(manifest.model, manifest.version)
                 with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
-                    prove_recorded(lease.servable, model.validator, manifest, recorded.read(stream))
+                    prove_recorded(lease.servable, model.validator, manifest, read_recorded(stream))
         except RetortError as error:
             return entry.moved(State.FAILED, error.detail)
         return entry.moved(State.AVAILABLE)

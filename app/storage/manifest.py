@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import msgspec
 
@@ -17,6 +18,8 @@ MANIFEST = "manifest.json"
 MANIFEST_SHA256 = "manifest.sha256"
 """The SHA-256 of the manifest, as `sha256sum` writes it and `sha256sum -c` checks it."""
 FORMAT_VERSION = 1
+RECORDED = "recorded.json.gz"
+MAX_RECORDED_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,17 @@ class Example:
 
     instance: dict[str, object]
     outputs: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Instances, and the values of each output that the model gave for them as one batch (JSON values).
+
+    Other libraries must give the same answers.
+    """
+
+    instances: list[dict[str, object]]
+    outputs: dict[str, list[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,3 +214,20 @@ def _require_unchanged(folder: Path, content: bytes) -> None:
     if recorded is not None and recorded.split()[:1] != [found.encode()]:
         was = recorded[:12].decode("ascii", "replace")
         raise InvalidRepository(f"{MANIFEST} is damaged or was replaced: its SHA-256 is {found[:12]}…, not {was}…")
+
+
+def write_recorded(folder: Path, recorded: Recorded) -> None:
+    """Write the rows beside the artifact; the same rows give the same bytes."""
+    (folder / RECORDED).write_bytes(gzip.compress(msgspec.json.encode(recorded), 6, mtime=0))
+
+
+def read_recorded(stream: BinaryIO) -> Recorded:
+    """Read the rows in an open, verified file that `write_recorded` has written."""
+    try:
+        with gzip.GzipFile(fileobj=stream) as content:
+            recorded = msgspec.json.decode(content.read(MAX_RECORDED_BYTES), type=Recorded)
+    except (OSError, EOFError, ValueError, msgspec.DecodeError) as error:
+        raise InvalidRepository(f"{RECORDED} cannot be read: {error}") from None
+    if any(len(values) != len(recorded.instances) for values in recorded.outputs.values()):
+        raise InvalidRepository(f"{RECORDED} has not one value of each output for each instance")
+    return recorded

@@ -19,9 +19,7 @@ from app.packing.repack import repack
 from app.packing.spawn import PackRequest, RepackRequest, Result
 from app.packing.write import pack
 from app.storage import manifest as manifests
-from app.storage import recorded
-from app.storage.manifest import Assumption, Manifest
-from app.storage.recorded import RECORDED
+from app.storage.manifest import RECORDED, Assumption, Manifest, read_recorded, write_recorded
 from app.storage.repository import Repository
 from app.storage.verification import sha256_of
 from tests.packing.artifacts import flowers, saved
@@ -130,9 +128,9 @@ def test_an_artifact_that_answers_otherwise_is_not_packed_again(workspace: Works
     workspace.pack(LogisticRegression().fit(NUMBERS, FRAME["species"]), NUMBERS)
     folder = workspace.repository.folder("m", 1)
     with (folder / RECORDED).open("rb") as stream:
-        rows = recorded.read(stream)
+        rows = read_recorded(stream)
     rows.outputs["prediction"][-1] = "tulip"
-    recorded.write(folder, rows)
+    write_recorded(folder, rows)
     workspace.rewrite(files=manifests.read(folder).files | {RECORDED: sha256_of(folder / RECORDED)})
     assert workspace.refusal().startswith("version 1 does not answer as it did: ")
     assert "its prediction is another for 1 of " in workspace.refusal()

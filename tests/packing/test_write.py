@@ -27,9 +27,7 @@ from app.packing.timing import written
 from app.packing.write import pack
 from app.runtime.environment import environment
 from app.storage import manifest as manifests
-from app.storage import recorded
-from app.storage.manifest import Manifest
-from app.storage.recorded import RECORDED, Recorded
+from app.storage.manifest import RECORDED, Manifest, Recorded, read_recorded, write_recorded
 from app.storage.repository import Repository
 from app.storage.verification import sha256_of, verify_files
 from tests.packing.artifacts import Reduced, Unhappy, flowers, saved
@@ -376,14 +374,14 @@ def test_a_version_that_is_not_there_is_refused_by_check(workspace: Workspace) -
 
 def rows_recorded(folder: Path) -> Recorded:
     with (folder / RECORDED).open("rb") as stream:
-        return recorded.read(stream)
+        return read_recorded(stream)
 
 
 def rewritten(folder: Path, rows: Recorded | None = None, **facts: Any) -> None:
     """The version with other facts in its manifest, and with other rows, as if packed so."""
     manifest = replace(manifests.read(folder), **facts)
     if rows is not None:
-        recorded.write(folder, rows)
+        write_recorded(folder, rows)
         manifest = replace(manifest, files=manifest.files | {RECORDED: sha256_of(folder / RECORDED)})
     manifests.write(folder, manifest)
 
