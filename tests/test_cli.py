@@ -21,9 +21,8 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from app import create_app
-from app.cli.adding import stray_packer
+from app.cli.adding import Progress, stray_packer
 from app.cli.group import Server, other_settings, wrong_settings
-from app.cli.progress import Progress
 from app.errors import PackingRefused
 from app.packing import spawn
 from app.packing.__main__ import done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from app.cli.group import context, models, reload_hint, servers_of
-from app.cli.progress import Progress
+from app.cli.group import ProgressLine, context, models, reload_hint, servers_of
 from app.core.catalogue import describe
 from app.settings import Settings
 from app.storage.repository import Repository
 
 if TYPE_CHECKING:
+    from app.packing.stages import Stage
     from app.packing.start import PackedVersion
 
 # `app.packing` is imported where a command needs it: a serving process in production never does.
@@ -25,6 +26,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_CURL_CHARS = 1000
+
+
+class Progress(ProgressLine):
+    """Shows the progress of packing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stage_began_s = self._began_s
+        self._stage = ""
+
+    def stage(self, stage: Stage) -> None:
+        """Show a stage, with the number of rows done and the time left if they are known."""
+        now_s = time.monotonic()
+        if stage.name != self._stage:
+            self._stage, self._stage_began_s = stage.name, now_s
+        line = f"{now_s - self._began_s:.0f} s: {stage.name}"
+        if stage.rows:
+            line += f", {stage.done_rows:,} of {stage.rows:,} rows"
+        if stage.done_rows:
+            left_s = (now_s - self._stage_began_s) * (stage.rows / stage.done_rows - 1)
+            line += f", about {left_s:.0f} s left"
+        self._show(line, now_s)
 
 
 def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, str], None]:

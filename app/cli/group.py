@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import http.client
 import os
+import shutil
+import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import click
 import msgspec
@@ -32,6 +35,8 @@ EXTENSION = "retort_cli"
 
 MAX_REASON_CHARS = 200
 RESPONSE_TIMEOUT_S = 2.0
+LINE_EVERY_S = 10.0
+ERASE_LINE = "\r\033[K"
 
 
 class RetortGroup(AppGroup):
@@ -124,6 +129,35 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
     for line in [head, *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+class ProgressLine:
+    """Shows progress on standard error: in one line on a terminal, else in a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._began_s = self._shown_s = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._on_terminal:
+            click.echo(ERASE_LINE, nl=False, err=True)
+
+    def line(self, text: str) -> None:
+        """Print a sentence that stays."""
+        click.echo(f"{ERASE_LINE if self._on_terminal else ''}{text}", err=True)
+
+    def _show(self, text: str, now_s: float) -> None:
+        if self._on_terminal:
+            columns = shutil.get_terminal_size().columns
+            click.echo(f"{ERASE_LINE}{text[: columns - 1]}", nl=False, err=True)
+        elif now_s - self._shown_s >= LINE_EVERY_S:
+            click.echo(text, err=True)
+        else:
+            return
+        self._shown_s = now_s
 
 
 @dataclass(frozen=True, slots=True)

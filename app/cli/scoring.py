@@ -7,6 +7,7 @@ import gc
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,11 +15,11 @@ from types import FrameType
 import click
 from flask.cli import with_appcontext
 
-from app.cli.group import RetortGroup, context, reported
-from app.cli.progress import ScoringProgress
+from app.cli.group import ProgressLine, RetortGroup, context, reported
 from app.errors import JobsNotInstalled, ScoringCancelled
 from app.jobs.engines import ENGINES
 from app.jobs.job import ScoringJob
+from app.jobs.progress import Progress
 from app.jobs.service import missing_library
 from app.telemetry.process_state import keep_freed_blocks
 
@@ -26,6 +27,21 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 SIGNALLED = 128
 """The exit status of a command that a signal ended is this and the number of the signal, as in shells."""
 NAMED = re.compile(r"(?P<model>[^@:]*)(?:[@:](?P<version>.+))?")
+
+
+class ScoringProgress(ProgressLine):
+    """Shows the progress of scoring: rows, their rate, and the time left."""
+
+    def show(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        line = f"{progress.elapsed_s:.0f} s: {progress.fraction:.0%}, {progress.rows:,} rows"
+        if progress.rejected:
+            line += f" ({progress.rejected:,} rejected)"
+        if progress.rows_per_s:
+            line += f", {progress.rows_per_s:,.0f} rows/s"
+        if progress.left_s is not None:
+            line += f", about {progress.left_s:.0f} s left"
+        self._show(line, time.monotonic())
 
 
 @click.command("score")

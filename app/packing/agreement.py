@@ -19,7 +19,7 @@ from app.packing.probe import MAX_SAMPLE_ROWS, Record, answered, attempt
 from app.packing.verdict import Agreement
 from app.runtime.proving import same
 from app.runtime.servable import ArtifactServable, call
-from app.signature import Layout, Signature
+from app.signature import Layout, Signature, is_missing
 from app.signature.batch import Batch, json_values
 from app.signature.validator import Validator
 

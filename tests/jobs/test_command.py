@@ -16,8 +16,8 @@ import pytest
 from click.testing import Result
 
 from app import score
-from app.cli import progress as shown
-from app.cli.progress import ScoringProgress
+from app.cli import group
+from app.cli.scoring import ScoringProgress
 from app.errors import ScoringRefused
 from app.jobs.progress import Progress
 from tests.command_runner import runner
@@ -150,7 +150,7 @@ def test_ctrl_c_on_a_terminal_ends_all_processes_with_one_sentence(parts_done: i
 
 
 def test_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shown, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(group, "LINE_EVERY_S", 0.0)
     with ScoringProgress() as line:
         line.show(Progress())
         line.show(Progress(2, 8, 50_000, 3, 0.25, 10.0, 10_000, 0.05))
