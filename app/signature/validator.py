@@ -22,8 +22,7 @@ from app.signature.hints import hint_for_document, hint_for_row, hinted, one_too
 from app.signature.images import PIXEL_LIMIT, one_too_many
 from app.signature.json_values import MAX_VALUES
 from app.signature.kinds import KINDS, rule_of
-from app.signature.nested import Nesting
-from app.signature.records import problems
+from app.signature.records import Nesting, problems
 from app.signature.schema import schema_of
 from app.signature.watch import Watch
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import InvalidInstances
 from app.signature import Input, Layout
-from app.signature.nested import Nesting, nested_schema
+from app.signature.records import Nesting, nested_schema
 from app.signature.validator import Validator
 from tests.signature.specs import signature
 

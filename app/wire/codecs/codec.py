@@ -14,7 +14,7 @@ from app.errors import TooManyInstances
 from app.signature import Layout, Signature, is_missing
 from app.signature.batch import Batch
 from app.signature.field_errors import refused
-from app.signature.nested import Nesting
+from app.signature.records import Nesting
 
 MAX_UNKNOWN_COLUMNS = 100
 TABLE = "#/instances"

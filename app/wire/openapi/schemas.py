@@ -12,7 +12,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 
 from app.signature import INT64_MAX, INT64_MIN, Layout, Signature
 from app.signature.kinds import KINDS
-from app.signature.nested import nested_schema
+from app.signature.records import nested_schema
 from app.signature.schema import schema_of
 
 Schema = dict[str, Any]
