@@ -115,8 +115,8 @@ def _run(lease: Lease, records: list[dict[str, Any]], outputs: Sequence[str], st
 
 def _measure(first: Answers, second: Answers) -> str | None:
     """Return what tells how far answers are apart: one probability for each of the same classes, or numbers."""
-    both = first.probabilities and second.probabilities and first.classes == second.classes
-    if both and np.ndim(first.probabilities) == np.ndim(second.probabilities) == 2:
+    one, other = first.probabilities, second.probabilities
+    if one and other and first.classes == second.classes and np.ndim(one) == np.ndim(other) == 2:
         return "probabilities"
     values = [*first.predictions, *second.predictions]
     # Labels may be numbers as well, but the distance between them says nothing.
