@@ -1,4 +1,4 @@
-"""The commands `flask models …`, `flask keys …`, `flask score` and `flask settings`."""
+"""The commands `flask models …`, `flask keys …`, `flask score`, `flask jobs …` and `flask settings`."""
 
 from __future__ import annotations
 
