@@ -1,9 +1,9 @@
-"""Every estimator that can be asked for a prediction, fitted, with rows that it has not seen.
+"""Every estimator that can predict, fitted, with rows that it has not seen.
 
-`RECIPES` has one entry for each classifier, regressor, clusterer and outlier detector that scikit-learn knows, for the
-searches and mixtures that predict without belonging to those families, and for the pipelines of `pipelines.py`. A case
-is fitted when it is first asked for. An estimator of a later scikit-learn gets a case of itself: it is built with its
-defaults on the table of its family, and fails here, by name, if it wants more.
+`RECIPES` has one entry for each classifier, regressor, clusterer and outlier detector of scikit-learn, for the searches
+and mixtures that predict without belonging to those families, and for the pipelines of `pipelines.py`. A case is fitted
+when it is first used. An estimator of a later scikit-learn gets a case automatically: it is built with its defaults on
+the table of its family, and fails here, by name, if it needs more.
 """
 
 import warnings
@@ -32,17 +32,17 @@ FAMILIES = {
     "classifier": tables.iris,
     "regressor": tables.diabetes,
     "cluster": tables.iris,
-    "outlier": tables.iris_monsters,
+    "outlier": tables.iris_outliers,
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A fitted estimator, rows to ask it about, and what its packing is told.
+    """A fitted estimator, rows to predict, and the options for packing it.
 
-    `frame` is what the notebook hands to `predict`: a DataFrame, an array, or a list of documents. `sample` is the
-    table for `--sample`, None where the estimator itself tells what its inputs are. `unservable` says why there is
-    nothing to serve, None where there is. `table` is what it was fitted on.
+    `frame` is the input of `predict` in the notebook: a DataFrame, an array, or a list of documents. `sample` is the
+    table for `--sample`, or None if the estimator itself has the facts of its inputs. `unservable` is the reason why it
+    cannot be served, or None. `table` is the training data.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Case:
     table: Table | None = None
 
 
-# -- what each estimator needs beside its defaults; the base estimators are plain and quick to fit
+# -- arguments that each estimator needs beside its defaults; the base estimators are plain and quick to fit
 
 SMALL_FOREST = {"n_estimators": 8, "random_state": 0}
 VOTERS = [("linear", LogisticRegression(max_iter=500)), ("tree", DecisionTreeClassifier(max_depth=3, random_state=0))]
 REGRESSORS = [("linear", LinearRegression()), ("tree", DecisionTreeRegressor(max_depth=3, random_state=0))]
 BINARY = {"estimator": LogisticRegression(max_iter=500)}
 CHAINED = "estimator" if "estimator" in signature(RegressorChain).parameters else "base_estimator"
-"""The parameter of chains that is what they chain: renamed in scikit-learn 1.7."""
+"""Name of the parameter of chains for the chained estimator, renamed in scikit-learn 1.7."""
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "AdaBoostClassifier": SMALL_FOREST,
@@ -103,7 +103,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "RFE": {"estimator": LogisticRegression(max_iter=500), "n_features_to_select": 2},
     "RFECV": {"estimator": LogisticRegression(max_iter=500), "cv": 3},
     "RadiusNeighborsClassifier": {"radius": 2.0, "outlier_label": "most_frequent"},
-    "RadiusNeighborsRegressor": {"radius": 0.09},  # some rows have no neighbour, and so NaN
+    "RadiusNeighborsRegressor": {"radius": 0.09},  # some rows have no neighbour, and so get NaN
     "RandomForestClassifier": SMALL_FOREST,
     "RandomForestRegressor": SMALL_FOREST,
     "RandomizedSearchCV": {
@@ -192,14 +192,14 @@ OTHERS = {
 
 
 def fit(estimator: Any, features: Any, target: Any) -> Any:
-    """The estimator, fitted. That so little is too little for convergence is no news here."""
+    """Fit the estimator. Ignore warnings: so few rows are too few for convergence."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return estimator.fit(features, target)
 
 
 def members() -> Iterator[tuple[str, str, type]]:
-    """Family, name and class of each estimator that must have a case."""
+    """Yield family, name and class of each estimator that must have a case."""
     for family in ("classifier", "regressor", "cluster"):
         for name, kind in all_estimators(type_filter=family):
             yield family, name, kind
@@ -213,7 +213,7 @@ def members() -> Iterator[tuple[str, str, type]]:
 
 
 def build(family: str, name: str, kind: type) -> Case:
-    """The case of one estimator of scikit-learn."""
+    """Return the case of one estimator of scikit-learn."""
     table = TABLES.get(name, FAMILIES.get(family, tables.iris))()
     if name in NAMELESS:
         table = (tables.iris_numbered() if table is tables.iris() else table).as_matrix()
@@ -222,7 +222,7 @@ def build(family: str, name: str, kind: type) -> Case:
 
 
 def build_pipeline(recipe: Callable[[], pipelines.Recipe]) -> Case:
-    """The case of one pipeline."""
+    """Return the case of one pipeline."""
     made, name = recipe(), recipe.__name__
     estimator = fit(made.pipeline, *made.table.seen)
     return Case(name, "pipeline", estimator, made.table.held_out, made.sample, UNSERVABLE.get(name), made.table)
@@ -236,5 +236,5 @@ RECIPES: dict[str, Callable[[], Case]] = {
 
 @cache
 def case(name: str) -> Case:
-    """The case of this name, fitted once."""
+    """Return the case of this name, fitted once."""
     return RECIPES[name]()

@@ -12,7 +12,7 @@ REL_TOL, ABS_TOL = 1e-9, 1e-12
 
 
 def rows(frame: pd.DataFrame | np.ndarray | list[str]) -> list[list[Any]]:
-    """The rows of what a notebook hands to `predict`, as JSON values: what is missing is null."""
+    """Return the input of `predict` as rows of JSON values; missing values are null."""
     if isinstance(frame, list):
         return [[text] for text in frame]
     if isinstance(frame, pd.DataFrame):
@@ -22,7 +22,7 @@ def rows(frame: pd.DataFrame | np.ndarray | list[str]) -> list[list[Any]]:
 
 
 def plain(value: Any) -> Any:
-    """One value as JSON has it: NaN, infinities and pandas' missing values are null, in lists and arrays too."""
+    """Return a value as JSON has it: NaN, infinities and pandas' missing values are null, in lists and arrays too."""
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, list):
@@ -33,9 +33,9 @@ def plain(value: Any) -> Any:
 
 
 def notebook(estimator: Any, frame: Any) -> dict[str, Any]:
-    """What the estimator itself says of these rows, in the words of the contract.
+    """Return the estimator's own answers for these rows, under the names of the HTTP answer.
 
-    The probabilities of several targets are turned so that, as everywhere, axis 0 is the row.
+    The probabilities of several targets are transposed, so that axis 0 is the row.
     """
     answer = getattr(estimator, "predict" if hasattr(estimator, "predict") else "transform")
     expected = {"prediction": plain(answer(frame))}
@@ -47,7 +47,7 @@ def notebook(estimator: Any, frame: Any) -> dict[str, Any]:
 
 
 def differences(expected: Any, found: Any, place: str = "", rel_tol: float = REL_TOL) -> list[str]:
-    """Where two JSON values differ: floats beyond the tolerance, all else if not identical and of the same type."""
+    """List where two JSON values differ: floats beyond the tolerance, others if not identical and of the same type."""
     if isinstance(expected, dict) and isinstance(found, dict):
         missing = [f"{place}.{key} is missing" for key in expected if key not in found]
         pairs = [(f"{place}.{key}", expected[key], found[key]) for key in expected if key in found]

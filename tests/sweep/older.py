@@ -1,6 +1,6 @@
-"""Pipelines with options that a later scikit-learn has no longer, or computes otherwise, each with its table.
+"""Pipelines with options that later releases of scikit-learn lack or compute differently, each with its table.
 
-They are fitted where `make versions` trains: by the scikit-learn that has the option. Another refuses to fit them.
+`make versions` fits them with a release that has the option. Other releases refuse to fit them.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from .pipelines import Recipe
 
 
 def logistic_liblinear() -> Recipe:
-    """Three classes by liblinear, one against the rest: refused since 1.8."""
+    """Three classes by liblinear, one versus rest: refused since 1.8."""
     return Recipe(make_pipeline(StandardScaler(), LogisticRegression(solver="liblinear")), tables.iris())
 
 
@@ -48,7 +48,7 @@ def logistic_multinomial() -> Recipe:
 
 
 def logistic_cv_one_vs_rest() -> Recipe:
-    """The same with a search for `C`."""
+    """One versus rest with a search for `C`."""
     return Recipe(LogisticRegressionCV(Cs=3, cv=3, multi_class="ovr", max_iter=500), tables.iris())
 
 
@@ -80,52 +80,52 @@ def boosting_exponential() -> Recipe:
 
 
 def boosting_huber() -> Recipe:
-    """A robust loss, whose start is a quantile."""
+    """Robust loss that starts at a quantile."""
     return Recipe(GradientBoostingRegressor(loss="huber", n_estimators=10, random_state=0), tables.diabetes())
 
 
 def boosting_quantile() -> Recipe:
-    """A quantile of the target."""
+    """Quantile of the target."""
     return Recipe(GradientBoostingRegressor(loss="quantile", n_estimators=10, random_state=0), tables.diabetes())
 
 
 def boosting_poisson() -> Recipe:
-    """Histogram boosting with a link of logarithm."""
+    """Histogram boosting with a log link."""
     return Recipe(HistGradientBoostingRegressor(loss="poisson", max_iter=10, random_state=0), tables.diabetes())
 
 
 def poisson() -> Recipe:
-    """A linear model with a link of logarithm."""
+    """Linear model of Poisson counts with a log link."""
     return Recipe(make_pipeline(StandardScaler(), PoissonRegressor()), tables.diabetes())
 
 
 def gamma() -> Recipe:
-    """Another."""
+    """Linear model of the gamma distribution with a log link."""
     return Recipe(make_pipeline(StandardScaler(), GammaRegressor()), tables.diabetes())
 
 
 def tweedie() -> Recipe:
-    """A power between the two."""
+    """Linear model between Poisson and gamma."""
     return Recipe(make_pipeline(StandardScaler(), TweedieRegressor(power=1.5)), tables.diabetes())
 
 
 def sgd_log_loss() -> Recipe:
-    """Three classes by descent: normalized sigmoids."""
+    """Three classes by stochastic gradient descent: normalized sigmoids."""
     return Recipe(make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", random_state=0)), tables.iris())
 
 
 def sgd_modified_huber() -> Recipe:
-    """Three classes by descent: clipped scores."""
+    """Three classes by stochastic gradient descent: clipped scores."""
     return Recipe(make_pipeline(StandardScaler(), SGDClassifier(loss="modified_huber", random_state=0)), tables.iris())
 
 
 def sgd_huber() -> Recipe:
-    """A regression by descent."""
+    """Regression by stochastic gradient descent."""
     return Recipe(make_pipeline(StandardScaler(), SGDRegressor(loss="huber", random_state=0)), tables.diabetes())
 
 
 def passive_aggressive() -> Recipe:
-    """A classifier that is going to be removed."""
+    """Classifier that a later release removes."""
     return Recipe(make_pipeline(StandardScaler(), PassiveAggressiveClassifier(random_state=0)), tables.iris())
 
 

@@ -1,4 +1,4 @@
-"""Packs the sweep's estimators as `flask models add` does, each once."""
+"""Pack the sweep's estimators as `flask models add` does, each once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Packed:
-    """Repositories by case, each with the case's estimator alone in it; made in `folder` by `processes`."""
+    """Repositories by case, each with only the case's estimator. `processes` make them in `folder`."""
 
     def __init__(self, folder: Path, processes: ProcessPoolExecutor) -> None:
         self._folder = folder
@@ -26,7 +26,7 @@ class Packed:
         self._begun: dict[Case, Future[Path]] = {}
 
     def __call__(self, case: Case) -> Path:
-        """The case's repository.
+        """Return the case's repository.
 
         Raises:
             PackingRefused: it cannot be served.
@@ -35,7 +35,7 @@ class Packed:
         return self._begun[case].result()
 
     def begin(self, cases: Iterable[Case]) -> None:
-        """Packs these, as many at a time as there are processes, and waits for none."""
+        """Start to pack these, as many at a time as there are processes. Do not wait."""
         for case in cases:
             if case not in self._begun:
                 request = _request(case, self._folder / f"{len(self._begun)}-{case.name}")
@@ -54,6 +54,6 @@ def _request(case: Case, folder: Path) -> PackRequest:
 
 def _pack(request: PackRequest) -> Path:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as where packing has a process of its own
+        warnings.simplefilter("ignore")  # as in packing's own process
         pack(request)
     return Path(request.models_dir)

@@ -1,7 +1,7 @@
-"""Packs what `training` fitted, in the environment that fitted it, all in one process: `add` would start one for each.
+"""Pack the estimators that `training` fitted, in the same environment and in one process: `add` would start many.
 
 `python -m tests.sweep.packing FOLDER [NAME ...]`: each case becomes a version below `FOLDER/models`, and `packed.json`
-beside its artifact says why not. Whether other libraries give the recorded answers is left to those that serve.
+beside its artifact has the refusal, if any. The serving side checks whether other libraries give the recorded answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .training import TARGET
 
 
 def pack_case(folder: Path, models: Path) -> None:
-    """Packs the case in this folder, if it was fitted."""
+    """Pack the case in this folder, if it was fitted."""
     sample = folder / "sample.csv"
     target = TARGET if sample.exists() and TARGET in sample.read_text().partition("\n")[0] else None
     request = PackRequest(
@@ -43,7 +43,7 @@ def pack_case(folder: Path, models: Path) -> None:
 
 
 def main(folder: Path, names: list[str]) -> None:
-    """Packs the cases of these names."""
+    """Pack the cases of these names."""
     warnings.simplefilter("ignore")
     for name in names:
         pack_case(folder / name, folder / "models")

@@ -1,7 +1,8 @@
-"""Pipelines as they are met in practice, unfitted, each with the table it is fitted on.
+"""Realistic pipelines, unfitted, each with the table to fit it on.
 
-A function here is a case: its name names the case, its docstring says what could go wrong between the notebook and the
-wire. The held-out rows are chosen to hurt: missing values and unseen words wherever the pipeline takes them.
+Each function is a case: its name is the case's name, its docstring says how the served answer could differ from the
+notebook's. The held-out rows are difficult: they have missing values and unseen words wherever the pipeline accepts
+them.
 """
 
 from collections.abc import Callable
@@ -63,23 +64,23 @@ WORDS = ["island", "sex"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """An unfitted pipeline, the table to fit it on, and the sample that packing is given, if it needs one."""
+    """An unfitted pipeline, its training table, and the sample for packing, if it needs one."""
 
     pipeline: Any
     table: Table
     sample: pd.DataFrame | None = None
 
 
-def with_strangers(table: Table, **strangers: Any) -> Table:
-    """The table with a value in the first held-out row of each named column that was never seen in fitting."""
+def with_unseen(table: Table, **unseen: Any) -> Table:
+    """Return the table with unseen values of these columns in the first held-out row."""
     frame = table.features.copy()
-    for column, value in strangers.items():
+    for column, value in unseen.items():
         frame.loc[len(frame) - HELD_OUT, column] = value
     return Table(frame, table.target)
 
 
 def imputed_scaled() -> Pipeline:
-    """The usual treatment of numbers."""
+    """Return the usual steps for numbers."""
     return make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
 
 
@@ -87,30 +88,30 @@ def imputed_scaled() -> Pipeline:
 
 
 def penguins_one_hot_error() -> Recipe:
-    """Imputing, scaling, one-hot with `error`, integers as they come: words and missing values in one record."""
+    """Imputing, scaling, one-hot with `error`, unscaled integers: words and missing values in one record."""
     words = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())
     columns = make_column_transformer((imputed_scaled(), [*NUMBERS, "body_mass_g", "year"]), (words, WORDS))
     return Recipe(make_pipeline(columns, RandomForestClassifier(20, random_state=0)), tables.penguins())
 
 
 def penguins_one_hot_ignore() -> Recipe:
-    """One-hot with `ignore`: an unseen island is accepted, and predicted as the notebook does."""
+    """One-hot with `ignore`: an unseen island is accepted, and predicted as in the notebook."""
     words = make_pipeline(SimpleImputer(strategy="constant", fill_value="?"), OneHotEncoder(handle_unknown="ignore"))
     columns = make_column_transformer((imputed_scaled(), NUMBERS), (words, WORDS))
-    table = with_strangers(tables.penguins(), island="Mars", sex="?!")
+    table = with_unseen(tables.penguins(), island="Mars", sex="?!")
     return Recipe(make_pipeline(columns, LogisticRegression(max_iter=500)), table)
 
 
 def penguins_one_hot_infrequent() -> Recipe:
-    """Rare categories share a column, unseen ones join them; integer years are categories, and so is missing."""
+    """Rare categories share a column with unseen ones; integer years are categories, and so are missing values."""
     encoder = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=40, sparse_output=False)
     columns = make_column_transformer((encoder, [*WORDS, "year"]), (imputed_scaled(), NUMBERS))
-    table = with_strangers(tables.penguins(), island="Mars", year=2031)
+    table = with_unseen(tables.penguins(), island="Mars", year=2031)
     return Recipe(make_pipeline(columns, LogisticRegression(max_iter=500)), table)
 
 
 def penguins_one_hot_missing_category() -> Recipe:
-    """One-hot without an imputer: None is a category like any other; integer years with `error`."""
+    """One-hot without an imputer: None is a category; integer years with `error`."""
     columns = make_column_transformer((OneHotEncoder(drop="if_binary"), [*WORDS, "year"]), remainder="drop")
     return Recipe(make_pipeline(columns, DecisionTreeClassifier(random_state=0)), tables.penguins())
 
@@ -128,7 +129,7 @@ def penguins_ordinal_unknown_value() -> Recipe:
     """Ordinal with `use_encoded_value`: unseen words become -1, missing ones -2."""
     encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
     columns = make_column_transformer((encoder, WORDS), (KNNImputer(), NUMBERS))
-    table = with_strangers(tables.penguins(), island="Mars")
+    table = with_unseen(tables.penguins(), island="Mars")
     return Recipe(make_pipeline(columns, ExtraTreesClassifier(20, random_state=0)), table)
 
 
@@ -139,11 +140,11 @@ def penguins_target_encoding() -> Recipe:
     columns = make_column_transformer((TargetEncoder(random_state=0), WORDS), remainder=StandardScaler())
     complete = tables.penguins_complete()
     table = Table(complete.features.drop(columns="species"), complete.target)
-    return Recipe(make_pipeline(columns, Ridge()), with_strangers(table, island="Mars"))
+    return Recipe(make_pipeline(columns, Ridge()), with_unseen(table, island="Mars"))
 
 
 def penguins_selected_by_dtype() -> Recipe:
-    """Columns chosen by their dtype when it was fitted, output as DataFrames all the way, wrapped in a search."""
+    """Columns chosen by their dtype in fit, DataFrames between all steps, wrapped in a search."""
     columns = make_column_transformer(
         (imputed_scaled(), make_column_selector(dtype_include=np.number)),
         (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), make_column_selector(dtype_exclude=np.number)),
@@ -154,13 +155,13 @@ def penguins_selected_by_dtype() -> Recipe:
 
 
 def penguins_dropped_words() -> Recipe:
-    """Columns of words that the model was given and drops: nothing tells what they hold, and nothing hangs on it."""
+    """Columns of words that the model drops: nothing tells their kind, and no answer depends on them."""
     columns = make_column_transformer((imputed_scaled(), NUMBERS))
     return Recipe(make_pipeline(columns, LogisticRegression(max_iter=500)), tables.penguins())
 
 
 def penguins_missing_is_none() -> Recipe:
-    """A column of objects in which None is a category of its own, and NaN is not."""
+    """Column of objects in which None is a category of its own, and NaN is not."""
     frame = tables.penguins().features.astype({"sex": object})
     frame["sex"] = frame["sex"].where(frame["sex"].notna(), None)
     columns = make_column_transformer((OneHotEncoder(), WORDS), (imputed_scaled(), NUMBERS))
@@ -176,14 +177,14 @@ def penguins_nullable_dtypes() -> Recipe:
 
 
 def penguins_categories_one_hot() -> Recipe:
-    """pandas categoricals, one-hot encoded; NaN is not among the categories of the dtype, and yet encoded."""
+    """pandas categoricals, one-hot encoded; NaN is encoded although it is not a category of the dtype."""
     frame = tables.penguins().features.astype({"island": "category", "sex": "category"})
     columns = make_column_transformer((OneHotEncoder(), WORDS), (imputed_scaled(), NUMBERS))
     return Recipe(make_pipeline(columns, LogisticRegression(max_iter=500)), Table(frame, tables.penguins().target))
 
 
 def penguins_categorical_dtype() -> Recipe:
-    """pandas categoricals: boosting that learns from the dtype which columns are categories."""
+    """pandas categoricals: boosting learns from the dtype which columns are categories."""
     table = tables.penguins()
     frame = table.features.astype({"island": "category", "sex": "category"})
     pipeline = HistGradientBoostingClassifier(categorical_features="from_dtype", max_iter=15, random_state=0)
@@ -191,7 +192,7 @@ def penguins_categorical_dtype() -> Recipe:
 
 
 def penguins_categorical_pipeline() -> Recipe:
-    """pandas categoricals behind a step that hands the frame on as it is; the target is a number."""
+    """pandas categoricals after a step that passes the frame on unchanged; the target is a number."""
     table = tables.penguins_complete()
     frame = table.features.astype({"island": "category", "sex": "category", "species": "category"})
     boosting = HistGradientBoostingRegressor(categorical_features="from_dtype", max_iter=15, random_state=0)
@@ -207,7 +208,7 @@ def mixed_array() -> Recipe:
 
 
 def booleans_and_numbers() -> Recipe:
-    """True and false as inputs, one column of them with a category encoder."""
+    """Booleans as inputs, one column of them with a category encoder."""
     frame = tables.iris().features.assign(
         wide=tables.iris().features["sepal width (cm)"] > 3, large=tables.iris().features["petal width (cm)"] > 1
     )
@@ -217,7 +218,7 @@ def booleans_and_numbers() -> Recipe:
 
 
 def columns_by_position() -> Recipe:
-    """A plain array whose columns are chosen by number."""
+    """Plain array whose columns are chosen by number."""
     columns = ColumnTransformer(
         [("scaled", MinMaxScaler(), [0, 2]), ("binned", KBinsDiscretizer(3, random_state=0), [3]), ("out", "drop", [1])]
     )
@@ -226,14 +227,14 @@ def columns_by_position() -> Recipe:
 
 
 def frame_without_names() -> Recipe:
-    """A DataFrame whose columns are 0 … 3: no names to serve."""
+    """DataFrame with the columns 0 … 3, so without names."""
     table = tables.iris_numbered()
     frame = table.features.set_axis(range(4), axis=1)
     return Recipe(make_pipeline(StandardScaler(), GaussianNB()), Table(frame, table.target))
 
 
 def awkward_column_names() -> Recipe:
-    """Names that are no identifiers: spaces, slashes, dots, umlauts, a quote, `__proto__`."""
+    """Names that are not identifiers: spaces, slashes, dots, umlauts, a quote, `__proto__`."""
     names = ["Größe / cm", "a.b", 'say "hi"', "__proto__"]
     table = tables.iris()
     pipeline = make_pipeline(RobustScaler(), LogisticRegression(max_iter=500))
@@ -244,20 +245,20 @@ def awkward_column_names() -> Recipe:
 
 
 def missing_numbers() -> Recipe:
-    """Numbers with gaps, imputed with an indicator of what was missing."""
+    """Missing numbers, imputed with an indicator."""
     frame = tables.diabetes().features.mask(np.random.default_rng(3).random((tables.ROWS, 10)) < 0.1)
     pipeline = make_pipeline(SimpleImputer(add_indicator=True), StandardScaler(), Ridge())
     return Recipe(pipeline, Table(frame, tables.diabetes().target))
 
 
 def missing_numbers_boosted() -> Recipe:
-    """Boosting that takes a gap as it comes, on a plain array."""
+    """Boosting that accepts missing values, on a plain array."""
     table = missing_numbers().table.as_matrix()
     return Recipe(HistGradientBoostingRegressor(max_iter=15, random_state=0), table)
 
 
 def feature_union() -> Recipe:
-    """Two views on the same columns, side by side."""
+    """Two transformers of the same columns, side by side."""
     union = FeatureUnion([("pca", PCA(2)), ("best", SelectKBest(k=2))])
     pipeline = make_pipeline(StandardScaler(), union, SVC(random_state=0))
     return Recipe(pipeline, tables.iris())
@@ -270,19 +271,19 @@ def polynomial_features() -> Recipe:
 
 
 def splines_and_quantiles() -> Recipe:
-    """Numbers bent before they are added up."""
+    """Splines and quantiles of numbers before a linear model."""
     union = make_union(SplineTransformer(n_knots=4), QuantileTransformer(n_quantiles=20))
     return Recipe(make_pipeline(union, PowerTransformer(), Ridge()), tables.diabetes())
 
 
 def function_log1p() -> Recipe:
-    """A NumPy function as a step, and counts for it."""
+    """NumPy function as a step, and counts as its input."""
     table = tables.counts()
     return Recipe(make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), table)
 
 
 def log_target() -> Recipe:
-    """The regression learns the logarithm and answers in the unit of the target."""
+    """Regression of the logarithm that answers in the unit of the target."""
     inner = make_pipeline(StandardScaler(), GradientBoostingRegressor(n_estimators=15, random_state=0))
     return Recipe(
         TransformedTargetRegressor(inner, func=np.log1p, inverse_func=np.expm1),
@@ -291,14 +292,14 @@ def log_target() -> Recipe:
 
 
 def clusters_of_scaled() -> Recipe:
-    """A pipeline that ends in a clusterer."""
+    """Pipeline that ends in a clusterer."""
     return Recipe(make_pipeline(StandardScaler(), KMeans(3, n_init=2, random_state=0)), tables.iris())
 
 
 def outliers_of_scaled() -> Recipe:
-    """A pipeline that ends in an outlier detector: 1 and -1."""
+    """Pipeline that ends in an outlier detector: 1 and -1."""
     return Recipe(
-        make_pipeline(StandardScaler(), IsolationForest(n_estimators=20, random_state=0)), tables.iris_monsters()
+        make_pipeline(StandardScaler(), IsolationForest(n_estimators=20, random_state=0)), tables.iris_outliers()
     )
 
 
@@ -306,7 +307,7 @@ def outliers_of_scaled() -> Recipe:
 
 
 def text_tfidf() -> Recipe:
-    """A list of documents, each instance one text."""
+    """List of documents: each instance is one text."""
     return Recipe(make_pipeline(TfidfVectorizer(), LogisticRegression()), tables.reviews())
 
 
@@ -317,33 +318,33 @@ def text_characters() -> Recipe:
 
 
 def text_hashed() -> Recipe:
-    """A vectorizer without a vocabulary: nothing fitted tells that it takes text."""
+    """Vectorizer without a vocabulary: no fitted attribute tells that it takes text."""
     hashing = HashingVectorizer(n_features=64, alternate_sign=False)
     return Recipe(make_pipeline(hashing, ComplementNB()), tables.reviews())
 
 
 def text_search() -> Recipe:
-    """A search over a text pipeline, two views on the words in it: the vectorizers are three floors down."""
+    """Search over a text pipeline with two vectorizers, three levels deep."""
     views = make_union(TfidfVectorizer(), make_pipeline(CountVectorizer(analyzer="char"), TfidfTransformer()))
     pipeline = make_pipeline(views, LogisticRegression())
     return Recipe(GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1]}, cv=3), tables.reviews())
 
 
 def text_calibrated() -> Recipe:
-    """A wrapper around a text pipeline that never looks at its input."""
+    """Text pipeline in a wrapper that does not inspect its input."""
     machine = make_pipeline(TfidfVectorizer(), LinearSVC(random_state=0))
     return Recipe(CalibratedClassifierCV(machine, cv=3), tables.reviews())
 
 
 def records_vectorized() -> Recipe:
-    """A list of dicts, whose keys may differ from row to row."""
+    """List of dicts, whose keys may differ from row to row."""
     table = tables.iris()
     pipeline = make_pipeline(DictVectorizer(), LogisticRegression(max_iter=500))
     return Recipe(pipeline, Table(table.features.to_dict("records"), table.target))
 
 
 def text_and_numbers() -> Recipe:
-    """A text, a number and a word in one record; the vectorizer takes its column as one dimension."""
+    """Text, number and word in one record; the vectorizer takes its column as one dimension."""
     rng = np.random.default_rng(4)
     frame = pd.DataFrame(
         {
@@ -364,31 +365,31 @@ def text_and_numbers() -> Recipe:
 
 
 def labels_words() -> Recipe:
-    """Classes are words, not all of them ASCII."""
-    table = tables.iris().aim(np.where(tables.iris().target == "setosa", "Borsten-Schwertlilie ✿ ä", "other"))
+    """Classes are words, some of them not ASCII."""
+    table = tables.iris().with_target(np.where(tables.iris().target == "setosa", "Borsten-Schwertlilie ✿ ä", "other"))
     return Recipe(make_pipeline(StandardScaler(), LogisticRegression()), table)
 
 
 def labels_integers() -> Recipe:
-    """Classes are integers that are no indices: some negative, some beyond 32 bits."""
-    table = tables.iris().aim(np.array([-7, 10, 2**40])[tables.iris_numbered().target])
+    """Classes are integers, but not indices: some negative, some beyond 32 bits."""
+    table = tables.iris().with_target(np.array([-7, 10, 2**40])[tables.iris_numbered().target])
     return Recipe(make_pipeline(StandardScaler(), LogisticRegression()), table)
 
 
 def labels_beyond_floats() -> Recipe:
-    """Classes are integers that no float can hold."""
-    table = tables.iris().aim(np.array([2**53 + 1, 2**62, -(2**63)])[tables.iris_numbered().target])
+    """Classes are integers beyond the precision of floats."""
+    table = tables.iris().with_target(np.array([2**53 + 1, 2**62, -(2**63)])[tables.iris_numbered().target])
     return Recipe(GaussianNB(), table)
 
 
 def labels_floats() -> Recipe:
-    """Classes are floats, as they are when the target came out of a column with gaps."""
-    table = tables.iris().aim(tables.iris_numbered().target.astype(float))
+    """Classes are floats, as they are if the target column had missing values."""
+    table = tables.iris().with_target(tables.iris_numbered().target.astype(float))
     return Recipe(make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=0)), table)
 
 
 def labels_booleans() -> Recipe:
-    """Classes are true and false."""
+    """Classes are booleans."""
     return Recipe(make_pipeline(StandardScaler(), LogisticRegression()), tables.iris_binary())
 
 
@@ -398,14 +399,14 @@ def multilabel_forest() -> Recipe:
 
 
 def multilabel_one_vs_rest() -> Recipe:
-    """Two labels at once, one classifier each: one matrix of probabilities that need not add up to 1."""
+    """Two labels at once, one classifier each: one matrix of probabilities, whose rows need not sum to 1."""
     return Recipe(OneVsRestClassifier(LogisticRegression(max_iter=500)), tables.iris_labels())
 
 
 def multioutput_words() -> Recipe:
-    """Two questions, each answered by a word."""
+    """Two targets of words."""
     wide = np.where(tables.iris().features["sepal width (cm)"] > 3, "wide", "narrow")
-    table = tables.iris().aim(np.column_stack([tables.iris().target, wide.astype(object)]))
+    table = tables.iris().with_target(np.column_stack([tables.iris().target, wide.astype(object)]))
     return Recipe(make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=4, random_state=0)), table)
 
 
@@ -444,13 +445,13 @@ def union_mixed_columns() -> Recipe:
 
 
 def voting_hard() -> Recipe:
-    """The majority of three, which has no probabilities."""
+    """Majority of three classifiers, without probabilities."""
     voters = [("linear", LogisticRegression(max_iter=500)), ("bayes", GaussianNB()), ("near", KNeighborsClassifier())]
     return Recipe(make_pipeline(StandardScaler(), VotingClassifier(voters)), tables.iris())
 
 
 def stacking_mixed_columns() -> Recipe:
-    """Stacking over pipelines, each of which prepares the mixed columns in its own way."""
+    """Stacking of pipelines that each prepare the mixed columns differently."""
     words = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
     linear = make_pipeline(
         make_column_transformer((imputed_scaled(), NUMBERS), (words, WORDS)), LogisticRegression(max_iter=500)
@@ -463,7 +464,7 @@ def stacking_mixed_columns() -> Recipe:
 
 
 def stacking_regression() -> Recipe:
-    """Stacking that passes the features through beside the first answers."""
+    """Stacking that passes the features to the final estimator too."""
     first = [("near", KNeighborsRegressor()), ("forest", RandomForestRegressor(10, random_state=0))]
     return Recipe(StackingRegressor(first, Ridge(), cv=3, passthrough=True), tables.diabetes())
 

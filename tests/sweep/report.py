@@ -1,4 +1,4 @@
-"""What the sweep found, one line for each estimator."""
+"""The results of the sweep, one line for each estimator."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,9 +8,9 @@ import pytest
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What became of one estimator: served or not, equal to the notebook or not, and the proof of its graph.
+    """The result of one estimator: whether it is served, whether it equals the notebook, and its graph's proof.
 
-    `batched` is whether it was equal for clients who shared runs, None where they did not ask it.
+    `batched` tells whether clients who shared runs got equal answers; None if they did not ask it.
     """
 
     estimator: str
@@ -23,17 +23,17 @@ class Line:
 
     @property
     def proven(self) -> bool:
-        """Whether it is served as a graph."""
+        """Whether the estimator is served as a graph."""
         return bool(self.proof.get("proven"))
 
     @property
     def remark(self) -> str:
-        """Why it is not served, or not as a graph."""
+        """The reason why it is not served, or not as a graph."""
         return self.note or str(self.proof.get("reason", ""))
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The line as text, cell by cell, under `HEADING`."""
+        """The texts of the line's cells, under `HEADING`."""
         difference = f"{self.proof['largest_difference']:.0e}" if self.proven else ""
         times = (f"{self.proof[key]:.0f}" if self.proven else "" for key in ("graph_us", "artifact_us"))
         said = {True: "yes", False: "no", None: ""}
@@ -58,7 +58,7 @@ BATCHED = pytest.StashKey[dict[str, bool]]()
 
 
 def title(lines: list[Line]) -> str:
-    """The totals."""
+    """Return the totals."""
     served, equal, proven = (sum(getattr(line, kind) for line in lines) for kind in ("served", "equal", "proven"))
     batched = sum(line.batched is True for line in lines)
     return (
@@ -68,7 +68,7 @@ def title(lines: list[Line]) -> str:
 
 
 def table(lines: list[Line]) -> str:
-    """The lines in columns, with a heading."""
+    """Return the lines in columns, with a heading."""
     rows = [HEADING, *(line.cells for line in lines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADING))]
     return "\n".join(
@@ -77,14 +77,14 @@ def table(lines: list[Line]) -> str:
 
 
 def page(lines: list[Line]) -> str:
-    """The table as a Markdown page."""
+    """Return the table as a Markdown page."""
     shares = []
     for family in ("classifier", "regressor", "cluster", "outlier", "pipeline"):
         members = [line for line in lines if line.family == family and line.served]
         if members:
             shares.append(f"{sum(line.proven for line in members)} of {len(members)} of family {family}")
     rows = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line.cells) + " |" for line in lines)
-    return f"""# Estimators: what is served, and how
+    return f"""# Estimators: how each is served
 
 Written by `make estimators`: every classifier, regressor, clusterer and outlier detector of scikit-learn, and realistic
 pipelines, packed, served both ways and compared over HTTP with what the estimator gives in a notebook; and once more
@@ -94,7 +94,7 @@ as artifacts whose requests share runs (`RETORT_BATCHING=on`), asked by eight cl
 
 The times are of one row, in process, from columns to outputs, in microseconds, on the machine that wrote this page; the
 artifact's are of the direct call that would serve it. The largest difference is relative; labels are always identical.
-What has no proven graph is served as the artifact.
+Estimators without a proven graph are served as their artifact.
 
 | {" | ".join(HEADING)} |
 |{"---|" * len(HEADING)}

@@ -1,4 +1,4 @@
-"""Small tables to fit on: features and a target, real where one fits and made up (seeded) where not."""
+"""Small tables to fit on: features and a target. Some are real, the others are made up with fixed seeds."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -31,12 +31,12 @@ class Table:
         """Features to predict."""
         return self.features[-HELD_OUT:]
 
-    def aim(self, target: Any) -> "Table":
-        """The same features with another target."""
+    def with_target(self, target: Any) -> "Table":
+        """Return the same features with another target."""
         return replace(self, target=target)
 
     def as_matrix(self) -> "Table":
-        """The same table as plain arrays, without names."""
+        """Return the same table as plain arrays, without names."""
         return Table(np.asarray(self.features), np.asarray(self.target))
 
 
@@ -52,20 +52,22 @@ def iris() -> Table:
 @cache
 def iris_numbered() -> Table:
     """Iris with the species as 0, 1, 2."""
-    return iris().aim(pd.factorize(iris().target, sort=True)[0])
+    return iris().with_target(pd.factorize(iris().target, sort=True)[0])
 
 
 @cache
 def iris_binary() -> Table:
-    """Iris: is it virginica?"""
-    return iris().aim(iris().target == "virginica")
+    """Iris with one question: virginica or not."""
+    return iris().with_target(iris().target == "virginica")
 
 
 @cache
 def iris_labels() -> Table:
-    """Iris with two yes/no labels for each flower: virginica? long petals?"""
+    """Iris with two yes/no labels for each flower: virginica, and long petals."""
     frame = iris().features
-    return iris().aim(np.column_stack([iris().target == "virginica", frame["petal length (cm)"] > 4]).astype(int))
+    return iris().with_target(
+        np.column_stack([iris().target == "virginica", frame["petal length (cm)"] > 4]).astype(int)
+    )
 
 
 @cache
@@ -73,12 +75,12 @@ def iris_half_labelled() -> Table:
     """Iris where every third species is unknown (-1), for semi-supervised classifiers."""
     known = iris_numbered().target.copy()
     known[::3] = -1
-    return iris().aim(known)
+    return iris().with_target(known)
 
 
 @cache
-def iris_monsters() -> Table:
-    """Iris where two of the flowers to predict are far too large."""
+def iris_outliers() -> Table:
+    """Iris with two flowers to predict that are far too large."""
     frame = iris().features.copy()
     frame.iloc[[-1, -HELD_OUT]] *= 3
     return Table(frame, iris().target)
@@ -86,7 +88,7 @@ def iris_monsters() -> Table:
 
 @cache
 def diabetes() -> Table:
-    """Ten measurements, scaled as scikit-learn ships them, and a positive number to predict."""
+    """Ten measurements, scaled as in scikit-learn, and a positive number to predict."""
     frame = load_diabetes(as_frame=True).frame.sample(ROWS, random_state=0).reset_index(drop=True)
     target = frame.pop("target").to_numpy()
     return Table(frame, target)
@@ -96,12 +98,12 @@ def diabetes() -> Table:
 def diabetes_outputs() -> Table:
     """Diabetes with three numbers to predict for each patient."""
     frame, target = diabetes().features, diabetes().target
-    return diabetes().aim(np.column_stack([target, 100 * frame["bmi"] + target / 10, 5 - 20 * frame["s5"]]))
+    return diabetes().with_target(np.column_stack([target, 100 * frame["bmi"] + target / 10, 5 - 20 * frame["s5"]]))
 
 
 @cache
 def diabetes_one_column() -> Table:
-    """A single feature, one-dimensional as IsotonicRegression is fitted; two-dimensional to predict."""
+    """Single feature: one-dimensional to fit, as IsotonicRegression requires, two-dimensional to predict."""
     return Table(diabetes().features[["bmi"]].to_numpy(), diabetes().target)
 
 
@@ -125,7 +127,7 @@ def codes() -> Table:
 
 @cache
 def penguins() -> Table:
-    """The Palmer penguins: numbers, words, missing values; the species as the target."""
+    """Palmer penguins: numbers, words, missing values; the species as the target."""
     frame = pd.read_csv(PENGUINS_CSV).sample(ROWS, random_state=1).reset_index(drop=True)
     frame.loc[[ROWS - 1, ROWS - 5, 0], "sex"] = np.nan
     frame.loc[[ROWS - 2, ROWS - 6, 1], "bill_length_mm"] = np.nan
@@ -135,7 +137,7 @@ def penguins() -> Table:
 
 @cache
 def penguins_complete() -> Table:
-    """The penguins with nothing missing; the body mass in g as the target."""
+    """Penguins without missing values; the body mass in g as the target."""
     frame = pd.read_csv(PENGUINS_CSV).dropna().sample(ROWS, random_state=2).reset_index(drop=True)
     mass_g = frame.pop("body_mass_g").to_numpy(dtype=float)
     return Table(frame, mass_g)

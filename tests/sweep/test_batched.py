@@ -1,4 +1,4 @@
-"""Requests that share a run get their own answers: every estimator, batched, asked by many clients at once."""
+"""Requests that share a run get their own answers: many clients ask each batched estimator at once."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ CLIENTS = 8
 
 @pytest.fixture(scope="module")
 def server(packed: Packed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """All of them behind one worker: each as its artifact, and each shares its runs."""
+    """Serve all estimators with one worker, as artifacts whose requests share runs."""
     folder = tmp_path_factory.mktemp("batched")
     packed.begin(map(case, RECIPES))
     for name in RECIPES:
@@ -41,7 +41,7 @@ def server(packed: Packed, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_concurrent_clients_get_the_answers_of_the_notebook(
     name: str, server: Server, report_batched: Callable[[str, bool], None]
 ) -> None:
-    """Each asks for rows of its own, one at a time and several, all of them at the same time."""
+    """Each client asks for its own rows, first one by one, then all together, at the same time as the others."""
     asked = case(name)
     if asked.unservable:
         return
@@ -70,7 +70,7 @@ def test_concurrent_clients_get_the_answers_of_the_notebook(
 def asks(
     connection: HTTPConnection, name: str, values: list[Any], positions: list[int], expected: dict[str, Any]
 ) -> list[str]:
-    """Where the answers for these rows differ from the notebook's."""
+    """Return the differences between the answers for these rows and the notebook's."""
     body = json.dumps({"instances": [values[position] for position in positions]}, allow_nan=False)
     connection.request("POST", f"/models/{name}/predict", body, {"Content-Type": "application/json"})
     response = connection.getresponse()

@@ -1,4 +1,4 @@
-"""The committed example models are what their scripts make: trained and packed again, they say the same."""
+"""Trained and packed again by their scripts, the example models equal the committed ones."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.sweep, pytest.mark.early]
 
 @pytest.fixture(scope="module")
 def repacked(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A repository that `examples/pack_examples.py` has just made."""
+    """Return a repository that `examples/pack_examples.py` has just made."""
     built, models = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("models")
     script = ROOT / "examples" / "pack_examples.py"
     run = subprocess.run([sys.executable, script, built, models], check=False, capture_output=True, text=True)
@@ -38,14 +38,14 @@ def newest(repository: Repository, name: str) -> Manifest:
 
 
 def test_the_same_models(repacked: Repository) -> None:
-    """Five models on either side, penguins behind `/predict`."""
+    """Both sides have five models, with penguins as the default."""
     assert repacked.models() == COMMITTED.models() == NAMES
     assert repacked.pointers().default == COMMITTED.pointers().default == "penguins"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_repacked_says_the_same(name: str, repacked: Repository) -> None:
-    """Signature, task and examples are equal, and so are the predictions recorded for the examples."""
+    """Signature, task, examples and their recorded predictions are equal."""
     committed, again = newest(COMMITTED, name), newest(repacked, name)
     assert again.signature == committed.signature
     assert (again.task, again.estimator, again.examples_made_up) == (
@@ -61,7 +61,7 @@ def test_repacked_says_the_same(name: str, repacked: Repository) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pins_and_pickles_match(name: str) -> None:
-    """The committed artifact was made with the very versions that requirements.txt installs."""
+    """The committed artifact was made with the versions that requirements.txt installs."""
     pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     pins = {library.lower(): version for library, version in pins.items()}
     recorded = {library: version for library, version in newest(COMMITTED, name).environment.items() if library in pins}

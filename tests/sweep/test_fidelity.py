@@ -1,4 +1,4 @@
-"""What is served is what was trained: every estimator, packed, served, asked over HTTP, compared with the notebook."""
+"""Each estimator, packed and served, gives the notebook's answers over HTTP."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from .cases import RECIPES, Case, case, members
 from .compare import differences, notebook, rows
 from .report import Line
 
-# Packing runs with warnings ignored, in a process of its own; here it runs in this one, for speed.
+# Packing ignores warnings in its own process; here it runs in this process, for speed.
 pytestmark = [pytest.mark.sweep, pytest.mark.early, pytest.mark.filterwarnings("ignore")]
 
 
@@ -29,7 +29,7 @@ def url(asked: Case) -> str:
 
 
 def test_no_estimator_is_left_out() -> None:
-    """The families have a case for each of their members, and no two cases share a name."""
+    """Each member of the families has a case, and no two cases share a name."""
     names = [name for _, name, _ in members()]
     assert len(names) == len(set(names))
     assert set(names) <= set(RECIPES)
@@ -37,7 +37,7 @@ def test_no_estimator_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_served_equals_notebook(name: str, packed: Packed, report: Callable[[Line], None]) -> None:
-    """Its answers over HTTP are the notebook's; what cannot be served is refused in packing, for a reason listed."""
+    """Answers over HTTP equal the notebook's; packing refuses the others, for a listed reason."""
     asked = case(name)
     served, found, proof = False, [], {}
     try:
@@ -60,7 +60,7 @@ def test_served_equals_notebook(name: str, packed: Packed, report: Callable[[Lin
 
 @pytest.mark.parametrize("recipe", pipelines.RECIPES, ids=lambda recipe: recipe.__name__)
 def test_a_sample_changes_no_answer(recipe: Callable[[], pipelines.Recipe], packed: Packed) -> None:
-    """With the rows that it was fitted on as the sample, a pipeline answers as without one."""
+    """A pipeline answers the same if its training rows are given as the sample."""
     asked, features = case(recipe.__name__), recipe().table.seen[0]
     if asked.unservable:
         return
@@ -70,7 +70,7 @@ def test_a_sample_changes_no_answer(recipe: Callable[[], pipelines.Recipe], pack
 
 
 def refused(asked: Case, packed: Packed) -> None:
-    """Packing says in one sentence why there is nothing to serve."""
+    """Check that packing refuses it in one sentence."""
     with pytest.raises(PackingRefused) as refusal:
         packed(asked)
     assert refusal.value.detail
@@ -78,7 +78,7 @@ def refused(asked: Case, packed: Packed) -> None:
 
 
 def serve(models: Path, runtime: str = "auto") -> FlaskClient:
-    """A client of the server whose only model is this one, loaded and proven, served as a graph where there is one."""
+    """Return a client of a server with this model alone, loaded and proven, as a graph if it has one."""
     client = create_app(Settings(models_dir=models, runtime=runtime)).test_client()
     ready = client.get("/readyz")
     assert ready.status_code == 200, ready.text
@@ -86,7 +86,7 @@ def serve(models: Path, runtime: str = "auto") -> FlaskClient:
 
 
 def compare(asked: Case, client: FlaskClient) -> list[str]:
-    """Where the answers differ from the notebook's: many rows, many records, and single records."""
+    """Return the differences from the notebook's answers: for many rows, many records, and single records."""
     inputs = client.get(url(asked)).json["signature"]["inputs"]
     names, whole = [known["name"] for known in inputs], inputs[0]["kind"] == "record" if inputs else False
     values = rows(asked.frame)
@@ -101,7 +101,7 @@ def compare(asked: Case, client: FlaskClient) -> list[str]:
 
 
 def post(client: FlaskClient, asked: Case, body: Any) -> Any:
-    """The answer to this body."""
+    """Return the answer to this body."""
     content = json.dumps(body, allow_nan=False)
     answer = client.post(f"{url(asked)}/predict", data=content, content_type="application/json")
     assert answer.status_code == 200, answer.text

@@ -1,6 +1,6 @@
-"""Fits the sweep's estimators with whatever scikit-learn runs this, and writes what each says of rows it has not seen.
+"""Fit the sweep's estimators with the installed scikit-learn, and write their answers for rows that they have not seen.
 
-`python -m tests.sweep.training FOLDER [NAME ...]`: for each case a folder with `model.joblib`, the sample (where it was
+`python -m tests.sweep.training FOLDER [NAME ...]`: each case gets a folder with `model.joblib`, the sample (if it was
 fitted on a frame), and `answers.json`: the rows as JSON, and the answers; or why it cannot be fitted there.
 """
 
@@ -29,7 +29,7 @@ CASES: dict[str, Callable[[], Case]] = RECIPES | {
 
 
 def train(name: str, folder: Path) -> None:
-    """Fits the case of this name and writes its files."""
+    """Fit the case of this name and write its files."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         case = CASES[name]()
@@ -45,7 +45,7 @@ def train(name: str, folder: Path) -> None:
 
 
 def sample_of(case: Case, folder: Path) -> None:
-    """Writes what the estimator was fitted on, with its target, as a file for `--sample`."""
+    """Write the training rows, with the target, as a file for `--sample`."""
     if case.sample is not None:
         case.sample.to_csv(folder / "sample.csv", index=False)
     elif case.table is not None and isinstance(case.table.features, pd.DataFrame) and np.ndim(case.table.target) == 1:
@@ -54,7 +54,7 @@ def sample_of(case: Case, folder: Path) -> None:
 
 
 def main(folder: Path, names: list[str]) -> None:
-    """Fits the cases of these names, or all."""
+    """Fit the cases of these names, or all."""
     warnings.simplefilter("ignore")
     for name in names or CASES:
         train(name, folder / name)

@@ -1,7 +1,7 @@
-"""Artifacts of other releases of scikit-learn, packed where they were fitted and compared with what they said there.
+"""Compare artifacts of other scikit-learn releases, packed in their training environment, with their answers there.
 
-`python -m tests.sweep.versions [--releases 1.2.2 1.6.1] [--page PAGE] [--work FOLDER] [CASE ...]`. The environments are
-those that packing makes, and stay in the user's cache. It ends with status 1 if any answer is wrong.
+`python -m tests.sweep.versions [--releases 1.2.2 1.6.1] [--page PAGE] [--work FOLDER] [CASE ...]`. Packing makes the
+environments, which stay in the user's cache. The exit status is 1 if any answer is wrong.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ CASES = (*ESTIMATORS, *(recipe.__name__ for recipe in (*OLDER, *PIPELINES)))
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What became of one case of one release.
+    """The result of one case of one release.
 
-    `how` is "graph" or "artifact" where its answers are those of its own environment, "refused", "wrong", or "absent"
-    where the release cannot fit it; `why` says why it is not a graph.
+    `how` is "graph" or "artifact" if the answers equal those of the training environment, else "refused", "wrong", or
+    "absent" if the release cannot fit the case. `why` is the reason for having no graph.
     """
 
     case: str
@@ -103,7 +103,7 @@ class Release:
         self._models = folder / "models"
 
     def cells(self, cases: Sequence[str]) -> list[Cell]:
-        """Trains and packs these cases, those that are not in the folder yet, and asks them."""
+        """Train and pack the cases that are not in the folder yet; return the result of each case."""
         new = [case for case in cases if not (self._folder / case / "packed.json").exists()]
         if new:
             self._run("training", *new)
@@ -112,39 +112,39 @@ class Release:
         return [self._cell(client, case) for case in cases]
 
     def _run(self, module: str, *arguments: str) -> None:
-        """Runs a module of the sweep in the environment of the release."""
+        """Run a module of the sweep in the environment of the release."""
         training = Training({"scikit-learn": f"=={self.version}"}, "the sweep")
-        interpreter = interpreter_for(training, [], None, Said())
+        interpreter = interpreter_for(training, [], None, PrintedProgress())
         command = (sys.executable,) if interpreter is None else (interpreter.python, *interpreter.options)
         environ = os.environ | ONE_THREAD | {"PYTHONPATH": str(ROOT)}
         command = (*command, "-m", f"tests.sweep.{module}", str(self._folder), *arguments)
         subprocess.run(command, cwd=ROOT, env=environ, check=True)
 
     def _cell(self, client: Any, case: str) -> Cell:
-        """Whether the service answers as the training environment did."""
-        said = self._said(case, "answers.json")
-        if "unfitted" in said:
-            return Cell(case, self.version, "absent", said["unfitted"])
-        refused = self._said(case, "packed.json")["refused"]
+        """Compare the service's answers with those of the training environment."""
+        trained = self._read(case, "answers.json")
+        if "unfitted" in trained:
+            return Cell(case, self.version, "absent", trained["unfitted"])
+        refused = self._read(case, "packed.json")["refused"]
         if refused is not None:
             return Cell(case, self.version, "refused", refused)
         manifest = Repository(self._models).manifest(case, 1)
         why = str(manifest.proof.get("reason", ""))
-        response = client.post(f"/models/{case}/predict", json={"instances": said["rows"]})
+        response = client.post(f"/models/{case}/predict", json={"instances": trained["rows"]})
         if response.status_code != 200:
             (listed,) = client.get(f"/models/{case}").get_json()["versions"]
             return Cell(case, self.version, "refused", str(listed.get("reason") or response.text))
-        found = differences(said["answers"], response.get_json())
+        found = differences(trained["answers"], response.get_json())
         if found:
             return Cell(case, self.version, "wrong", found[0])
         return Cell(case, self.version, "artifact" if why else "graph", why)
 
-    def _said(self, case: str, file: str) -> dict[str, Any]:
+    def _read(self, case: str, file: str) -> dict[str, Any]:
         return msgspec.json.decode((self._folder / case / file).read_bytes(), type=dict[str, Any])
 
 
-class Said:
-    """Print that an environment is made."""
+class PrintedProgress:
+    """Print that an environment is being made."""
 
     def line(self, text: str) -> None:
         print(text, flush=True)
@@ -154,7 +154,7 @@ class Said:
 
 
 def page(cells: Sequence[Cell]) -> str:
-    """The cells as a Markdown page."""
+    """Return the cells as a Markdown page."""
     releases = list(dict.fromkeys(cell.release for cell in cells))
     of = {(cell.case, cell.release): cell for cell in cells}
     cases = list(dict.fromkeys(cell.case for cell in cells))
@@ -173,14 +173,14 @@ are compared with those that the environment itself gave: labels identical, numb
 {_table(totals)}
 
 "graph" is a proven graph, which serves without scikit-learn. "artifact" is the artifact, served by the installed
-libraries, which gave all recorded answers. Of the others the reasons are below. Where there is nothing, the release
-cannot fit it.
+libraries, which gave all recorded answers. The reasons for the other results are below. A cell is empty if the release
+cannot fit the case.
 
 {_table([["case", *releases], *rows])}
 
 ## Why there is no graph
 
-{_table([["case", "releases", "what", "why"], *_reasons(cells)])}
+{_table([["case", "releases", "result", "reason"], *_reasons(cells)])}
 """
 
 
@@ -191,7 +191,7 @@ def _total(cells: Sequence[Cell], release: str) -> list[str]:
 
 
 def _reasons(cells: Sequence[Cell]) -> Iterator[list[str]]:
-    """The reasons, each with the releases that it is of."""
+    """Yield each reason with its releases."""
     releases: dict[tuple[str, str, str], list[str]] = {}
     for cell in cells:
         if cell.how in ("artifact", "refused", "wrong"):
@@ -207,7 +207,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Sweeps, prints what is not a graph, and writes the page."""
+    """Run the sweep, print the cases without a graph, and write the page."""
     parser = argparse.ArgumentParser(description="Serve artifacts of other releases of scikit-learn.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help="only these; default: all")
     parser.add_argument("--releases", nargs="+", default=RELEASES)
