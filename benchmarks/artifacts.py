@@ -17,7 +17,7 @@ from benchmarks.venvs import HERE, python_of
 CONVERTED = ("linear", "forest", "table", "digits")
 SAMPLES = {"penguins": ["--sample", str(ROOT / "examples" / "penguins.csv"), "--target", "species"]}
 Absent = dict[tuple[str, str], str]
-"""The reason why a side cannot serve a model. The model `*` stands for all."""
+"""The reason why a side cannot serve a model. The model `*` means all models."""
 
 
 def why_not(absent: Absent, side: str, model: str) -> str | None:

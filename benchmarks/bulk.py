@@ -1,13 +1,13 @@
-"""Compare bulk scoring with the script that people write for it: the same rows, alternately, each in new processes.
+"""Compare bulk scoring with a typical script for the same rows. The sides alternate, each in new processes.
 
     python -m benchmarks.bulk [--rows 500000] [--rounds 5] [--folder build/bulk]
 
-Each side first scores a few rows, untimed, so that Python has compiled the modules that it imports. A variable that
-keeps Python from storing what it compiled is not passed on: it would add the same second to each run of either side.
+Each side first scores a few rows, untimed, so that Python compiles the imported modules. A variable that keeps Python
+from storing compiled modules is not passed on: it would add the same second to each run of either side.
 
-Prints the median rows per second of each side, the same per second of CPU (which other programs on the machine disturb
-less), the median of the ratios of the rounds, and the largest memory (PSS) of all processes of a side. Dask's workers
-are in none of these but the first.
+Print the median rows per second of each side, the same per second of CPU (which other programs on the machine disturb
+less), the median of the ratios of the rounds, and the largest memory (PSS) of all processes of a side. The figures of
+CPU and memory leave out Dask's workers.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def packed(folder: Path) -> None:
 
 
 class Memory(threading.Thread):
-    """Samples the memory of all processes of a session."""
+    """Sample the memory of all processes of a session."""
 
     def __init__(self, session: int) -> None:
         super().__init__(daemon=True)
@@ -141,7 +141,7 @@ class Memory(threading.Thread):
 
 
 def timed(command: list[str], **variables: object) -> tuple[float, float, int]:
-    """Run a command; return its seconds, those of CPU, and the largest memory of its processes in KiB."""
+    """Run a command. Return its wall time and CPU time in seconds, and the peak memory of its processes in KiB."""
     environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     begun = time.monotonic()

@@ -152,7 +152,7 @@ BY_THEMSELVES = (WAITING_CASE, IDLE_CASE)
 LAYERS = Case("layers", "The cost of each layer", "linear", (BARE_WSGI, BARE_FLASK, OURS))
 
 
-# --- what each side is asked ------------------------------------------------------------------------------------------
+# --- the requests to each side ----------------------------------------------------------------------------------------
 
 Rows = list[Any]
 """The rows of one request: lists of numbers, or records by feature name."""

@@ -51,7 +51,7 @@ class Cores:
         return self.server != self.client
 
 
-# --- what a process tree has used -------------------------------------------------------------------------------------
+# --- the resources that a process tree has used -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def core_busy_ticks(text: str, core: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start a server. `PORT` in the environment and `{port}` in the command become its port."""
+    """The command and the environment of a server. `PORT` there and `{port}` in the command become its port."""
 
     argv: Sequence[str]
     cwd: Path
@@ -202,7 +202,7 @@ class Server:
         return sum(pss_bytes(Path(f"/proc/{stat.pid}/smaps_rollup").read_text()) for stat in alive)
 
     def settle(self, quiet_s: float = 0.15, timeout_s: float = 10.0) -> None:
-        """Wait until it has finished the requests of clients that are gone."""
+        """Wait until the server has finished the requests of clients that have closed their connections."""
         deadline = time.monotonic() + timeout_s
         before = self.cpu_ticks()
         while time.monotonic() < deadline:
@@ -263,9 +263,9 @@ def running(launch: Launch, log: Path, core: int) -> Iterator[Server]:
 
 WRK_MARK = "wrk-summary "
 ORIGIN = "https://page.example"
-"""The origin of the page that sends all requests."""
+"""The value of `Origin` in all requests."""
 KEY = f"retort_benchmarkkey_{'k' * 43}"
-"""An API key, which all requests have. Only `cases.OURS_OPERATED` looks at it."""
+"""An API key, which all requests have. Only `cases.OURS_OPERATED` checks it."""
 WRK_SCRIPT = """\
 -- Asks each question in turn; all requests are made before the first is sent.
 local bodies = {{

@@ -88,7 +88,7 @@ def penguins() -> Model:
 
 
 def knn() -> Model:
-    """A model that is served as it is, without a graph: what it costs for one row is nearly what it costs for 32."""
+    """Return a model without a graph: one row costs it nearly as much as 32."""
     features, diagnosis = load_breast_cancer(return_X_y=True)
     return KNeighborsClassifier().fit(features, diagnosis), singles(features)
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.pages [--rounds 5] [--seconds 3]
 
-For each page, prints the median and, in parentheses, the least and the greatest of
+For each page, print the median and, in parentheses, the least and the greatest of
 
-- the bytes of the first view, compressed and with their heads;
-- the time until the form is painted, which works from then on, over a line like the profile "Fast 3G";
-- the time until the script of the page has started there, which shows live answers;
+- the bytes of the first view, compressed, with header fields;
+- the time until the form is painted and usable, over a line like the profile "Fast 3G";
+- the time until the script of the page, which shows live answers, has started over that line;
 - the answers shown per second while a slider moves with each frame, without a slow line; for pages that have a slider.
 
 The server has one core, the browser has the other.
@@ -65,7 +65,7 @@ class Visit:
 
 @contextmanager
 def visit(browser: Browser) -> Iterator[Visit]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, bypass_csp=True)  # which forbids to poll
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, bypass_csp=True)  # the CSP forbids polling
     page = context.new_page()
     network = context.new_cdp_session(page)
     network.send("Network.enable")
@@ -86,7 +86,7 @@ def measured_once(browser: Browser, url: str, seconds: float) -> Iterator[tuple[
     for name, line in LINES.items():
         with visit(browser) as one:
             one.network.send("Network.emulateNetworkConditions", {"offline": False, "uploadThroughput": 96_000, **line})
-            one.page.goto(url, wait_until="commit")  # the script may start before the icon is there
+            one.page.goto(url, wait_until="commit")  # the script may start before the icon has loaded
             yield f"{name}: form painted, ms", one.page.wait_for_function(PAINTED).json_value()
             yield f"{name}: script started, ms", one.page.wait_for_function(STARTED).json_value()
 

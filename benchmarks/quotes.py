@@ -1,6 +1,6 @@
-"""Quotes of RESULTS.md in README and docs: `python -m benchmarks.quotes` writes them again.
+"""Update the quotes of RESULTS.md in README and docs: `python -m benchmarks.quotes`.
 
-A page says what it quotes in a comment, and the table that follows is replaced up to the closing comment:
+A comment in a page names the quoted table, which is written between it and the closing comment:
 
     <!-- quote: benchmarks/RESULTS.md
     section: Logistic regression, 2 features
@@ -9,7 +9,7 @@ A page says what it quotes in a comment, and the table that follows is replaced 
     -->
     <!-- end of quote -->
 
-`rows` are beginnings of first cells, and may be left out.
+`rows` has the beginnings of first cells. It is optional.
 """
 
 # ruff: noqa: RUF001 - a multiplication sign is one
@@ -29,12 +29,12 @@ NUMBER = re.compile(r"[-–]?[\d,.]+( ×)?( \(.*\))?")
 
 
 def pages() -> list[Path]:
-    """The pages that may quote results."""
+    """Return the pages that may quote results."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def renewed(text: str) -> str:
-    """A page with its quotes as the results have them now.
+    """Return a page with its quotes updated from the results.
 
     Raises:
         ValueError: the results have no such section, column or row.
@@ -59,7 +59,7 @@ def _table(source: str, wanted: str) -> str:
 
 
 def _rows(text: str, section: str) -> Iterator[list[str]]:
-    """The cells of the first table of a section, its head first, without the line below that."""
+    """Yield the cells of each row of the first table of a section: the head first, without the line below it."""
     found = re.search(rf"^## {re.escape(section)}\n+(?P<body>.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     table = re.search(r"^\|.*?(?=\n\n|\Z)", found["body"], re.MULTILINE | re.DOTALL) if found else None
     if table is None:
@@ -70,7 +70,7 @@ def _rows(text: str, section: str) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    """Write the quotes of all pages anew, and name the pages that changed."""
+    """Update the quotes of all pages, and name the pages that changed."""
     for page in pages():
         text = page.read_text("utf-8")
         if (new := renewed(text)) != text:

@@ -30,7 +30,7 @@ CAPACITY = {
     "table": ("forest, 30 numbers a row", 1000),
     "batching": ("k-nearest neighbours, as an artifact", 1),
 }
-"""Cases that say what one core answers: the model, and the rows of each request."""
+"""Cases for the table of one core's capacity: the model, and the rows of each request."""
 NOISY_SHARE = 0.05
 CHARTS = ("cost.svg", "memory-and-start.svg")
 
@@ -163,7 +163,7 @@ def case_table(case: Case, sides: dict[str, Side]) -> str:
         if not ours:  # both sides of the case are our own
             rows.append([LABELS[name], *figures, "–"])
             continue
-        # More is worse, but of throughput.
+        # More is worse, except for throughput.
         compared = ratio(ours, theirs) if case.metric == "throughput" else ratio(theirs, ours)
         rows.append([LABELS[name], *figures, "1" if name == OURS else times(compared)])
     last = {"cpu_us": "CPU, of Retort's", "throughput": "Retort's throughput, of this", "p50_us": "p50, of Retort's"}
@@ -187,7 +187,7 @@ def _notes(case: Case, sides: dict[str, Side]) -> list[str]:
 
 
 def _capacity(figures: Figures) -> list[str]:
-    """Return what one core of ours answers, in requests and in rows."""
+    """Return one core's capacity in requests and in rows."""
     rows = []
     for name, (model, rows_each) in CAPACITY.items():
         side = figures.get("cases", {}).get(name, {}).get(OURS, {})

@@ -40,7 +40,7 @@ PARTS = (*(case.name for case in (*CASES, *BY_THEMSELVES)), "layers", "memory", 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure."""
+    """Durations and numbers of measurements."""
 
     rounds: int
     seconds: float
@@ -182,8 +182,8 @@ class Bench:
         return found
 
     def start(self) -> dict[str, dict[str, Any]]:
-        """Return the seconds from the start of the command to the first correct response (penguins). A first start does
-        not count."""
+        """Return the seconds from the start of the command to the first correct response (penguins). Ignore a first
+        start."""
         print("\nStart to first answer", flush=True)
         sides = (OURS, TUTORIAL)
         found: dict[str, dict[str, Any]] = {side: {"seconds": []} for side in sides}
@@ -280,7 +280,7 @@ def revision() -> str:
 
 
 def ensure_wrk() -> None:
-    """Install wrk from Debian if that is allowed; otherwise raise an error that says what is missing."""
+    """Install wrk from Debian if that is allowed; otherwise raise an error that names it."""
     if shutil.which("wrk"):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):

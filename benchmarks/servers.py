@@ -1,4 +1,4 @@
-"""How each side is started, as in its own documentation: one worker, no access log, otherwise its defaults."""
+"""The command that starts each side, as in its own documentation: one worker, no access log, otherwise its defaults."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ OPERATED = {
 }
 LOGGED = (OURS_LOGGED, OURS_OPERATED)
 VARIANTS = {OURS_HOOKED: "hooked:app", OURS_WITHOUT: "no_interceptors:app"}
-"""The service with other code around it, from `layers/`."""
+"""The service with additional code around it, from `layers/`."""
 PACKED_AS = {"table": "forest"}
-"""The same artifact under another name, which is packed only once."""
+"""The same artifact under another name; it is packed only once."""
 
 
 def repository(model: str) -> Path:

@@ -57,7 +57,7 @@ def waiting(cores: Cores, rounds: int, seconds: float) -> dict[str, Side]:
                 servers.pop(side)
         for _ in range(rounds):
             for side, server in servers.items():
-                for each in servers.values():  # whose clients are gone, but not all of their requests
+                for each in servers.values():  # their clients are gone, but not all of their requests
                     each.settle(quiet_s=0.5, timeout_s=60.0)
                 # Reopen connections to the upstream that were idle during the other side's turn.
                 wrk(server.port, script, cores.client, WAITING_CONNECTIONS, WARM_S)

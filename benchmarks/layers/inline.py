@@ -1,4 +1,4 @@
-"""Serves any WSGI application inline, on the worker's loop."""
+"""Serve any WSGI application inline, on the worker's loop."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from app.server.contract import Environ, PlainApp, PlainRequest, Response, Serve
 
 
 class InlineApp(PlainApp):
-    """Calls the application on the loop's thread, one request after another."""
+    """Call the application on the loop's thread, one request after another."""
 
     def admit(self, environ: Environ) -> PlainRequest:
         return PlainRequest(environ, environ["REMOTE_ADDR"], runs_inline=True, through_wsgi=False)

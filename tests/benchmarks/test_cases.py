@@ -1,4 +1,4 @@
-"""What each side is asked, how its answer is read and compared, and when a bar is met."""
+"""Tests of the cases: the request to each side, reading and comparing its answers, and the bars."""
 
 from __future__ import annotations
 

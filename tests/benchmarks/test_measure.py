@@ -1,4 +1,4 @@
-"""What wrk and /proc say, read."""
+"""Tests of reading the output of wrk and files of /proc."""
 
 from __future__ import annotations
 
