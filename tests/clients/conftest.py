@@ -11,6 +11,6 @@ from tests.end_to_end.process import Server, serving
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The committed models, as a platform runs them."""
+    """Serve the committed models as a platform does."""
     with serving(tmp_path_factory.mktemp("clients")) as started:
         yield started

@@ -24,7 +24,7 @@ RECORDS = [example["instance"] for example in EXAMPLES[:3]]
 
 
 def generate(server: Server, folder: Path, generator: str, node: bool = False) -> dict[str, str]:
-    """Run the page's command in a folder; returns the environment with the programs."""
+    """Run the page's command in a folder; return the environment with the programs."""
     programs = [str(python_of("openapi").parent)]
     if node:
         (folder / "node_modules").symlink_to(node_modules())
@@ -32,12 +32,12 @@ def generate(server: Server, folder: Path, generator: str, node: bool = False) -
     environment = {**os.environ, "PATH": os.pathsep.join([*programs, os.environ["PATH"]])}
     assert "http://localhost:8000/" in COMMANDS[generator]
     said = ran(shlex.split(COMMANDS[generator].replace("http://localhost:8000", server.root)), environment, folder)
-    assert "arning(s) encountered" not in said  # openapi-python-client leaves out what it cannot read
+    assert "arning(s) encountered" not in said  # openapi-python-client leaves out the parts that it cannot read
     return environment
 
 
 def said_by_node(server: Server, folder: Path, script: str, environment: dict[str, str]) -> Any:
-    """The answers that a script of `npm/` prints, once TypeScript has found no fault in its types."""
+    """Check the types of a script of `npm/` with TypeScript, run it, and return the answers that it prints."""
     (folder / f"{script}.ts").write_text((NPM / f"{script}.ts").read_text("utf-8"), "utf-8")
     options = "--strict --skipLibCheck --target es2022 --module node16 --esModuleInterop --types node --outDir out"
     ran(["tsc", *options.split(), f"{script}.ts"], environment, folder)
@@ -45,7 +45,7 @@ def said_by_node(server: Server, folder: Path, script: str, environment: dict[st
 
 
 def check(told: dict[str, Any], server: Server, refused: str) -> None:
-    """Compare the answers with those of the server to plain requests; `refused` is the place of the bad value."""
+    """Compare the answers with the server's answers to plain requests; `refused` is the place of the bad value."""
     one, many = (
         server.ask("POST", "/models/penguins/predict", json.dumps(body)).document
         for body in (RECORDS[0], {"instances": RECORDS})

@@ -1,4 +1,4 @@
-"""KServe's own `InferenceRESTClient`, by its v1."""
+"""Tests of v1 with KServe's own `InferenceRESTClient`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.end_to_end.process import Server, serving
 pytestmark = [pytest.mark.server, pytest.mark.any_worker]
 
 
-def test_every_call_of_it(server: Server) -> None:
+def test_every_call_of_the_client(server: Server) -> None:
     told = said_by("kserve", "kserve_v1", server.root)
     assert told["live"] is True
     assert told["ready"] is True
@@ -27,6 +27,6 @@ def test_every_call_of_it(server: Server) -> None:
     assert "#/instances/0/0 must be a number" in told["refused"][1]["error"]
 
 
-def test_inputs_are_answered_its_way_where_that_is_set(tmp_path: Path) -> None:
+def test_a_setting_answers_inputs_as_kserve_does(tmp_path: Path) -> None:
     with serving(tmp_path, RETORT_KSERVE_V1="on") as server:
         assert said_by("kserve", "kserve_v1", server.root)["inputs"] == {"predictions": [0, 2]}

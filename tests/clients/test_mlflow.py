@@ -1,4 +1,4 @@
-"""MLflow's own `ScoringServerClient`."""
+"""Tests with MLflow's own `ScoringServerClient`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.end_to_end.process import EXAMPLE_MODELS, Server, serving
 pytestmark = [pytest.mark.server, pytest.mark.any_worker]
 
 
-def test_every_call_of_it(server: Server) -> None:
+def test_every_call_of_the_client(server: Server) -> None:
     manifest = json.loads((EXAMPLE_MODELS / "penguins" / "1" / "manifest.json").read_text("utf-8"))
     examples = manifest["examples"][:3]
     records = json.dumps([example["instance"] for example in examples])

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol as tritonclient and KServe's client speak it, unmodified, to two workers."""
+"""Tests of the Open Inference Protocol with tritonclient and KServe's client, unmodified, and two workers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def kserve(server: Server) -> Any:
     return said_by("kserve", "kserve_v2", server.root)
 
 
-def test_triton_asks_whether_all_is_well(triton: Any) -> None:
+def test_triton_asks_whether_server_and_model_are_ready(triton: Any) -> None:
     assert (triton["live"], triton["ready"], triton["model_ready"]) == (True, True, [True, True])
     assert triton["no_model_ready"] == [False, False]
     assert triton["server"]["name"] == "retort"
@@ -59,13 +59,13 @@ def test_triton_reads_the_metadata(triton: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["json", "json_columns", "binary", "binary_columns"])
-def test_triton_gets_what_the_estimator_says(triton: Any, estimator: Pipeline, mode: str) -> None:
+def test_triton_gets_the_predictions_of_the_estimator(triton: Any, estimator: Pipeline, mode: str) -> None:
     assert triton[mode]["prediction"] == estimator.predict(ROWS).tolist()
     for got, expected in zip(triton[mode]["probabilities"], estimator.predict_proba(ROWS), strict=True):
         assert got == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def test_triton_sends_every_datatype_and_none_at_all(triton: Any, estimator: Pipeline) -> None:
+def test_triton_sends_every_datatype_and_no_rows(triton: Any, estimator: Pipeline) -> None:
     for dtype in ("float16", "float32", "int8", "int64", "uint8", "uint64"):
         assert triton[dtype] == estimator.predict([[5, 3]]).tolist()
     assert triton["empty"] == [[0], [0, 3]]
@@ -113,12 +113,12 @@ def test_triton_reads_the_statistics(triton: Any) -> None:
     assert {"diabetes", "digits", "iris-two", "penguins"} <= set(triton["all_statistics"])
 
 
-def test_kserve_asks_whether_all_is_well(kserve: Any) -> None:
+def test_kserve_asks_whether_server_and_model_are_ready(kserve: Any) -> None:
     assert (kserve["live"], kserve["ready"], kserve["model_ready"]) == (True, True, True)
     assert kserve["no_model_ready"] is False
 
 
-def test_kserve_gets_what_the_estimator_says(kserve: Any, estimator: Pipeline) -> None:
+def test_kserve_gets_the_predictions_of_the_estimator(kserve: Any, estimator: Pipeline) -> None:
     predicted = estimator.predict(ROWS).tolist()
     for binary in (False, True):
         for wanted in (None, "prediction", "output-0", "predict"):
@@ -128,7 +128,7 @@ def test_kserve_gets_what_the_estimator_says(kserve: Any, estimator: Pipeline) -
     assert kserve["dict"]["outputs"][0]["data"] == predicted[:1]
 
 
-def test_kserve_raises_with_our_sentence(kserve: Any) -> None:
+def test_kserve_raises_with_the_message_of_the_server(kserve: Any) -> None:
     assert [status for status, _ in kserve["errors"]] == [404, 400]
     assert kserve["errors"][0][1].startswith("there is no model 'nope'; there are: ")
     assert "#/inputs/0/shape is [3, 1]" in kserve["errors"][1][1]

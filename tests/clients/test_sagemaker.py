@@ -1,4 +1,4 @@
-"""boto3's `sagemaker-runtime`, and a container's start as SageMaker starts it."""
+"""Tests with boto3's `sagemaker-runtime`, and of a container's start as in SageMaker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.end_to_end.process import ROOT, Server, serving
 pytestmark = [pytest.mark.server, pytest.mark.any_worker]
 
 
-def test_every_call_of_it(server: Server) -> None:
+def test_every_call_of_the_client(server: Server) -> None:
     npy = io.BytesIO()
     np.save(npy, np.array([[5.1, 3.5], [6.3, 2.9]]))
     told = said_by("sagemaker", "sagemaker_runtime", server.root, npy.getvalue().hex())
@@ -42,7 +42,7 @@ def test_a_container_is_started_with_serve(tmp_path: Path, arguments: list[str])
         assert server.stop() == 0
 
 
-def test_it_takes_no_other_argument() -> None:
+def test_serve_takes_no_other_argument() -> None:
     ended = subprocess.run(["./serve", "train"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=20)
     assert ended.returncode == 2
     assert "usage" in ended.stderr

@@ -1,4 +1,4 @@
-"""Vertex AI, as the platform starts a container and asks it; the platform's client here is curl."""
+"""Tests of a container as Vertex AI starts it and sends requests to it, here with curl."""
 
 from __future__ import annotations
 

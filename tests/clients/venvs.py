@@ -1,7 +1,7 @@
 """One virtual environment for each real client, from its pinned requirements, and one folder of packages for Node.js.
 
 They are in `build/clients/`, not in `.venv`, because the service does not need the clients' dependencies. They are made
-again only when what is pinned changes.
+again only when the pinned requirements change.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ STAMP = "installed"
 INSTALLED_WITHIN_S = 900
 ANSWERED_WITHIN_S = 120
 UV = (sys.executable, "-m", "uv")
-"""It installs in a fifth of the time that pip takes."""
+"""uv installs in a fifth of the time that pip takes."""
 
 
 def python_of(client: str) -> Path:
-    """The Python of a client's environment, which is made first where it is not there; skips where it cannot be."""
+    """Return the Python of a client's environment. Make the environment if necessary; skip the test if that fails."""
     return python_with(client, HERE / "requirements" / f"{client}.txt")
 
 
 def python_with(name: str, requirements: Path) -> Path:
-    """The Python of an environment that has these requirements alone; made and skipped likewise."""
+    """Return the Python of an environment with these requirements. Make it or skip like `python_of`."""
     folder = VENVS / name
     python = folder / "bin" / "python"
     make = [*UV, "venv", "--quiet", "--python", sys.executable, str(folder)]
@@ -43,7 +43,7 @@ def python_with(name: str, requirements: Path) -> Path:
 
 
 def node_modules(pinned: Path = NPM) -> Path:
-    """The packages of a folder's `package-lock.json`, installed first where they are not there; skips likewise."""
+    """Return the installed packages of a folder's `package-lock.json`. Install them or skip like `python_of`."""
     folder = VENVS / pinned.name
     install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
     lock = pinned / "package-lock.json"
@@ -53,7 +53,7 @@ def node_modules(pinned: Path = NPM) -> Path:
 
 
 def _install(folder: Path, pinned: bytes, *commands: list[str]) -> None:
-    """Run the commands that fill a folder, unless it is full of what is pinned already."""
+    """Run the commands that fill a folder, unless it already has the pinned requirements."""
     stamp, wanted = folder / STAMP, hashlib.sha256(pinned).hexdigest()
     if stamp.is_file() and stamp.read_text("ascii") == wanted:
         return
@@ -66,7 +66,7 @@ def _install(folder: Path, pinned: bytes, *commands: list[str]) -> None:
 
 
 def said_by(client: str, script: str, *arguments: str, path: Path | None = None) -> Any:
-    """What a script of `scripts/`, run by the client's Python, printed as JSON in its last line.
+    """Run a script of `scripts/` with the client's Python, and return the JSON that it prints in its last line.
 
     `path` is a folder of modules that it imports.
     """
@@ -77,7 +77,7 @@ def said_by(client: str, script: str, *arguments: str, path: Path | None = None)
 
 
 def ran(command: list[str], environment: dict[str, str], folder: Path | None = None) -> str:
-    """The output of a command that succeeds."""
+    """Return the output of a command; fail if the command fails."""
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, timeout=ANSWERED_WITHIN_S, env=environment
     )

@@ -1,4 +1,4 @@
-"""Runs in the venv of kserve: asks the server at the URL given, by KServe's v1, and prints what it was told."""
+"""Run in the venv of kserve: send requests of KServe's v1 to the server at the given URL, and print the responses."""
 
 import asyncio
 import json

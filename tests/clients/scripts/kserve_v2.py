@@ -1,4 +1,4 @@
-"""Drives a server at `argv[1]` (http://host:port) with KServe's InferenceRESTClient, and prints what it said."""
+"""Send requests to the server at `argv[1]` (a URL) with KServe's InferenceRESTClient, and print the responses."""
 
 import asyncio
 import json

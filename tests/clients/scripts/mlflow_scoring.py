@@ -1,4 +1,4 @@
-"""Runs in the venv of MLflow: asks the server at the host and port given, and prints what it was told."""
+"""Run in the venv of MLflow: send requests to the server at the given host and port, and print the responses."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Runs in the venv of MLflow: sends a frame with timestamps, NaN and NaT, and prints what it was told."""
+"""Run in the venv of MLflow: send a frame with timestamps, NaN and NaT, and print the responses."""
 
 import json
 import sys

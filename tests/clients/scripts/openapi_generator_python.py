@@ -1,4 +1,4 @@
-"""Predicts with the client that openapi-generator's `python` generated in a folder, and prints the answers."""
+"""Predict with the client that openapi-generator's `python` generated in a folder, and print the answers."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Runs in the venv of boto3: asks the server at the URL given as `sagemaker-runtime`, and prints what it was told."""
+"""Run in the venv of boto3: send requests to the given URL as `sagemaker-runtime`, and print the responses."""
 
 import json
 import sys

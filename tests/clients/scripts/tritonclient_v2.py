@@ -1,4 +1,4 @@
-"""Drives a server on `argv[1]` (host:port) with tritonclient, and prints what it said as JSON."""
+"""Send requests to the server at `argv[1]` (host:port) with tritonclient, and print the responses as JSON."""
 
 import json
 import sys
@@ -83,7 +83,7 @@ def main(address):
             ("year", np.array([[2007], [2009]])),
         ]
         for binary in (True, False):
-            # JSON of tritonclient has no null: it writes NaN, bare.
+            # The JSON of tritonclient has no null: it writes a bare NaN.
             sent = [tensor(name, array, binary) for name, array in penguins]
             wanted = [triton.InferRequestedOutput("prediction", binary_data=binary)]
             said[f"text {binary}"] = texts(client.infer("penguins", sent, outputs=wanted).as_numpy("prediction"))
