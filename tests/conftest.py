@@ -1,4 +1,4 @@
-"""The rules of the house, checked after every test, and what happens where a program is missing."""
+"""Rules for all tests, checked after each, and the handling of tests whose program is missing."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     Build = Callable[..., tuple[str, str]]
 
-# The machine's own values of these would decide tests; a test that wants one sets it.
+# The machine's own values of these variables would change results. A test that needs one sets it.
 SETTINGS_PREFIXES = ("RETORT_", "FLASK_", "GUNICORN_", "AIP_", "OTEL_", "SAGEMAKER_")
 SETTINGS_NAMES = frozenset({"HOST", "PORT", "WEB_CONCURRENCY", "DATABASE_URL", "REDIS_URL", "LOG_LEVEL"})
 
-# Threads that may outlive a test: the beginning of the name, and why.
+# Threads that may outlive a test: the beginning of the name, and the reason.
 LASTING_THREADS = {
     "ExecutorManagerThread": "joblib keeps its worker processes for the next fit with n_jobs > 1",
     "QueueFeederThread": "feeds those worker processes",
@@ -42,21 +42,21 @@ LASTING_THREADS = {
 GRACE_S = 2.0
 
 REPORTED_PHASE_S = 0.005
-"""Set-up and tear-down that take less are not reported, unless they fail: `--durations` leaves them out too."""
+"""Shorter set-up and tear-down is reported only if it fails. `--durations` leaves it out too."""
 
-# Environment variables that may change under a test: the beginning of the name, and why.
+# Environment variables that may change during a test: the beginning of the name, and the reason.
 LASTING_VARIABLES = {
     b"PYTEST_CURRENT_TEST": "pytest's own",
     b"KMP_": "scikit-learn and joblib set up OpenMP when they are first imported",
 }
 
-# In `.ci/run` and wherever CI=true, a skipped test is a failed one.
+# In `.ci/run` and wherever CI=true, a skipped test fails.
 NO_SKIPS = os.environ.get("REQUIRE_ALL_TESTS") == "1" or os.environ.get("CI") == "true"
 
-# How long one example takes says more about the machine than about the code; where a failure stops others, the examples
-# are the same every time.
+# The time of one example depends more on the machine than on the code. Where a skipped test fails, the examples are the
+# same in every run.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=NO_SKIPS)
-hypothesis.settings.register_profile("breath", hypothesis.settings.get_profile("house"), max_examples=10)
+hypothesis.settings.register_profile("brief", hypothesis.settings.get_profile("house"), max_examples=10)
 hypothesis.settings.load_profile("house")
 
 TESTS_WITHOUT_PROGRAM = pytest.StashKey[dict[str, list[str]]]()
@@ -65,7 +65,7 @@ TESTS_LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 HERE = Path(__file__).parent
 OWN = HERE / "own"
-"""Tests of the user's own code. They are not held to the rules of the house: warnings, leaks, skips."""
+"""Tests of the user's own code. The rules about warnings, leaks and skips do not apply to them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,11 +78,11 @@ def pytest_configure(config: pytest.Config) -> None:
     chosen = (part.expression if part else "", faults.configure(config), config.option.markexpr)
     config.option.markexpr = " and ".join(f"({one})" for one in chosen if one)
     if part is parts.PARTS["unit"]:
-        hypothesis.settings.load_profile("breath")
+        hypothesis.settings.load_profile("brief")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Do not import what is not run."""
+    """Do not import modules that will not run."""
     part = parts.part_of(config)
     return True if part is not None and part.has_none_in(collection_path) else None
 
@@ -100,7 +100,7 @@ class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark with a reason the tests whose `needs_program("name")` is not installed.
+    """Skip, with a reason, the tests whose `needs_program("name")` is not installed.
 
     Left out, in `.ci/run` too, are tests whose `needs_document(path)` is not there: a clone does not come with it; and
     those that show what another worker class (`RETORT_WORKER=gthread`) cannot do, where the servers run that.
@@ -131,7 +131,7 @@ def is_own(path: Path) -> bool:
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Takes away what cannot be asked for here; the closing lines say which, and why."""
+    """Deselect tests that cannot run here. The closing lines name them and the reason."""
     out = config.stash.setdefault(TESTS_LEFT_OUT, {})
     left_out = []
     for test in items:
@@ -144,7 +144,7 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 def reasons_against(test: pytest.Item) -> Iterator[str]:
-    """Why a test is left out here."""
+    """Yield the reasons to leave a test out here."""
     if WORKER != "retort":
         yield from (f"{WORKER}: {reason}" for mark in test.iter_markers("own_worker") for reason in mark.args)
     documents = [path for mark in test.iter_markers("needs_document") for path in mark.args]
@@ -153,7 +153,7 @@ def reasons_against(test: pytest.Item) -> Iterator[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-    """Run a test as pytest does, but report only the phases that say something.
+    """Run a test as pytest does, but report only phases that took time or failed.
 
     A process of pytest-xdist sends each report to the first process, and that a test begins and ends. For thousands of
     quick tests that takes as long as the tests.
@@ -171,14 +171,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """Where no test may be skipped, report a skipped one as failed."""
+    """Report a skipped test as failed if no test may be skipped."""
     report = yield
     return failed_if_skipped(report)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
-    """Where no test may be skipped, report a skipped module as failed."""
+    """Report a skipped module as failed if no test may be skipped."""
     with warnings.catch_warnings():
         if is_own(collector.path):
             warnings.simplefilter("default")
@@ -197,7 +197,7 @@ def failed_if_skipped(report):
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand over what a process of pytest-xdist left out or skipped."""
+    """Send the tests that this process of pytest-xdist left out or skipped to the first process."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["left out"] = session.config.stash.get(TESTS_LEFT_OUT, {})
@@ -206,14 +206,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over what a process of pytest-xdist left out or skipped: each has collected all tests."""
+    """Receive the tests that a process of pytest-xdist left out or skipped: each process has collected all tests."""
     output = getattr(node, "workeroutput", {})
     node.config.stash.setdefault(TESTS_LEFT_OUT, {}).update(output.get("left out", {}))
     node.config.stash.setdefault(TESTS_WITHOUT_PROGRAM, {}).update(output.get("without program", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name the programs that are missing, and the tests that waited for them, above pytest's own closing line."""
+    """Name the missing programs, and the tests that need them, above pytest's closing line."""
     if out := config.stash.get(TESTS_LEFT_OUT, {}):
         terminalreporter.section("left out")
         for reason, tests in sorted(out.items()):
@@ -222,16 +222,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     without = config.stash.get(TESTS_WITHOUT_PROGRAM, {})
     skipped = {program: sorted(reported.intersection(tests)) for program, tests in without.items()}
     if not NO_SKIPS and any(skipped.values()):
-        terminalreporter.section("skipped, for want of a program")
+        terminalreporter.section("skipped because a program is missing")
         for program, tests in sorted((program, tests) for program, tests in skipped.items() if tests):
             terminalreporter.line(f"{program} is not installed: {', '.join(tests)}")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def the_process() -> Iterator[None]:
-    """What packs and serves in the process of the tests has no settings or keys of this machine, and does not wait.
+    """Isolate this process, which packs and serves, from the machine's settings and keys, and avoid its delays.
 
-    One fixture for all of that: each one that is used automatically takes a moment of each test.
+    One fixture does all of this, because each automatic fixture takes time in each test.
     """
     from werkzeug.routing import Rule
 
@@ -241,20 +241,20 @@ def the_process() -> Iterator[None]:
     from tests.packing.moments import A_MOMENT_S
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "TIMED_SECONDS", A_MOMENT_S)  # nobody compares times of models here
-        patch.setattr(os, "fsync", lambda descriptor: None)  # no file need outlast a loss of power
-        patch.setattr(metrics, "memory_bytes", cache(metrics.memory_bytes))  # of all that tests import: 40 ms
+        patch.setattr(timing, "TIMED_SECONDS", A_MOMENT_S)  # no test compares times of models here
+        patch.setattr(os, "fsync", lambda descriptor: None)  # no file has to survive a loss of power
+        patch.setattr(metrics, "memory_bytes", cache(metrics.memory_bytes))  # of all imports of tests: 40 ms
         patch.setattr(Rule, "_compile_builder", compiled_when_used(Rule._compile_builder))  # 35 ms for each application
         patch.setattr(keys, "FILE_NAME", "keys-of-tests.db")  # a user may have keys in `instance/`
         for name in list(os.environ):
             if name in SETTINGS_NAMES or name.startswith(SETTINGS_PREFIXES):
                 patch.delenv(name)
-        patch.setenv("FLASK_SKIP_DOTENV", "1")  # there may be a .env of this machine beside wsgi.py
+        patch.setenv("FLASK_SKIP_DOTENV", "1")  # the machine may have a .env beside wsgi.py
         yield
 
 
 def compiled_when_used(compiled: Callable[..., Build]) -> Callable[..., Build]:
-    """Compile how a rule builds its URLs when it builds the first one: most rules never build any."""
+    """Compile the URL builder of a rule when it builds its first URL: most rules never build one."""
 
     def later(rule: Rule, append_unknown: bool = True) -> Build:
         compiled_once = cache(lambda: compiled(rule, append_unknown))
@@ -269,9 +269,9 @@ def compiled_when_used(compiled: Callable[..., Build]) -> Callable[..., Build]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(the_process: None) -> Iterator[None]:
-    """After every test: no thread that it started, no socket that it opened, the environment as it was.
+    """Check after every test that it left no thread and no socket, and changed no environment variable.
 
-    What a fixture of a wider scope holds (a server of the whole module) was there before, and is left alone.
+    Threads and sockets of fixtures with a wider scope (a server of the whole module) existed before, and are ignored.
     """
     threads, sockets, environment = set(threading.enumerate()), open_sockets(), environment_now()
     yield
@@ -279,7 +279,7 @@ def nothing_left_behind(the_process: None) -> Iterator[None]:
     if open_sockets() - sockets:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            gc.collect()  # a socket that only this closes was forgotten too, and says so
+            gc.collect()  # a forgotten socket is closed only here, and warns about it
         left += [str(warning.message) for warning in told]
         left += [f"socket {descriptor}" for descriptor, _ in sorted(sockets_left(sockets))]
     if (now := environment_now()) != environment:
@@ -290,7 +290,7 @@ def nothing_left_behind(the_process: None) -> Iterator[None]:
 
 
 def threads_left(before: set[threading.Thread]) -> list[threading.Thread]:
-    """Return the threads that run beyond a short grace, in which they may start, finish and end."""
+    """Return new threads that still run after a short grace."""
     deadline_s = time.monotonic() + GRACE_S
     while (left := new_threads(before)) and time.monotonic() < deadline_s:
         time.sleep(0.01)
@@ -306,8 +306,8 @@ def new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
 
 
 def sockets_left(before: set[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Return the sockets that stay open beyond a short grace: a server in this process closes those of a browser soon
-    after the browser has closed its own."""
+    """Return new sockets that are still open after a short grace. A server in this process closes a browser's socket
+    soon after the browser does."""
     deadline_s = time.monotonic() + GRACE_S
     while (left := open_sockets() - before) and time.monotonic() < deadline_s:
         time.sleep(0.01)
@@ -315,12 +315,12 @@ def sockets_left(before: set[tuple[int, int]]) -> set[tuple[int, int]]:
 
 
 def open_sockets() -> set[tuple[int, int]]:
-    """File descriptor and inode of each socket of this process."""
+    """Return the file descriptor and the inode of each socket of this process."""
     sockets = set()
     for name in os.listdir("/dev/fd"):  # noqa: PTH208 - twice for every test: no object for each name
         try:
             status = os.fstat(int(name))
-        except OSError:  # the descriptor of this listing itself
+        except OSError:  # the descriptor of this listing
             continue
         if stat.S_ISSOCK(status.st_mode):
             sockets.add((int(name), status.st_ino))
@@ -334,7 +334,7 @@ def environment_now() -> dict[bytes, bytes]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Search for garbage rarely: what the imports leave is no test's leak, and most tests make no cycles."""
+    """Collect garbage rarely: objects of imports are not a test's leak, and most tests make no cycles."""
     gc.disable()
     try:
         return (yield)
@@ -346,7 +346,7 @@ def pytest_collection() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for the tests of a module."""
+    """Yield one browser for the tests of a module."""
     from tests.browser.chromium import launched
 
     with launched() as browser:

@@ -1,7 +1,7 @@
-"""The parts of the tests: what `make unit` runs, and the runs of `make test`. `pytest --part NAME` chooses one.
+"""The parts of the tests: those that `make unit` runs, and the runs of `make test`. `pytest --part NAME` chooses one.
 
-What needs servers, browsers or long fixtures is marked by its place. Modules of other parts are not imported, because
-importing them all takes longer than many a part.
+Tests that need servers, browsers or long fixtures are marked by their place. Modules of other parts are not imported,
+because importing all of them takes longer than many parts.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ MOST_CASES = 4
 
 @dataclass(frozen=True)
 class Part:
-    """The tests that an expression of markers chooses; and all places that have some, or some that have none.
+    """The tests that an expression of markers chooses. The other fields name places with such tests, or without them.
 
-    `without_modules` and `only_modules` are markers: modules that give the first to all their tests, or the second to
-    none, have none.
+    A module has no such tests if it gives the marker `without_modules` to all its tests, or does not name the marker
+    `only_modules`.
     """
 
     expression: str
@@ -73,10 +73,10 @@ PARTS = {
         only_modules="alone",
     ),
 }
-"""`in_process`: these drive the application without a server; coverage is measured of them. `lowest`: these, without
-what holds only for the versions that are locked. `shared`: several processes run these at once. `alone`: these measure
-time or load. `both_workers`: these depend on the worker class, and are run with Gunicorn's own too;
-`both_workers_alone`: those of them that measure time or load."""
+"""`in_process`: tests that call the application without a server, with coverage. `lowest`: the same, without tests that
+hold only for the locked versions. `shared`: several processes run these at once. `alone`: tests that measure time or
+load. `both_workers`: tests that depend on the worker class; Gunicorn's own class runs them too. `both_workers_alone`:
+such tests that measure time or load."""
 
 
 def marks_of_all_tests(path: Path) -> set[str]:
@@ -112,7 +112,7 @@ def _markers_at(path: Path) -> list[str]:
 
 
 def check_places(tests: list[pytest.Item]) -> None:
-    """Refuse a test of a part that is not where the part looks for its tests: nothing would run it.
+    """Refuse tests outside the places where their part looks for tests: nothing would run them.
 
     Raises:
         pytest.UsageError: there is one.
@@ -128,18 +128,18 @@ def check_places(tests: list[pytest.Item]) -> None:
 
 
 def begin_with_the_longest(tests: list[pytest.Item]) -> None:
-    """Move the tests that are marked `early` to the front: begun last, they would run when all others have ended."""
+    """Move the tests with the marker `early` to the front: if they began last, they would outlast all others."""
     tests.sort(key=lambda test: test.get_closest_marker("early") is None)
 
 
 def runs_a_sample(config: pytest.Config) -> bool:
-    """Return whether all of `unit` was asked for, and not some tests by name."""
+    """Return whether this run is all of `unit`, and not some tests by name."""
     is_all = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
     return part_of(config) is PARTS["unit"] and is_all
 
 
 def sample(tests: list[pytest.Item]) -> list[pytest.Item]:
-    """Return of each test the first case, the last, and some evenly spaced between them, in their order."""
+    """Return the first and the last case of each test, and some evenly spaced between them, in their order."""
     cases: dict[str, list[pytest.Item]] = {}
     for test in tests:
         cases.setdefault(test.nodeid.partition("[")[0], []).append(test)
@@ -152,7 +152,7 @@ def sample(tests: list[pytest.Item]) -> list[pytest.Item]:
 
 
 def scope_of(test_id: str) -> str:
-    """Return the file of a test, or the folder if its tests share what takes long to make.
+    """Return the file of a test, or its folder if the folder's tests share an expensive fixture.
 
     The tests of one scope run in one process, one after another.
     """
