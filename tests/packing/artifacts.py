@@ -17,7 +17,7 @@ ROWS = 60
 
 
 def flowers() -> pd.DataFrame:
-    """Numbers with a gap, whole numbers, words with a gap, booleans; and the species, which is the target."""
+    """Return measurements, whole numbers, words and booleans, some missing; and the species, which is the target."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -34,14 +34,14 @@ def flowers() -> pd.DataFrame:
 
 
 def saved(model: object, path: Path) -> Path:
-    """The model as `joblib.dump` saves it."""
+    """Save the model with `joblib.dump`, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     joblib.dump(model, path)
     return path
 
 
 class Reduced:
-    """Does something when it is unpickled."""
+    """Call a function when it is unpickled."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.function, self.arguments = function, arguments
@@ -51,19 +51,19 @@ class Reduced:
 
 
 def aborts(path: Path) -> Path:
-    """A pickle that takes down whoever reads it, without a word."""
+    """Write a pickle that ends the process that reads it, without an error."""
     path.write_bytes(pickle.dumps(Reduced(os.abort)))
     return path
 
 
 def hangs(path: Path) -> Path:
-    """A pickle that is never done."""
+    """Write a pickle that never finishes loading."""
     path.write_bytes(pickle.dumps(Reduced(signal.pause)))
     return path
 
 
 class Picky(ClassifierMixin, BaseEstimator):
-    """Says "rose" to lengths up to 3 and fails on others; fitted without names."""
+    """Predict "rose" for lengths up to 3, and fail on others. Fitted without names."""
 
     def fit(self, features: Any, target: Any) -> Picky:
         self.classes_ = np.unique(target)
@@ -76,10 +76,10 @@ class Picky(ClassifierMixin, BaseEstimator):
         return np.array(["rose"] * len(features))
 
 
-class Unhappy(ClassifierMixin, BaseEstimator):
-    """Fails whatever it is asked."""
+class AlwaysFailing(ClassifierMixin, BaseEstimator):
+    """Fail on every prediction."""
 
-    def fit(self, features: Any, target: Any) -> Unhappy:
+    def fit(self, features: Any, target: Any) -> AlwaysFailing:
         self.classes_ = np.unique(target)
         self.n_features_in_ = np.shape(features)[1]
         return self
@@ -89,7 +89,7 @@ class Unhappy(ClassifierMixin, BaseEstimator):
 
 
 class AbortsWhenStaged(ClassifierMixin, BaseEstimator):
-    """Takes the process down as soon as a version is being put together in its repository."""
+    """End the process while a version is being put together in the repository."""
 
     def __init__(self, repository: str = "") -> None:
         self.repository = repository

@@ -1,4 +1,4 @@
-"""Packing that times a model for a moment only: where nobody compares the times, half a second for each is lost."""
+"""Shorter timing of models for tests that do not compare the times. The usual timing takes half a second each."""
 
 from __future__ import annotations
 

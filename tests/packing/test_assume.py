@@ -1,5 +1,4 @@
-"""Values reach the model as in training: what the artifact or the sample tells, what the model's answers tell, and what
-is assumed aloud."""
+"""Values reach the model as in training: dtypes and markers are known, found by answers, or assumed and reported."""
 
 from __future__ import annotations
 
@@ -52,8 +51,8 @@ TARGET = NUMBERS + np.arange(ROWS) % 3 + 5.0 * (np.arange(ROWS) % 4 == 3)
 TIMES = pd.Series(pd.date_range("2024-01-01", periods=ROWS, freq="7h"))
 
 
-class Place:
-    """Where a model is added as people add it, and then asked over HTTP."""
+class Workspace:
+    """A folder with a repository: `flask models add` packs a model there, and requests are sent over HTTP."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,7 +67,7 @@ class Place:
         inputs: list[dict[str, Any]] | None = None,
         target: str | None = None,
     ) -> str:
-        """What `flask models add` prints."""
+        """Run `flask models add`, and return its output."""
         words = ["models", "add", str(saved(model, self.folder / "model.joblib")), "--name", "m"]
         if sample is not None:
             path = self.folder / f"sample{suffix}"
@@ -91,7 +90,7 @@ class Place:
         return next(spec for spec in self.manifest.signature.inputs if spec.name == name)
 
     def answers(self, frame: pd.DataFrame) -> dict[str, list[Any]]:
-        """The predictions for a frame that is sent as JSON, as CSV and as Parquet."""
+        """Return the predictions for a frame sent as JSON, as CSV and as Parquet."""
         client = create_app(self.settings).test_client()
         found = {"json": _predictions(client, json.dumps(records(frame)), "application/json")}
         found["csv"] = _predictions(client, frame.to_csv(index=False), "text/csv; header=present")
@@ -101,7 +100,7 @@ class Place:
         return found
 
     def assert_equal(self, model: Any, frame: pd.DataFrame) -> None:
-        """It answers what the model answers on the frame itself."""
+        """Check that the served predictions equal the model's predictions for the frame."""
         wanted = np.asarray(model.predict(frame)).tolist()
         for form, got in self.answers(frame).items():
             assert same(wanted, got), form
@@ -128,13 +127,13 @@ def _predictions(client: FlaskClient, body: Any, media_type: str) -> list[Any]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setattr(spawn, "run", lambda request, *_: pack(request))
-    return Place(tmp_path)
+    return Workspace(tmp_path)
 
 
-def holed(marker: Any, dtype: Any) -> pd.DataFrame:
-    """Words, a quarter of them missing, and numbers."""
+def with_missing_words(marker: Any, dtype: Any) -> pd.DataFrame:
+    """Return words, a quarter of them missing, and numbers."""
     words = pd.Series([marker if row % 4 == 3 else word for row, word in enumerate(WORDS)], dtype=dtype)
     return pd.DataFrame({"word": words, "number": NUMBERS})
 
@@ -153,81 +152,81 @@ ENCODERS = [
     ids=["None", "NaN", "str", "category"],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", None])
-def test_a_missing_category_is_the_marker_that_the_encoder_learned(
-    place: Place, encoder: Any, marker: Any, dtype: Any, suffix: str | None
+def test_a_missing_category_becomes_the_marker_that_the_encoder_learned(
+    workspace: Workspace, encoder: Any, marker: Any, dtype: Any, suffix: str | None
 ) -> None:
-    frame = holed(marker, dtype)
+    frame = with_missing_words(marker, dtype)
     columns = ColumnTransformer([("words", clone(encoder), ["word"])], remainder="passthrough")
     model = make_pipeline(columns, LinearRegression()).fit(frame, TARGET)
-    printed = place.add(model, None if suffix is None else frame, suffix or "")
-    place.assert_equal(model, frame)
+    printed = workspace.add(model, None if suffix is None else frame, suffix or "")
+    workspace.assert_equal(model, frame)
     assert "None from NaN" not in printed
 
 
 @pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: type(encoder).__name__)
-def test_an_encoder_alone_fitted_on_objects_gets_its_marker(place: Place, encoder: Any) -> None:
-    frame = holed(None, object)[["word"]]
+def test_an_encoder_alone_fitted_on_objects_gets_its_marker(workspace: Workspace, encoder: Any) -> None:
+    frame = with_missing_words(None, object)[["word"]]
     model = make_pipeline(clone(encoder), LinearRegression()).fit(frame, TARGET)
-    place.add(model, frame)
-    place.assert_equal(model, frame)
+    workspace.add(model, frame)
+    workspace.assert_equal(model, frame)
 
 
 @pytest.mark.parametrize("values", [[1, 2, None], [True, False, None], [0.5, 1.5, None]], ids=str)
-def test_numbers_and_booleans_beside_none_stay_objects(place: Place, values: list[Any]) -> None:
+def test_numbers_and_booleans_beside_none_stay_objects(workspace: Workspace, values: list[Any]) -> None:
     frame = pd.DataFrame({"code": pd.Series(values * 16, dtype=object), "number": NUMBERS})
     columns = ColumnTransformer([("codes", OneHotEncoder(), ["code"])], remainder="passthrough")
     model = make_pipeline(columns, LinearRegression()).fit(frame, TARGET + (np.arange(ROWS) % 3 == 2))
-    place.add(model)
-    assert (place.input("code").dtype, place.input("code").missing) == ("object", "none")
-    place.assert_equal(model, frame)
+    workspace.add(model)
+    assert (workspace.input("code").dtype, workspace.input("code").missing) == ("object", "none")
+    workspace.assert_equal(model, frame)
 
 
 @pytest.mark.parametrize("marker", [None, pd.NA], ids=["None", "NA"])
-def test_an_imputer_tells_its_marker(place: Place, marker: Any) -> None:
-    frame = holed(marker, object)[["word"]]
+def test_the_marker_of_an_imputer_is_known(workspace: Workspace, marker: Any) -> None:
+    frame = with_missing_words(marker, object)[["word"]]
     imputer = SimpleImputer(strategy="constant", fill_value="none at all", missing_values=marker)
     model = make_pipeline(imputer, OneHotEncoder(), LinearRegression()).fit(frame, TARGET)
-    printed = place.add(model, frame)
-    place.assert_equal(model, frame)
+    printed = workspace.add(model, frame)
+    workspace.assert_equal(model, frame)
     assert "assumed" not in printed
 
 
-def test_an_example_proves_how_a_model_that_tells_none_from_nan_gets_null(place: Place) -> None:
-    frame = holed(None, object)
+def test_null_becomes_none_for_a_model_that_distinguishes_none_from_nan(workspace: Workspace) -> None:
+    frame = with_missing_words(None, object)
     columns = ColumnTransformer([("words", OneHotEncoder(handle_unknown="ignore"), ["word"])], remainder="passthrough")
     model = make_pipeline(columns, LinearRegression()).fit(frame, TARGET)
-    place.add(model, frame[frame["word"].notna()])
-    [example] = [example for example in place.manifest.examples if example.instance["word"] is None]
+    workspace.add(model, frame[frame["word"].notna()])
+    [example] = [example for example in workspace.manifest.examples if example.instance["word"] is None]
     row = pd.DataFrame({"word": pd.Series([None], dtype=object), "number": [example.instance["number"]]})
     assert same(example.outputs["prediction"], float(model.predict(row)[0]))
 
 
-def test_a_model_that_learned_none_and_nan_is_told_that_json_has_one_null(place: Place) -> None:
+def test_a_model_that_learned_none_and_nan_gets_a_remark_about_null(workspace: Workspace) -> None:
     words = pd.Series([None, np.nan, "red", "blue"] * 12, dtype=object)
     frame = pd.DataFrame({"word": words, "number": NUMBERS})
     columns = ColumnTransformer([("words", OneHotEncoder(), ["word"])], remainder="passthrough")
     model = make_pipeline(columns, LinearRegression()).fit(frame, TARGET + (np.arange(ROWS) % 4 == 0))
-    printed = place.add(model, frame)
+    printed = workspace.add(model, frame)
     assert "trained with None and with NaN, which JSON and CSV cannot tell apart" in printed
-    assert place.input("word").missing == "none"
+    assert workspace.input("word").missing == "none"
 
 
-def nones(frame: Any) -> Any:
+def is_none(frame: Any) -> Any:
     return pd.DataFrame({name: [1.0 if value is None else 0.0 for value in frame[name]] for name in frame})
 
 
 @pytest.mark.parametrize("declared", [None, "none"])
-def test_a_marker_that_nothing_tells_is_assumed_aloud_or_declared(place: Place, declared: str | None) -> None:
-    frame = holed(None, object)[["word"]]
-    model = make_pipeline(FunctionTransformer(nones), LinearRegression()).fit(frame, TARGET)
+def test_an_unknown_marker_is_declared_or_assumed_and_reported(workspace: Workspace, declared: str | None) -> None:
+    frame = with_missing_words(None, object)[["word"]]
+    model = make_pipeline(FunctionTransformer(is_none), LinearRegression()).fit(frame, TARGET)
     inputs = [{"name": "word", "kind": "category", "dtype": "object", "missing": declared}]
-    printed = place.add(model, frame, inputs=None if declared is None else inputs)
+    printed = workspace.add(model, frame, inputs=None if declared is None else inputs)
     if declared is None:
         assert 'declare "missing": "none" with --inputs if it is None' in printed
-        assert [each.inputs for each in place.manifest.assumptions if each.about == "inputs"] == [("word",)]
+        assert [each.inputs for each in workspace.manifest.assumptions if each.about == "inputs"] == [("word",)]
     else:
         assert "assumed" not in printed
-        place.assert_equal(model, frame)
+        workspace.assert_equal(model, frame)
 
 
 def lengths_of_objects(frame: Any) -> Any:
@@ -272,12 +271,12 @@ ORDERED = pd.CategoricalDtype(["red", "blue", "green"], ordered=True)
     ],
     ids=lambda value: getattr(value, "__name__", str(value)[:20]),
 )
-def test_a_step_of_ones_own_sees_the_dtypes_of_the_parquet_sample(place: Place, step: Any, dtype: Any) -> None:
+def test_a_custom_step_gets_the_dtypes_of_the_parquet_sample(workspace: Workspace, step: Any, dtype: Any) -> None:
     frame = pd.DataFrame({"word": pd.Series(WORDS).astype(dtype)})
     model = make_pipeline(FunctionTransformer(step), LinearRegression()).fit(frame, TARGET)
-    printed = place.add(model, frame, ".parquet")
+    printed = workspace.add(model, frame, ".parquet")
     assert "assumed" not in printed
-    place.assert_equal(model, frame)
+    workspace.assert_equal(model, frame)
 
 
 @pytest.mark.parametrize(
@@ -288,69 +287,71 @@ def test_a_step_of_ones_own_sees_the_dtypes_of_the_parquet_sample(place: Place, 
         "datetime64[us, Europe/Berlin]",
     ],
 )
-def test_every_dtype_arrives_as_it_was(place: Place, dtype: str) -> None:
+def test_every_dtype_is_kept(workspace: Workspace, dtype: str) -> None:
     values: Any = TIMES if dtype.startswith("datetime") else pd.Series([0, 1] * (ROWS // 2))
     values = pd.Series(WORDS) if dtype.startswith(("obj", "cat", "str")) else values
     zoned = values.dt.tz_localize("UTC") if "," in dtype else values
     frame = pd.DataFrame({"x": zoned.astype(dtype)})
     model = make_pipeline(FunctionTransformer(name_of_dtype), LinearRegression()).fit(frame, TARGET)
     model[-1].coef_[:] = 1.0
-    place.add(model, frame, ".parquet")
-    place.assert_equal(model, frame)
+    workspace.add(model, frame, ".parquet")
+    workspace.assert_equal(model, frame)
 
 
 @pytest.mark.parametrize("target", [None, "y"])
-def test_a_dtype_that_nothing_tells_is_assumed_aloud_or_told_by_the_target(place: Place, target: str | None) -> None:
+def test_an_unknown_dtype_is_found_by_the_target_or_assumed_and_reported(
+    workspace: Workspace, target: str | None
+) -> None:
     frame = pd.DataFrame({"word": pd.Series(WORDS, dtype=object)})
     lengths_of_words = frame["word"].map(len).astype(float)
     model = make_pipeline(FunctionTransformer(lengths_of_objects), LinearRegression()).fit(frame, lengths_of_words)
     if target is None:
-        printed = place.add(model, frame)
-        [assumption] = [each for each in place.manifest.assumptions if each.about == "inputs"]
+        printed = workspace.add(model, frame)
+        [assumption] = [each for each in workspace.manifest.assumptions if each.about == "inputs"]
         assert assumption.text.startswith("input word: assumed to be str as in training")
         assert assumption.text in printed
         assert assumption.inputs == ("word",)
         return
-    printed = place.add(model, frame.assign(y=lengths_of_words), target="y")
+    printed = workspace.add(model, frame.assign(y=lengths_of_words), target="y")
     assert "input word: was object in training, since the predictions agree with the target best then" in printed
-    place.assert_equal(model, frame)
+    workspace.assert_equal(model, frame)
 
 
-def test_a_dtype_that_does_not_matter_is_not_told_of(place: Place) -> None:
+def test_a_dtype_that_does_not_matter_is_not_reported(workspace: Workspace) -> None:
     frame = pd.DataFrame({"word": pd.Series(WORDS, dtype=object), "number": NUMBERS})
     columns = make_column_transformer((OneHotEncoder(), ["word"]), remainder="passthrough")
     model = make_pipeline(columns, LinearRegression()).fit(frame, TARGET)
-    assert "assumed" not in place.add(model, frame)
+    assert "assumed" not in workspace.add(model, frame)
 
 
 @pytest.mark.parametrize("dtype", ["category", "float32"])
-def test_a_column_selector_tells_the_dtype_that_it_selected(place: Place, dtype: str) -> None:
+def test_the_dtype_of_a_column_selector_is_known(workspace: Workspace, dtype: str) -> None:
     column = pd.Series(WORDS, dtype="category") if dtype == "category" else pd.Series(NUMBERS, dtype="float32")
     frame = pd.DataFrame({"x": column, "number": NUMBERS})
     part = OneHotEncoder() if dtype == "category" else StandardScaler()
     columns = make_column_transformer((part, make_column_selector(dtype_include=dtype)), remainder="passthrough")
     model = make_pipeline(columns, LinearRegression()).fit(frame, TARGET)
-    place.add(model, frame)
-    assert place.input("x").dtype == dtype
-    place.assert_equal(model, frame)
+    workspace.add(model, frame)
+    assert workspace.input("x").dtype == dtype
+    workspace.assert_equal(model, frame)
 
 
-def test_a_booster_of_categories_by_dtype_gets_categories(place: Place) -> None:
+def test_a_booster_of_categories_by_dtype_gets_categories(workspace: Workspace) -> None:
     frame = pd.DataFrame({"word": pd.Series(WORDS, dtype="category"), "number": NUMBERS})
     model = HistGradientBoostingRegressor(max_iter=5, categorical_features="from_dtype").fit(frame, TARGET)
-    place.add(model, frame)
-    assert place.input("word").dtype == "category"
-    place.assert_equal(model, frame)
+    workspace.add(model, frame)
+    assert workspace.input("word").dtype == "category"
+    workspace.assert_equal(model, frame)
 
 
-def test_codes_of_categories_that_the_sample_tells_are_assumed_aloud(place: Place) -> None:
+def test_codes_of_categories_from_the_sample_are_assumed_and_reported(workspace: Workspace) -> None:
     frame = pd.DataFrame({"word": pd.Series(WORDS, dtype="category")})
     model = make_pipeline(FunctionTransformer(codes), LinearRegression()).fit(frame, TARGET)
-    printed = place.add(model, frame)
+    printed = workspace.add(model, frame)
     assert (
         "input word: assumed to be category as in training, in the order blue, green, red, since the model" in printed
     )
-    place.assert_equal(model, frame)
+    workspace.assert_equal(model, frame)
 
 
 def as_numbers(frame: Any) -> Any:
@@ -366,30 +367,30 @@ DECLARED = [{"name": "when", "kind": "timestamp"}]
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("told", ["by the sample", "by --inputs", "by the target", "by nobody"])
-def test_the_unit_of_times_is_told_or_assumed_aloud(place: Place, unit: str, told: str) -> None:
+def test_the_unit_of_times_is_known_or_assumed_and_reported(workspace: Workspace, unit: str, told: str) -> None:
     frame = pd.DataFrame({"when": TIMES.astype(f"datetime64[{unit}]")})
     target = np.arange(ROWS) * 2.0
     model = make_pipeline(FunctionTransformer(as_numbers), StandardScaler(), LinearRegression()).fit(frame, target)
     if told == "by the sample":
-        printed = place.add(model, frame, ".parquet")
+        printed = workspace.add(model, frame, ".parquet")
     elif told == "by --inputs":
-        printed = place.add(model, frame, inputs=[{**DECLARED[0], "dtype": f"datetime64[{unit}]"}])
+        printed = workspace.add(model, frame, inputs=[{**DECLARED[0], "dtype": f"datetime64[{unit}]"}])
     elif told == "by the target":
-        printed = place.add(model, frame.assign(y=target + RANDOM.normal(size=ROWS)), inputs=DECLARED, target="y")
+        printed = workspace.add(model, frame.assign(y=target + RANDOM.normal(size=ROWS)), inputs=DECLARED, target="y")
         assert f"input when: was datetime64[{unit}] in training" in printed
     else:
-        printed = place.add(model, frame, inputs=DECLARED)
+        printed = workspace.add(model, frame, inputs=DECLARED)
         assert "input when: assumed to be datetime64[us] as in training" in printed
     assert ("assumed" in printed) is (told == "by nobody")
     if told != "by nobody" or unit == "us":
-        place.assert_equal(model, frame)
+        workspace.assert_equal(model, frame)
 
 
-def test_a_unit_that_does_not_matter_is_not_told_of(place: Place) -> None:
+def test_a_unit_that_does_not_matter_is_not_reported(workspace: Workspace) -> None:
     frame = pd.DataFrame({"when": TIMES.astype("datetime64[ns]")})
     model = make_pipeline(FunctionTransformer(as_hours), LinearRegression()).fit(frame, TARGET)
-    assert "assumed" not in place.add(model, frame, inputs=DECLARED)
-    place.assert_equal(model, frame)
+    assert "assumed" not in workspace.add(model, frame, inputs=DECLARED)
+    workspace.assert_equal(model, frame)
 
 
 NARROW = pd.DataFrame(RANDOM.normal(size=(ROWS, 3)).astype(np.float32), columns=["a", "b", "c"])
@@ -411,41 +412,41 @@ NARROW = pd.DataFrame(RANDOM.normal(size=(ROWS, 3)).astype(np.float32), columns=
     ],
     ids=lambda model: str(model)[:60].replace("\n", ""),
 )
-def test_a_model_trained_on_float32_is_given_float32(place: Place, model: Any) -> None:
+def test_a_model_trained_on_float32_is_given_float32(workspace: Workspace, model: Any) -> None:
     labels = TARGET.mean() < TARGET if hasattr(model, "predict_proba") else TARGET
     model = clone(model).fit(NARROW, labels)
-    printed = place.add(model, NARROW)
-    assert {spec.dtype for spec in place.manifest.signature.inputs} == {"float32"}
+    printed = workspace.add(model, NARROW)
+    assert {spec.dtype for spec in workspace.manifest.signature.inputs} == {"float32"}
     assert "assumed" not in printed
-    place.assert_equal(model, NARROW)
+    workspace.assert_equal(model, NARROW)
 
 
 @pytest.mark.parametrize("model", [LinearRegression(), make_pipeline(StandardScaler(), Ridge()), GaussianNB()])
-def test_a_model_trained_on_float64_is_given_float64_without_a_word(place: Place, model: Any) -> None:
+def test_a_model_trained_on_float64_is_given_float64_without_a_remark(workspace: Workspace, model: Any) -> None:
     wide = pd.DataFrame(RANDOM.normal(size=(ROWS, 3)), columns=["a", "b", "c"])
     model = clone(model).fit(wide, TARGET.mean() < TARGET)
-    assert "assumed" not in place.add(model, wide)
-    assert {spec.dtype for spec in place.manifest.signature.inputs} == {"float64"}
+    assert "assumed" not in workspace.add(model, wide)
+    assert {spec.dtype for spec in workspace.manifest.signature.inputs} == {"float64"}
 
 
-def test_short_numbers_are_taken_for_float32_where_another_column_was(place: Place) -> None:
+def test_short_numbers_are_assumed_to_be_float32_if_another_column_is(workspace: Workspace) -> None:
     frame = NARROW.assign(c=NARROW["c"].round(1))
     model = make_pipeline(StandardScaler(), LinearSVR()).fit(frame, TARGET)
-    assert "input c: assumed to be float32 as in training" in place.add(model, frame)
-    assert {spec.dtype for spec in place.manifest.signature.inputs} == {"float32"}
-    place.assert_equal(model, frame)
+    assert "input c: assumed to be float32 as in training" in workspace.add(model, frame)
+    assert {spec.dtype for spec in workspace.manifest.signature.inputs} == {"float32"}
+    workspace.assert_equal(model, frame)
 
 
 @pytest.mark.parametrize("width", ["float32", "float64"])
-def test_an_array_has_one_width_also_where_some_of_its_numbers_are_short(place: Place, width: str) -> None:
+def test_an_array_with_some_short_numbers_has_one_width(workspace: Workspace, width: str) -> None:
     table = pd.DataFrame(RANDOM.normal(size=(ROWS, 3)).astype(width), columns=["a", "b", "c"])
     table["c"] = table["c"].round(1)
     model = make_pipeline(StandardScaler(), LinearSVR()).fit(table.to_numpy(), TARGET)
-    assert "assumed" not in place.add(model, table)
-    assert {spec.dtype for spec in place.manifest.signature.inputs} == {width}
+    assert "assumed" not in workspace.add(model, table)
+    assert {spec.dtype for spec in workspace.manifest.signature.inputs} == {width}
 
 
-def test_a_width_that_nothing_tells_is_assumed_aloud(place: Place) -> None:
+def test_an_unknown_width_is_assumed_and_reported(workspace: Workspace) -> None:
     short = pd.DataFrame({"a": NUMBERS.round(1)})
     model = make_pipeline(StandardScaler(), LinearSVR()).fit(short, TARGET)
-    assert "input a: assumed to be float64 as in training" in place.add(model, short)
+    assert "input a: assumed to be float64 as in training" in workspace.add(model, short)

@@ -1,4 +1,4 @@
-"""Compiling an estimator: how many rows its graph runs at once."""
+"""The number of rows that a compiled graph runs at once."""
 
 from __future__ import annotations
 

@@ -38,14 +38,14 @@ from app.signature.validator import Validator
 from app.storage.manifest import DirectCall
 from app.storage.repository import Repository
 
-# Packing runs with warnings ignored, in a process of its own; here it runs in this one.
+# Packing ignores warnings in its own process; here it runs in this process.
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
 RANDOM = np.random.default_rng(0)
 FRAME = pd.DataFrame(RANDOM.normal(size=(80, 3)), columns=["a", "b", "c"])
 TARGET = (FRAME @ [1.0, -2.0, 0.5]).to_numpy()
 LABELS = np.where(TARGET > 0, "more", "less").astype(object)
-HOLED = FRAME.mask(RANDOM.random(FRAME.shape) < 0.1)
+WITH_GAPS = FRAME.mask(RANDOM.random(FRAME.shape) < 0.1)
 MIXED = FRAME.assign(word=RANDOM.choice(["x", "y", "z"], len(FRAME)))
 MAGNITUDES = [0.0, 1e-300, 1.0, 2.0**24 + 1, 1e15, 3e38, 4e38, 1e154, 1e300, float(np.finfo(np.float64).max)]
 
@@ -82,17 +82,19 @@ CASES = [
     pytest.param(KNeighborsRegressor(metric="manhattan", n_jobs=2), FRAME, UNCHECKED, id="near in Manhattan"),
     pytest.param(KNeighborsRegressor(metric="cosine"), FRAME, CHECKED, id="another metric"),
     pytest.param(DecisionTreeClassifier(), FRAME, UNCHECKED, id="tree"),
-    pytest.param(DecisionTreeRegressor(), HOLED, UNCHECKED, id="tree with holes"),
+    pytest.param(DecisionTreeRegressor(), WITH_GAPS, UNCHECKED, id="tree with holes"),
     pytest.param(make_pipeline(StandardScaler(), Ridge()), FRAME * 3, UNCHECKED, id="scaled"),
-    # One of its columns varies by a little less than 1: the largest float64 of all would not be finite behind it.
+    # One column varies by a little less than 1, so that the largest float64 would not be finite after scaling.
     pytest.param(make_pipeline(StandardScaler(), Ridge()), FRAME, CHECKED, id="scaled to infinity"),
-    pytest.param(make_pipeline(SimpleImputer(), MinMaxScaler(), KNeighborsRegressor()), HOLED, UNCHECKED, id="imputed"),
+    pytest.param(
+        make_pipeline(SimpleImputer(), MinMaxScaler(), KNeighborsRegressor()), WITH_GAPS, UNCHECKED, id="imputed"
+    ),
     pytest.param(RandomForestClassifier(5), FRAME, CHECKED, id="forest"),
-    pytest.param(RandomForestRegressor(5, n_jobs=2, random_state=0), HOLED, CHECKED, id="forest with holes"),
+    pytest.param(RandomForestRegressor(5, n_jobs=2, random_state=0), WITH_GAPS, CHECKED, id="forest with holes"),
     pytest.param(make_pipeline(PolynomialFeatures(), Ridge()), FRAME, CHECKED, id="products"),
     pytest.param(make_pipeline(FunctionTransformer(log_of), DecisionTreeRegressor()), FRAME.abs(), CHECKED, id="log"),
     pytest.param(SVC(probability=False), FRAME, CHECKED, id="support vectors"),
-    pytest.param(HistGradientBoostingClassifier(max_iter=5), HOLED, CHECKED, id="boosted"),
+    pytest.param(HistGradientBoostingClassifier(max_iter=5), WITH_GAPS, CHECKED, id="boosted"),
     pytest.param(
         make_pipeline(columns((OneHotEncoder(), ["word"])), LogisticRegression()), MIXED, CHECKED, id="columns by name"
     ),
@@ -108,11 +110,11 @@ def test_the_quickest_call_with_equal_answers_is_found(estimator: Any, frame: pd
     estimator.fit(frame, LABELS if is_classifier(estimator) else TARGET)
     signature, servable = tried(estimator, frame)
     assert servable.call == call
-    same_everywhere(estimator, servable, signature)
+    check_equal_outcomes(estimator, servable, signature)
 
 
-def same_everywhere(estimator: Any, servable: DirectServable, signature: Signature) -> None:
-    """Rows of every magnitude, and with holes: refused by the signature, or answered by both, or by neither."""
+def check_equal_outcomes(estimator: Any, servable: DirectServable, signature: Signature) -> None:
+    """Check that for rows of every magnitude, with missing values, the signature refuses, both answer, or both fail."""
     validator, plain = Validator(signature, 1000), ArtifactServable(estimator, signature)
     seen = set()
     for _ in range(40):
@@ -148,8 +150,8 @@ def outcome(by: Any, validator: Validator, record: dict[str, Any], signature: Si
 
 
 @pytest.mark.slow
-def test_an_error_after_a_step_stays_an_error() -> None:
-    """The logarithm of 0 is none, which a line refuses; without its checks it would answer."""
+def test_an_error_after_a_step_is_still_raised() -> None:
+    """The regression refuses log(0); without its checks it would answer."""
     estimator = make_pipeline(FunctionTransformer(log_of_size), Ridge()).fit(FRAME.abs(), TARGET)
     signature, servable = tried(estimator, FRAME.abs())
     batch = Validator(signature, 10).validate([{"a": 1.0, "b": 0.0, "c": 1.0}])
@@ -167,7 +169,7 @@ def test_a_number_beyond_float32_is_refused_before_a_tree_runs() -> None:
 
 
 class ByName(BaseEstimator):
-    """Answers a frame and a matrix otherwise."""
+    """Answer differently for a frame and for a matrix."""
 
     def __init__(self, steady: bool = True) -> None:
         self.steady = steady

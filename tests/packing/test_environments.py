@@ -1,4 +1,4 @@
-"""Which Python packs an artifact, and the error if no environment can be made."""
+"""The Python that packs an artifact, and the error if no environment can be made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HERE = Training({"scikit-learn": f"=={version('scikit-learn')}"}, "the artifact"
 
 
 class KeptProgress(NoProgress):
-    """Keeps the lines of progress."""
+    """Keep the lines of progress."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -31,7 +31,7 @@ class KeptProgress(NoProgress):
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder for one test, without a package index that can be reached."""
+    """Return an empty cache folder, and make the package index unreachable."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -90,7 +90,7 @@ def test_without_an_index_the_error_names_the_two_commands(cache: Path) -> None:
         ("", "it ended without a message"),
     ],
 )
-def test_why_pip_failed_is_told_in_one_line(said: str, why: str) -> None:
+def test_the_reason_of_a_failed_installation_is_one_line(said: str, why: str) -> None:
     assert environments._reason(said.splitlines()).startswith(why)
 
 
@@ -110,7 +110,7 @@ def test_a_complete_environment_is_made_once(cache: Path, monkeypatch: pytest.Mo
     again = interpreter_for(OLDER, ["model.joblib"], None, NoProgress())
     assert first is not None
     assert (again, len(ran)) == (first, 2)
-    (Path(first.python).parents[1] / environments.COMPLETE).unlink()  # as if it had been interrupted
+    (Path(first.python).parents[1] / environments.COMPLETE).unlink()  # an interrupted installation leaves this
     assert interpreter_for(OLDER, ["model.joblib"], None, NoProgress()) == first
     assert len(ran) == 4
     assert interpreter_for(OLDER, ["model.skops"], None, NoProgress()) != first
@@ -118,7 +118,9 @@ def test_a_complete_environment_is_made_once(cache: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_without_libraries_of_its_time_others_are_installed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newer_libraries_are_installed_if_those_of_its_time_are_missing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[list[str]] = []
 
     def run(command: list[str], progress: NoProgress) -> None:
@@ -138,7 +140,7 @@ def test_without_libraries_of_its_time_others_are_installed(cache: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_the_users_own_python_must_have_the_libraries_of_the_artifact(tmp_path: Path) -> None:
+def test_the_python_of_the_user_must_have_the_libraries_of_the_artifact(tmp_path: Path) -> None:
     assert interpreter_for(HERE, [], sys.executable, NoProgress()) is not None
     with pytest.raises(PackingRefused) as caught:
         interpreter_for(OLDER, [], sys.executable, NoProgress())

@@ -1,4 +1,4 @@
-"""Explanations: exact where they must be, equal to shap, and always as large as what they explain."""
+"""Explanations: exact if they must be, equal to shap, and with sums equal to the explained output."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Explained:
 
 def by_shap(model: Any, columns: Any) -> NDArray[np.float64]:
     """Return shap's values in shape (rows, columns, values)."""
-    import shap  # takes as long to import as quick tests to run
+    import shap  # importing it takes as long as several quick tests
 
     explainer = shap.TreeExplainer(model, feature_perturbation="tree_path_dependent")
     values = np.asarray(explainer.shap_values(np.asarray(columns)[:ROWS], check_additivity=False))
@@ -225,7 +225,7 @@ def test_a_model_of_text_is_explained_by_its_only_input(tmp_path: Path) -> None:
     ],
     ids=["neighbors", "regressor", "columns of several inputs"],
 )
-def test_other_models_are_explained_from_samples_and_said_to_be_approximate(
+def test_other_models_are_explained_from_samples_and_marked_as_approximate(
     estimator: Any, target: Any, output: str, tmp_path: Path
 ) -> None:
     case = Explained(estimator, NUMBERS, target, tmp_path)
@@ -285,7 +285,7 @@ def test_labels_without_scores_have_no_explanation(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_importance_of_an_input_is_what_the_score_loses_without_it() -> None:
+def test_the_importance_of_an_input_is_the_loss_of_score_without_it() -> None:
     model = LinearRegression().fit(NUMBERS[["a", "d"]], 3 * NUMBERS.a)
     signature, _ = infer(model, NUMBERS[["a", "d"]], Declared(None, None, (), ()), set(), None, Notes())
     rows = scored(model, signature, NUMBERS[["a", "d"]], pd.Series(3 * NUMBERS.a, name="target"))
@@ -298,7 +298,7 @@ def test_the_importance_of_an_input_is_what_the_score_loses_without_it() -> None
     assert rows.importance() == found, "the values are exchanged in the same way each time"
 
 
-def test_the_importance_of_few_rows_is_not_told() -> None:
+def test_the_importance_of_few_rows_is_left_out() -> None:
     few = NUMBERS[["a", "d"]][:5]
     model = LinearRegression().fit(few, few.a)
     signature, _ = infer(model, few, Declared(None, None, (), ()), set(), None, Notes())

@@ -40,7 +40,7 @@ def test_a_column_that_is_dropped_is_not_used() -> None:
 
 
 def test_two_encoders_over_a_column_both_have_to_know_a_value() -> None:
-    # The second was told of a value that the first is not.
+    # The second encoder knows a value that the first does not.
     model = make_column_transformer(
         (OneHotEncoder(categories=[["x", "y"]]), ["a"]), (OrdinalEncoder(categories=[["x", "y", "z"]]), ["a"])
     )
@@ -65,7 +65,7 @@ def test_a_missing_value_is_not_a_category() -> None:
 )
 def test_typical_values_are_found(model: Any, typical: list[float | None] | None) -> None:
     found = [fact.typical for fact in facts(model, X)]
-    if typical is None:  # a tree: the threshold of the one column that it splits on
+    if typical is None:  # a tree: the threshold of the only column that it splits on
         assert sorted(value is None for value in found) == [False, True]
     else:
         assert found == typical

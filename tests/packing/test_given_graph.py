@@ -39,7 +39,7 @@ class Workspace:
         outputs: Sequence[str | tuple[str, int, list[Any]]],
         constants: dict[str, Any] | None = None,
     ) -> Path:
-        """A file with this graph, as PyTorch would write it."""
+        """Write a file with this graph, as PyTorch does."""
         infos = [
             onnx.ValueInfoProto(name=each) if isinstance(each, str) else helper.make_tensor_value_info(*each)
             for each in outputs
@@ -57,14 +57,14 @@ class Workspace:
         return self.folder / "model.onnx"
 
     def pack(self, path: Path, **asked: Any) -> tuple[Manifest, tuple[str, ...]]:
-        """The manifest, after the version was loaded and proven as serving does; and the remarks."""
+        """Pack the file, then load and prove the version as serving does; return its manifest and the remarks."""
         result = pack(PackRequest(str(path), "net", str(self.repository.root), **asked))
         assert result.version is not None
         assert check(CheckRequest("net", result.version, str(self.repository.root))).refused is None
         return self.repository.manifest("net", result.version), result.remarks
 
     def answers(self, manifest: Manifest, instances: list[Any]) -> dict[str, Any]:
-        """What the version answers."""
+        """Return the version's outputs for these instances."""
         folder = self.repository.folder("net", manifest.version)
         with (folder / manifest.artifact).open("rb") as stream:
             servable = LOADERS["onnx"](stream, manifest.signature)
@@ -72,7 +72,7 @@ class Workspace:
         return {name: value.tolist() for name, value in servable.run(batch, manifest.signature.outputs).items()}
 
     def refusal(self, path: Path, **asked: Any) -> str:
-        """Why the file is not packed."""
+        """Return the reason why the file is not packed."""
         with pytest.raises(PackingRefused) as caught:
             pack(PackRequest(str(path), "net", str(self.repository.root), **asked))
         return caught.value.detail
@@ -88,7 +88,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def classifier(workspace: Workspace) -> Path:
-    """Three classes by the largest of three columns, with a map for each row, as skl2onnx writes it."""
+    """Return three classes by the largest of three columns, with a map for each row, as skl2onnx writes it."""
     nodes = [
         helper.make_node("Softmax", ["X"], ["scores"]),
         helper.make_node("ArgMax", ["X"], ["label"], axis=1, keepdims=0),

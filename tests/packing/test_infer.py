@@ -26,9 +26,9 @@ from app.packing.infer import infer, outputs_lost
 from app.packing.probe import attempt
 from app.signature import Input, Layout, Signature
 from app.signature.validator import Validator
-from tests.packing.artifacts import ROWS, Picky, Unhappy, flowers
+from tests.packing.artifacts import ROWS, AlwaysFailing, Picky, flowers
 
-# Packing runs with warnings ignored, in a process of its own; here it runs in this one.
+# Packing ignores warnings in its own process; here it runs in this process.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 FRAME = flowers()
@@ -39,7 +39,7 @@ TEXTS = ["rose red", "aster blue", "rose pink", "aster white"] * 5
 
 
 def mixed(encoder: Any, *, imputed: bool = True, by: str = "name") -> Pipeline:
-    """Numbers scaled, colours encoded, each imputed first or not; columns chosen by name or by index."""
+    """Return a pipeline of scaled numbers and encoded colours, imputed or not, with columns by name or by index."""
     impute_numbers = [("impute", SimpleImputer())] if imputed else []
     impute_words = [("impute", SimpleImputer(strategy="most_frequent"))] if imputed else []
     numbers: list[Any] = ["length", "petals"] if by == "name" else [0, 1]
@@ -102,7 +102,7 @@ def test_a_plain_estimator_with_names_takes_its_features() -> None:
     ],
     ids=["onehot", "onehot-ignore", "onehot-infrequent", "ordinal", "ordinal-unknown", "target"],
 )
-def test_the_parts_of_a_pipeline_know_categories_nulls_and_unknown_categories(
+def test_categories_nulls_and_unknown_categories_are_found_in_the_parts_of_a_pipeline(
     encoder: Any, unseen: str, by: str, imputed: bool
 ) -> None:
     model = trained(mixed(encoder, imputed=imputed, by=by), imputed=imputed, array=by == "index")
@@ -113,7 +113,7 @@ def test_the_parts_of_a_pipeline_know_categories_nulls_and_unknown_categories(
     assert (length.kind, petals.kind, colour.kind) == ("number", "number", "category")
     assert (length.nullable, petals.nullable) == (imputed, imputed)
     assert (colour.categories, colour.unseen) == (COLOURS, unseen)
-    # Without an imputer it is the encoder's own affair: one that takes unseen values takes a missing one as such.
+    # Without an imputer the encoder decides: one that accepts unseen values also accepts missing ones.
     assert colour.nullable or unseen == "reject" or isinstance(encoder, TargetEncoder)
     assert not colour.nullable or imputed or unseen == "accept"
 
@@ -197,7 +197,7 @@ def test_the_categories_of_the_encoder_take_precedence_over_the_sample() -> None
     assert (colour.categories, colour.unseen) == (COLOURS, "reject")
 
 
-def test_words_that_hardly_repeat_are_text() -> None:
+def test_words_that_rarely_repeat_are_text() -> None:
     sample = pd.DataFrame({"petals": range(10), "note": [f"note {row}" for row in range(10)]})
     model = make_pipeline(ColumnTransformer([("numbers", "passthrough", ["petals"])]), LinearRegression())
     found = inputs(model.fit(sample, range(10)), sample)
@@ -265,7 +265,7 @@ def test_a_declared_input_that_a_model_without_names_does_not_have_is_refused() 
 
 
 class FailsOnProbabilities(LogisticRegression):
-    """Has a method that fails."""
+    """Fail in `predict_proba`."""
 
     def predict_proba(self, features: Any) -> Any:
         raise ValueError("not fitted for that")
@@ -405,7 +405,7 @@ def test_records_on_which_the_model_fails_are_left_out() -> None:
 
 def test_a_model_that_fails_on_made_up_records_needs_a_sample() -> None:
     with pytest.raises(PackingRefused) as caught:
-        infer(Unhappy().fit([[1.0], [2.0]], ["rose", "aster"]), None)
+        infer(AlwaysFailing().fit([[1.0], [2.0]], ["rose", "aster"]), None)
     assert caught.value.detail == (
         "nothing tells what its inputs are, and it fails on values made up for them (ValueError: not today); "
         "give rows that it was trained on with --sample"
@@ -413,7 +413,7 @@ def test_a_model_that_fails_on_made_up_records_needs_a_sample() -> None:
 
 
 class Counting(LinearRegression):
-    """Counts how often it is asked."""
+    """Count the predictions."""
 
     def predict(self, features: Any) -> Any:
         self.runs_ = getattr(self, "runs_", 0) + 1
@@ -430,7 +430,7 @@ def test_many_columns_are_probed_for_nulls_in_few_runs() -> None:
 
 
 def test_a_number_that_the_model_cannot_hold_is_not_accepted() -> None:
-    # Trees work in float32: what is larger must be refused by the signature, not fail in the model.
+    # Trees compute in float32: the signature must refuse larger numbers, before the model fails on them.
     signature, records = infer(DecisionTreeClassifier().fit(NUMBERS, SPECIES), None)
     with pytest.raises(InvalidInstances):
         Validator(signature, 1).validate([records[0] | {"length": 1e39}])

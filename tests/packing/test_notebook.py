@@ -1,4 +1,4 @@
-"""`pack` in a notebook does what `flask models add` does on the command line, with the same sentences."""
+"""`pack` in a notebook does the same as `flask models add`, with the same messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.packing.artifacts import saved
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),
-]  # packing runs with warnings ignored, in a process of its own
+]  # packing ignores warnings in its own process
 
 FRAME = pd.DataFrame({"length": [1.0, 2.0, 3.0, 4.0], "width": [1, 3, 2, 4], "kind": ["a", "b", "a", "b"]})
 INPUTS = FRAME[["length", "width"]]
@@ -36,7 +36,7 @@ INPUTS = FRAME[["length", "width"]]
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty current folder. Packing runs in this process."""
+    """Return an empty current folder, and let packing run in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(spawn, "run", in_this_process)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
@@ -208,7 +208,7 @@ except PackingRefused as error:
 
 
 def test_a_function_of_the_notebook_is_named(place: Path) -> None:
-    """A real process packs: this one has the function."""
+    """Pack in a real process: this one has the function."""
     variables = environment(PYTHONPATH=ROOT)
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT], cwd=place, env=variables, capture_output=True, text=True, check=True

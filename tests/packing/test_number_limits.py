@@ -95,7 +95,7 @@ def test_a_number_beyond_a_limit_is_refused_with_the_limit(spec: Input, value: f
 
 
 class AnswersAlways:
-    """A graph that is the model, but for the rows on which the model fails: it answers those."""
+    """Answer with the model's graph, also for the rows on which the model fails."""
 
     def __init__(self, artifact: ArtifactServable) -> None:
         self.artifact = artifact
@@ -143,7 +143,7 @@ def test_a_model_of_many_columns_is_tried_as_often_as_one_of_few() -> None:
 
 
 class Counting:
-    """The logarithm, and how often it was asked."""
+    """The logarithm, with a count of its calls."""
 
     def __init__(self) -> None:
         self.calls = 0

@@ -1,6 +1,6 @@
-"""Artifacts of two older releases of scikit-learn, packed by a plain `add`, give the answers of their own environment.
+"""Artifacts of two older releases of scikit-learn, packed by `add` without options, give their original answers.
 
-The environments are those that packing makes, and stay in the user's cache; training runs in them too.
+Packing makes the environments, in which training runs too. They stay in the user's cache.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ MODELS = (
     "sgd_log_loss",
     "text_naive_bayes",
 )
-"""Those that another release answers otherwise, or cannot read."""
+"""Models that other releases cannot read, or predict differently."""
 
 
 WITHOUT_GRAPH = ("KNeighborsClassifier", "logistic_liblinear")
 
 
 class Release:
-    """What a release trained, and what became of packing it."""
+    """The models that a release trained, and the results of packing them."""
 
     def __init__(self, number: str, folder: Path) -> None:
         self.version = number
@@ -81,8 +81,8 @@ class Release:
         except RetortError as error:
             return error
 
-    def said(self, model: str) -> dict[str, Any]:
-        """The rows that the release was asked, and its answers."""
+    def recorded(self, model: str) -> dict[str, Any]:
+        """Return the rows of a model, and the release's answers to them."""
         return msgspec.json.decode((self.folder / model / "answers.json").read_bytes(), type=dict[str, Any])
 
     def client(self) -> FlaskClient:
@@ -101,14 +101,14 @@ def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.slow
-def test_ten_models_of_an_older_release_answer_as_they_did_there(release: Release) -> None:
+def test_ten_models_of_an_older_release_give_their_original_answers(release: Release) -> None:
     client = release.client()
     wrong = {}
     for model in MODELS:
-        said = release.said(model)
-        assert said["scikit-learn"] == release.version
-        response = client.post(f"/models/{model}/predict", json={"instances": said["rows"]})
-        wrong[model] = differences(said["answers"], response.get_json())[:3]
+        recorded = release.recorded(model)
+        assert recorded["scikit-learn"] == release.version
+        response = client.post(f"/models/{model}/predict", json={"instances": recorded["rows"]})
+        wrong[model] = differences(recorded["answers"], response.get_json())[:3]
     assert {model: found for model, found in wrong.items() if found} == {}
 
 
@@ -124,7 +124,7 @@ def test_the_verdict_of_each_names_the_release_and_the_graph(release: Release) -
         assert verdict.equal_rows > 100
 
 
-def test_without_a_graph_it_is_served_only_where_the_installed_release_answers_equally(release: Release) -> None:
+def test_a_model_without_a_graph_is_served_only_if_the_installed_release_answers_equally(release: Release) -> None:
     equal, other = (release.packed_without_graph[model] for model in WITHOUT_GRAPH)
     assert isinstance(other, RetortError)
     here = version("scikit-learn")
@@ -150,7 +150,7 @@ def test_a_version_is_packed_again_in_the_environment_of_its_release(release: Re
     assert (now.runtime, now.trained_with, now.signature) == ("graph", was.trained_with, was.signature)
     assert result.verdict is not None
     assert result.verdict.served_with["scikit-learn"] == version("scikit-learn")
-    said = release.said(name)
-    response = release.client().post(f"/models/{name}/predict", json={"instances": said["rows"]})
+    recorded = release.recorded(name)
+    response = release.client().post(f"/models/{name}/predict", json={"instances": recorded["rows"]})
     assert response.get_json()["version"] == now.version
-    assert differences(said["answers"], response.get_json()) == []
+    assert differences(recorded["answers"], response.get_json()) == []

@@ -84,7 +84,7 @@ MODELS = [
 
 
 def frame(seed: int, holes: float) -> tuple[pd.DataFrame, Any]:
-    """Random columns of numbers and words, some of them missing, and labels that depend on them a little."""
+    """Return random columns of numbers and words, some of them missing, and labels that depend on them a little."""
     random = np.random.default_rng(seed)
     columns = pd.DataFrame(
         {

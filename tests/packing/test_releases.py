@@ -1,4 +1,4 @@
-"""The rules of other releases of scikit-learn, tested on stand-ins with the attributes of that release."""
+"""The rules of other releases of scikit-learn, tested with fakes that have the attributes of that release."""
 
 from types import SimpleNamespace
 

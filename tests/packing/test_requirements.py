@@ -32,11 +32,11 @@ def of(release: str, *modules: str) -> Training:
         (Training({"scikit-learn": "==1.5.2", "numpy": "==1.26.0"}, "MLflow"), "numpy==1.26.0"),
     ],
 )
-def test_numpy_is_of_the_time_of_the_release_or_as_the_artifact_names_it(training: Training, numpy: str) -> None:
+def test_numpy_is_as_old_as_the_release_or_the_version_that_the_artifact_names(training: Training, numpy: str) -> None:
     assert requirement(training, "numpy") == numpy
 
 
-def test_an_old_release_gets_libraries_of_its_time() -> None:
+def test_an_old_release_gets_libraries_of_the_same_age() -> None:
     assert requirement(of("1.2.2"), "scipy") == "scipy<1.12"
     assert requirement(of("1.7.2"), "pandas") == "pandas<3"
     assert requirement(of("1.8.0"), "pandas") == "pandas"

@@ -1,6 +1,6 @@
-"""The process of its own: whatever happens in it becomes a result or one sentence, and leaves nothing.
+"""Packing in its own process: every failure becomes a result or one sentence, and leaves no file.
 
-Starting a process takes seconds, so all that are needed here are started at once, and looked at one by one.
+Starting a process takes seconds, so all processes start at once, and the tests look at one each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHORT_TIMEOUT_S = 0.5
 
 
 class Started:
-    """Requests under way, each in its own thread and process."""
+    """Requests that run at once, each in its own thread and process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,22 +88,22 @@ def test_two_packings_at_once_make_two_versions(started: Started) -> None:
 
 
 @pytest.mark.slow
-def test_a_pickle_that_crashes_is_one_sentence(started: Started) -> None:
+def test_a_pickle_that_crashes_is_refused_in_one_sentence(started: Started) -> None:
     assert started.refusal("crash") == "reading and running it ended the process (SIGABRT)"
 
 
 @pytest.mark.slow
-def test_a_pickle_that_hangs_is_one_sentence(started: Started) -> None:
+def test_a_pickle_that_hangs_is_refused_in_one_sentence(started: Started) -> None:
     assert started.refusal("hang") == "reading and running it took longer than 0.5 seconds"
 
 
 @pytest.mark.slow
-def test_a_model_that_crashes_while_its_version_is_put_together(started: Started) -> None:
+def test_a_crash_while_a_version_is_put_together_is_refused_in_one_sentence(started: Started) -> None:
     assert started.refusal("late crash") == "reading and running it ended the process (SIGABRT)"
 
 
 @pytest.mark.slow
-def test_whatever_crashed_or_hung_left_nothing(started: Started) -> None:
+def test_crashes_and_hangs_leave_no_files(started: Started) -> None:
     assert not started.crashed.root.exists() or listed(started.crashed.root) == []
     assert listed(started.temporary) == []
 
@@ -113,7 +113,7 @@ def test_whatever_crashed_or_hung_left_nothing(started: Started) -> None:
     ("verb", "said"),
     [("pack", "models: File exists"), ("check", "there is no model 'flowers'; the repository is empty")],
 )
-def test_what_cannot_be_done_is_a_result_and_no_crash(tmp_path: Path, verb: str, said: str) -> None:
+def test_a_refusal_is_a_result_and_not_a_crash(tmp_path: Path, verb: str, said: str) -> None:
     models = tmp_path / "models"
     models.write_bytes(b"a file where the repository should be")
     artifact = saved(LogisticRegression().fit([[0.0], [4.0]], [0, 1]), tmp_path / "good.joblib")
@@ -128,7 +128,7 @@ def test_what_cannot_be_done_is_a_result_and_no_crash(tmp_path: Path, verb: str,
     assert listed(tmp_path) == ["good.joblib", "models", "result.json"]
 
 
-def test_another_python_finds_the_package_alone_and_hands_on_where_the_users_modules_are(
+def test_another_python_gets_the_package_and_the_folders_of_the_users_modules(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/my/modules")
@@ -137,7 +137,7 @@ def test_another_python_finds_the_package_alone_and_hands_on_where_the_users_mod
     assert environ["PYTHONPATH"].split(os.pathsep) == [str(tmp_path), "/lent", str(Path.cwd()), "/my/modules"]
     assert [path.name for path in tmp_path.iterdir()] == ["app"]
     assert (tmp_path / "app" / "packing" / "spawn.py").is_file()
-    for name, value in environ.items():  # as in the process that is packing, which asks the Python that serves
+    for name, value in environ.items():  # the process that packs asks the Python that serves
         monkeypatch.setenv(name, value)
     back = tmp_path / "back"
     back.mkdir()

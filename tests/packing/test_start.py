@@ -1,4 +1,4 @@
-"""Which Python packs, and what it is told of the training environment."""
+"""The Python that packs, and the facts of the training environment that it gets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = version("scikit-learn")
 
 
 class Runs:
-    """Stands for other processes: keeps the requests, and the training environments that a Python was wanted for."""
+    """Record the requests and the training environments instead of starting processes."""
 
     def __init__(self, interpreter: Interpreter | None) -> None:
         self.interpreter = interpreter
@@ -58,7 +58,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with one version of one model, `m`."""
+    """Return a repository with one version of one model, `m`."""
     folder = tmp_path_factory.mktemp("models")
     artifact = saved(LogisticRegression().fit([[0.0], [4.0]], [0, 1]), folder / "model.joblib")
     pack(PackRequest(str(artifact), "m", str(folder / "models")))
@@ -72,7 +72,7 @@ def stored(models: Path, **facts: Any) -> tuple[Manifest, Path]:
 
 
 @pytest.mark.slow
-def test_a_version_is_packed_again_where_it_was_trained(models: Path, runs: Runs) -> None:
+def test_a_version_is_packed_again_in_its_training_environment(models: Path, runs: Runs) -> None:
     request = RepackRequest("m", 1, str(models))
     assert start.repack(request, 60).version == 2
     assert runs.asked == [
@@ -88,7 +88,7 @@ def test_a_version_is_packed_again_where_it_was_trained(models: Path, runs: Runs
     ]
 
 
-def test_it_is_packed_by_this_python_where_that_has_the_training_environment(models: Path, runs: Runs) -> None:
+def test_this_python_packs_if_it_has_the_training_environment(models: Path, runs: Runs) -> None:
     runs.interpreter = None
     start.repack(RepackRequest("m", 1, str(models)), 60)
     [(request, interpreter)] = runs.asked
@@ -106,12 +106,12 @@ def test_a_damaged_version_is_refused_before_an_environment_is_made(models: Path
     assert (runs.wanted, runs.asked) == ([], [])
 
 
-def test_ones_own_python_is_asked_for(models: Path, runs: Runs) -> None:
+def test_the_python_of_the_user_packs(models: Path, runs: Runs) -> None:
     start.repack(RepackRequest("m", 1, str(models)), 60, python="mine/bin/python")
     assert [own for _, own in runs.wanted] == ["mine/bin/python"]
 
 
-def test_the_recorded_training_environment_goes_before_the_artifact(models: Path) -> None:
+def test_the_recorded_training_environment_overrides_the_artifact(models: Path) -> None:
     manifest, artifact = stored(models, trained_with=("scikit-learn==1.4.2", "numpy>=1.22,<2"), trained_with_source="X")
     training = training_of(manifest, artifact)
     assert training.requirements == {"scikit-learn": "==1.4.2", "numpy": ">=1.22,<2"}
@@ -119,7 +119,7 @@ def test_the_recorded_training_environment_goes_before_the_artifact(models: Path
     assert "sklearn.linear_model._logistic" in training.modules
 
 
-def test_what_the_user_says_goes_before_what_is_recorded(models: Path) -> None:
+def test_the_option_of_the_user_overrides_the_record(models: Path) -> None:
     manifest, artifact = stored(models, trained_with=("scikit-learn==1.4.2",), trained_with_source="X")
     training = training_of(manifest, artifact, "scikit-learn==1.5.2")
     assert (training.requirements, training.source) == ({"scikit-learn": "==1.5.2"}, "--trained-with")
@@ -131,7 +131,7 @@ def test_a_version_packed_by_another_python_was_trained_with_its_libraries(model
     assert training_of(manifest, artifact).requirements == {"scikit-learn": "==1.4.2", "numpy": "==1.26.4"}
 
 
-def test_of_a_version_that_records_nothing_the_artifact_is_read(models: Path) -> None:
+def test_a_version_without_a_record_is_read_from_the_artifact(models: Path) -> None:
     manifest, artifact = stored(models)
     assert training_of(manifest, artifact).requirements == {"scikit-learn": f"=={HERE}"}
 
@@ -156,7 +156,7 @@ def test_an_environment_is_made_for_the_file_in_a_folder(tmp_path: Path, runs: R
         ("a.joblib", {"card": "no.md"}, "the card no.md cannot be read: No such file or directory"),
     ],
 )
-def test_a_file_that_is_not_there_is_refused_before_a_process_starts(
+def test_a_missing_file_is_refused_before_a_process_starts(
     tmp_path: Path, runs: Runs, name: str, options: dict[str, Any], said: str
 ) -> None:
     (tmp_path / "a.joblib").touch()

@@ -1,4 +1,4 @@
-"""No process and no file is left after packing, however packing or its command ends."""
+"""No process and no file is left after packing, even if packing or its command is killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 WITHIN_S = 30.0
 
-# A supervisor whose work writes its process id, and that of a daemon that it starts, and waits.
+# A supervisor. Its work starts a daemon, writes its own process id and the daemon's, and waits.
 SUPERVISOR = """
 import os, sys, time
 from pathlib import Path
@@ -51,7 +51,7 @@ def work():
 
 end_like(supervise(work, lambda: (folder / "cleaned").touch(), 2**30))
 """
-# A command that starts the one above, and waits for it.
+# A command that starts the supervisor, and waits for it.
 COMMAND = """
 import subprocess, sys
 subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], start_new_session=True).wait()
@@ -59,23 +59,23 @@ subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], start_new_session=True).
 
 
 @pytest.fixture(autouse=True)
-def heeded_signals() -> Iterator[None]:
-    """Undo what `nohup` and background jobs do to their children: they ignore SIGHUP and SIGINT."""
+def default_signals() -> Iterator[None]:
+    """Undo the setting of `nohup` and background jobs, whose children ignore SIGHUP and SIGINT."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGHUP, signal.SIGINT)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def until(happens: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WITHIN_S
-    while not happens():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def is_there(folder: Path, name: str) -> bool:
-    """Whether the process that has written its id there is still running."""
+def is_running(folder: Path, name: str) -> bool:
+    """Return whether the process whose id is in this file is still running."""
     pid = (folder / name).read_text()
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -89,20 +89,20 @@ def is_there(folder: Path, name: str) -> bool:
 def test_a_daemon_ends_with_the_work(tmp_path: Path, then: str, status: int, cleaned: bool) -> None:
     ended = subprocess.run([sys.executable, "-c", SUPERVISOR, str(tmp_path), then], check=False, timeout=WITHIN_S)
     assert ended.returncode == status
-    assert not is_there(tmp_path, "work")
-    assert not is_there(tmp_path, "daemon")
+    assert not is_running(tmp_path, "work")
+    assert not is_running(tmp_path, "daemon")
     assert (tmp_path / "cleaned").exists() == cleaned
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGHUP])
-def test_the_work_ends_with_the_command(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_work_ends_when_the_command_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     command = subprocess.Popen(
         [sys.executable, "-c", COMMAND, SUPERVISOR, str(tmp_path), "wait"], stderr=subprocess.DEVNULL
     )
     until((tmp_path / "work").exists)
     command.send_signal(number)
     assert command.wait(WITHIN_S) != 0
-    until(lambda: not is_there(tmp_path, "work") and not is_there(tmp_path, "daemon"))
+    until(lambda: not is_running(tmp_path, "work") and not is_running(tmp_path, "daemon"))
     until((tmp_path / "cleaned").exists)
 
 
@@ -132,7 +132,7 @@ def test_an_add_that_is_killed_publishes_nothing_and_leaves_nothing(tmp_path: Pa
 
 
 def packing_of(pid: int) -> list[int]:
-    """The supervisor that a process has started, and the packing process of that."""
+    """Return the process ids of the supervisor that a process has started, and of its packing process."""
     found: list[int] = []
     for _ in range(2):
         try:

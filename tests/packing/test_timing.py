@@ -1,4 +1,4 @@
-"""Timing graph and artifact, with servables that take as long as a clock in the test says."""
+"""Timing of graph and artifact, with servables that advance a fake clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGNATURE = Signature((Input("a", "number", "float64"),), ("prediction",), ("pre
 
 
 class Clock:
-    """Time that passes only in servables."""
+    """A clock that only servables advance."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -29,7 +29,7 @@ class Clock:
 
 
 class FakeModel:
-    """Takes some microseconds for each run and each row; counts its runs."""
+    """Take some microseconds for each run and each row; count the runs."""
 
     def __init__(self, clock: Clock, run_us: float, row_us: float) -> None:
         self.clock, self.run_us, self.row_us = clock, run_us, row_us

@@ -20,7 +20,7 @@ TWO = make_pipeline(StandardScaler(), LogisticRegression()).fit([[0.0, 1.0], [4.
 HERE = sklearn.__version__
 
 
-def said_to_be(path: Path, *versions: str) -> Path:
+def named_version(path: Path, *versions: str) -> Path:
     path.write_bytes(pickle.dumps([{"_sklearn_version": version} for version in versions]))
     return path
 
@@ -47,8 +47,8 @@ def test_an_artifact_without_a_version_has_no_known_environment(tmp_path: Path) 
         assert find(tmp_path / name).requirements == {}
 
 
-def test_of_several_versions_the_outermost_is_taken_with_a_remark(tmp_path: Path) -> None:
-    training = find(said_to_be(tmp_path / "a.pkl", "1.4.2", "1.2.2"))
+def test_the_outermost_of_several_versions_is_used_with_a_remark(tmp_path: Path) -> None:
+    training = find(named_version(tmp_path / "a.pkl", "1.4.2", "1.2.2"))
     assert training.requirements == {"scikit-learn": "==1.2.2"}
     assert training.remarks == (
         "its parts were saved with scikit-learn 1.4.2 and 1.2.2; 1.2.2, that of the outermost, is taken",
@@ -56,8 +56,8 @@ def test_of_several_versions_the_outermost_is_taken_with_a_remark(tmp_path: Path
 
 
 @pytest.mark.parametrize("version", ["", "latest", "1.4.2 --index-url http://x", "1.4.2; os_name", "../../x", "-r x"])
-def test_a_text_that_is_not_a_version_never_reaches_pip(tmp_path: Path, version: str) -> None:
-    path = said_to_be(tmp_path / "a.pkl", version)
+def test_a_text_that_is_not_a_version_is_not_passed_to_pip(tmp_path: Path, version: str) -> None:
+    path = named_version(tmp_path / "a.pkl", version)
     with pytest.raises(PackingRefused, match="which is not a version; if you know the right one"):
         find(path)
     assert find(path, "scikit-learn==1.4.2").requirements == {"scikit-learn": "==1.4.2"}
@@ -65,17 +65,19 @@ def test_a_text_that_is_not_a_version_never_reaches_pip(tmp_path: Path, version:
 
 @pytest.mark.parametrize("version", ["1.4.2", "1.5.0rc1", "1.6.dev0", "1.7.2.post1"])
 def test_releases_and_prereleases_are_versions(tmp_path: Path, version: str) -> None:
-    path = said_to_be(tmp_path / "a.pkl", version)
+    path = named_version(tmp_path / "a.pkl", version)
     assert find(path).requirements["scikit-learn"].startswith(f"=={version[:3]}")
 
 
 def test_the_requirements_of_mlflow_complete_those_of_the_artifact(tmp_path: Path) -> None:
-    path = said_to_be(tmp_path / "model.pkl", "1.2.2")
+    path = named_version(tmp_path / "model.pkl", "1.2.2")
     (tmp_path / "requirements.txt").write_text(
         "mlflow==2.9\nnumpy==1.24.3  # by hand\nscikit-learn==1.2.1\npandas<2,>=1.5\n-r other.txt\n"
         "scipy @ https://example.invalid/scipy.whl\npsutil==5.9.0\n!!\n"
     )
-    assert find(path).requirements == {"scikit-learn": "==1.2.2"}  # there is no MLmodel beside it
+    assert find(path).requirements == {
+        "scikit-learn": "==1.2.2"
+    }  # the file that lies beside it elsewhere, MLmodel, is missing
     (tmp_path / "MLmodel").touch()
     training = find(path)
     assert list(training.requirements) == ["scikit-learn", "numpy", "pandas"]
@@ -85,7 +87,7 @@ def test_the_requirements_of_mlflow_complete_those_of_the_artifact(tmp_path: Pat
 
 
 def test_declared_requirements_take_precedence(tmp_path: Path) -> None:
-    path = said_to_be(tmp_path / "model.pkl", "1.2.2")
+    path = named_version(tmp_path / "model.pkl", "1.2.2")
     training = find(path, "scikit-learn==1.4.2, numpy>=1.26,<2")
     assert training.requirements == {"scikit-learn": "==1.4.2", "numpy": ">=1.26,<2"}
     assert training.source == "--trained-with"

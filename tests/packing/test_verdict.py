@@ -1,4 +1,4 @@
-"""The verdict as a person reads it."""
+"""The verdict in words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_an_artifact_names_the_libraries_that_were_tried() -> None:
     assert line == "served by: the same libraries; 300 rows recorded, which others will have to answer equally"
 
 
-def test_what_nobody_says_is_said_to_be_assumed() -> None:
+def test_assumptions_are_named() -> None:
     line = replace(VERDICT, trained_with=(), trained_with_source="").shown()[0]
     assert line == "trained with: the artifact does not say; taken for the installed libraries"
 

@@ -1,4 +1,4 @@
-"""Packing from an artifact to a version, in this process: what is written, and what is refused in one sentence."""
+"""Packing from an artifact to a version, in this process: its files, and its refusals in one sentence."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from app.storage import manifest as manifests
 from app.storage.manifest import RECORDED, Manifest, Recorded, read_recorded, write_recorded
 from app.storage.repository import Repository
 from app.storage.verification import sha256_of, verify_files
-from tests.packing.artifacts import Reduced, Unhappy, flowers, saved
+from tests.packing.artifacts import AlwaysFailing, Reduced, flowers, saved
 from tests.skops_files import skops_dump
 
-# Packing runs with warnings ignored, in a process of its own; here it runs in this one.
+# Packing ignores warnings in its own process; here it runs in this process.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 FRAME = flowers()
@@ -111,14 +111,14 @@ def test_a_version_has_everything_that_serving_needs(workspace: Workspace) -> No
 
 
 @pytest.mark.slow
-def test_the_examples_are_rows_of_the_sample_with_what_the_model_gives_for_them(workspace: Workspace) -> None:
+def test_the_examples_are_rows_of_the_sample_with_the_predictions_of_the_model(workspace: Workspace) -> None:
     model = flower_model()
     manifest = workspace.packed(model, sample=workspace.sample(FEATURES))
     assert 1 < len(manifest.examples) <= 5
     rows = pd.DataFrame([example.instance for example in manifest.examples])
     assert [example.outputs["prediction"] for example in manifest.examples] == model.predict(rows).tolist()
     assert [example.outputs["probabilities"] for example in manifest.examples] == model.predict_proba(rows).tolist()
-    # The last of them shows a missing value, since the sample has some.
+    # The last example has a missing value, since the sample has some.
     assert None in manifest.examples[-1].instance.values()
 
 
@@ -144,7 +144,7 @@ def test_the_remarks_tell_what_was_inferred(workspace: Workspace) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wish", ["warn", "accept"])
-def test_what_is_asked_for_in_vain_is_told(workspace: Workspace, wish: str) -> None:
+def test_an_option_without_effect_gets_a_remark(workspace: Workspace, wish: str) -> None:
     artifact = saved(flower_model(), workspace.folder / "model.joblib")
     result = workspace.pack(artifact, sample=workspace.sample(FEATURES), unseen=wish)
     assert [remark for remark in result.remarks if "--unseen" in remark] == [
@@ -170,7 +170,7 @@ def test_what_is_asked_for_in_vain_is_told(workspace: Workspace, wish: str) -> N
         (', "offset": 1', "pixels 0 to 255 + 1, 0 to 1 seen", "end at 1, a pixel's at 256: is the divisor right?"),
     ],
 )
-def test_the_remarks_tell_what_becomes_of_a_pixel(
+def test_the_remarks_tell_how_pixels_are_scaled(
     workspace: Workspace, options: str, said: str, suspect: str | None
 ) -> None:
     pixels = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 1.0], [1.0, 0.5]])
@@ -184,7 +184,7 @@ def test_the_remarks_tell_what_becomes_of_a_pixel(
 
 
 @pytest.mark.slow
-def test_the_remarks_tell_what_one_row_and_many_take(workspace: Workspace) -> None:
+def test_the_remarks_tell_the_times_of_one_row_and_of_many(workspace: Workspace) -> None:
     artifact = saved(TWO, workspace.folder / "model.joblib")
     remarks = workspace.pack(artifact).remarks
     proof = workspace.repository.manifest("flowers", 1).proof
@@ -198,7 +198,7 @@ def test_the_remarks_tell_what_one_row_and_many_take(workspace: Workspace) -> No
 
 
 @pytest.mark.slow
-def test_a_graph_that_is_slower_for_many_rows_is_told_and_recorded(
+def test_a_graph_that_is_slower_for_many_rows_is_reported_and_recorded(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     durations_us = iter([[20.0, 60.0], [30.0, 70.0], [250.0, 100.0]])
@@ -220,7 +220,7 @@ def test_a_graph_that_is_slower_for_many_rows_is_told_and_recorded(
         pytest.param(".JOBLIB", lambda path: joblib.dump(TWO, path), "joblib", marks=pytest.mark.slow),
     ],
 )
-def test_every_format(workspace: Workspace, suffix: str, save: Any, format_: str) -> None:
+def test_every_format_is_packed(workspace: Workspace, suffix: str, save: Any, format_: str) -> None:
     artifact = workspace.folder / f"two{suffix}"
     save(artifact)
     workspace.pack(artifact)
@@ -229,7 +229,7 @@ def test_every_format(workspace: Workspace, suffix: str, save: Any, format_: str
     check(CheckRequest("flowers", 1, str(workspace.repository.root)))
 
 
-def test_the_classic_example(workspace: Workspace) -> None:
+def test_a_model_without_feature_names_takes_numbered_features(workspace: Workspace) -> None:
     manifest = workspace.packed(TWO)
     assert manifest.signature.names == ("feature1", "feature2")
     assert manifest.signature.classes == (0, 1)
@@ -237,7 +237,7 @@ def test_the_classic_example(workspace: Workspace) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [np.str_, str])
-def test_labels_that_are_numpy_strings(workspace: Workspace, words: Any) -> None:
+def test_labels_that_are_numpy_strings_become_strings(workspace: Workspace, words: Any) -> None:
     target = np.array([words(word) for word in SPECIES], dtype=object)
     manifest = workspace.packed(LogisticRegression().fit(FEATURES[["petals"]], target))
     assert manifest.signature.classes == ("aster", "rose")
@@ -245,7 +245,7 @@ def test_labels_that_are_numpy_strings(workspace: Workspace, words: Any) -> None
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "x.", "my model", "é", "a" * 65])
-def test_a_name_that_cannot_stand_in_a_url(workspace: Workspace, name: str) -> None:
+def test_a_name_that_cannot_stand_in_a_url_is_refused(workspace: Workspace, name: str) -> None:
     assert workspace.refusal(TWO, name=name).startswith(f"name {name!r} cannot stand in a URL: 1 to 64 letters")
 
 
@@ -257,11 +257,14 @@ def test_a_name_that_cannot_stand_in_a_url(workspace: Workspace, name: str) -> N
         (LogisticRegression, "it is the class LogisticRegression, not a fitted model"),
         (LogisticRegression(), "this LogisticRegression is not fitted: call fit before saving it"),
         (DBSCAN().fit([[0.0], [1.0]]), "DBSCAN labels the rows it was fitted on and has no predict for new rows"),
-        (Unhappy().fit([[1.0], [2.0]], ["a", "b"]), "nothing tells what its inputs are, and it fails on values made"),
+        (
+            AlwaysFailing().fit([[1.0], [2.0]], ["a", "b"]),
+            "nothing tells what its inputs are, and it fails on values made",
+        ),
     ],
     ids=["dict", "dict without a model", "class", "not fitted", "DBSCAN", "fails"],
 )
-def test_what_is_no_model(workspace: Workspace, thing: object, said: str) -> None:
+def test_an_object_that_is_not_a_fitted_model_is_refused(workspace: Workspace, thing: object, said: str) -> None:
     assert workspace.refusal(thing).startswith(said)
 
 
@@ -277,14 +280,16 @@ def test_what_is_no_model(workspace: Workspace, thing: object, said: str) -> Non
         ("missing.joblib", None, "cannot be read: No such file or directory"),
     ],
 )
-def test_what_cannot_be_read(workspace: Workspace, name: str, content: bytes | None, said: str) -> None:
+def test_a_file_that_cannot_be_read_is_refused(
+    workspace: Workspace, name: str, content: bytes | None, said: str
+) -> None:
     path = workspace.folder / name
     if content is not None:
         path.write_bytes(content)
     assert workspace.refusal(path).startswith(f"{path} {said}")
 
 
-def test_a_module_of_ones_own_is_told_where_to_go(workspace: Workspace) -> None:
+def test_the_refusal_says_where_to_put_a_missing_module(workspace: Workspace) -> None:
     (workspace.folder / "a.pkl").write_bytes(b"crideparts.steps\nhours\n.")
     assert workspace.refusal(workspace.folder / "a.pkl").endswith(
         "it needs rideparts, which is not installed or, if it is a module of your own, not beside wsgi.py (where it is "
@@ -294,7 +299,7 @@ def test_a_module_of_ones_own_is_told_where_to_go(workspace: Workspace) -> None:
     assert "PYTHONPATH" not in workspace.refusal(workspace.folder / "b.pkl")
 
 
-def test_a_folder_is_no_artifact(workspace: Workspace) -> None:
+def test_an_empty_folder_is_refused(workspace: Workspace) -> None:
     (workspace.folder / "a.joblib").mkdir()
     assert workspace.refusal(workspace.folder / "a.joblib").endswith("is a folder, not a model: it holds nothing")
 
@@ -317,11 +322,11 @@ def test_a_pickle_that_exits_is_refused(workspace: Workspace) -> None:
         (["length", "petals", "species"], "the sample lacks colour and adds species; the model takes: length, petals"),
     ],
 )
-def test_a_sample_that_lacks_or_adds_columns(workspace: Workspace, columns: list[str], said: str) -> None:
+def test_a_sample_that_lacks_or_adds_columns_is_refused(workspace: Workspace, columns: list[str], said: str) -> None:
     assert workspace.refusal(flower_model(), sample=workspace.sample(FRAME[columns])).startswith(said)
 
 
-def test_a_target_that_is_not_there(workspace: Workspace) -> None:
+def test_a_missing_target_column_is_refused(workspace: Workspace) -> None:
     said = workspace.refusal(flower_model(), sample=workspace.sample(FEATURES), target="kind")
     assert said.endswith("has no target column 'kind'; it has: length, petals, colour")
 
@@ -332,14 +337,14 @@ def test_dates_that_the_model_was_not_trained_on_are_refused(workspace: Workspac
     assert said.startswith("the model fails on the sample's rows (")
 
 
-def test_a_sample_of_words_that_the_model_never_saw(workspace: Workspace) -> None:
+def test_a_sample_of_words_that_the_model_never_saw_is_refused(workspace: Workspace) -> None:
     said = workspace.refusal(flower_model(), sample=workspace.sample(FEATURES.assign(colour="mauve")))
     assert said.startswith("the model fails on the sample's rows (ValueError: Found unknown categories")
 
 
 @pytest.mark.slow
-def test_a_column_is_served_as_wide_as_it_was_trained(workspace: Workspace) -> None:
-    # 2 * 100 wraps around in int8; served as int64 it would not.
+def test_a_column_is_served_with_the_width_of_training(workspace: Workspace) -> None:
+    # 2 * 100 overflows in int8, but not in int64.
     rows = pd.DataFrame({"a": np.array([1, 2, 3, 4], dtype=np.int8)})
     model = make_pipeline(FunctionTransformer(hundredfold), LinearRegression()).fit(rows, range(4))
     manifest = workspace.packed(model, sample=workspace.sample(rows, "sample.parquet"))
@@ -348,7 +353,7 @@ def test_a_column_is_served_as_wide_as_it_was_trained(workspace: Workspace) -> N
     assert predictions == dict(zip([1, 2, 3, 4], model.predict(rows).tolist(), strict=True))
 
 
-def test_a_model_that_json_would_give_other_answers_is_refused(workspace: Workspace) -> None:
+def test_a_model_that_answers_differently_after_json_is_refused(workspace: Workspace) -> None:
     rows = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]}, index=[7, 8, 9, 11])
     model = make_pipeline(FunctionTransformer(numbered_by_index), LinearRegression()).fit(rows, [1.0, 2.0, 3.0, 4.0])
     said = workspace.refusal(model, sample=workspace.sample(rows, "sample.parquet"))
@@ -366,7 +371,7 @@ def test_a_version_that_was_changed_is_refused_by_check(workspace: Workspace) ->
 
 
 @pytest.mark.slow
-def test_a_version_that_is_not_there_is_refused_by_check(workspace: Workspace) -> None:
+def test_a_missing_version_is_refused_by_check(workspace: Workspace) -> None:
     workspace.packed(TWO)
     with pytest.raises(PackingRefused, match=r"has no version or alias '2'; there are: 1"):
         check(CheckRequest("flowers", 2, str(workspace.repository.root)))
@@ -378,7 +383,7 @@ def rows_recorded(folder: Path) -> Recorded:
 
 
 def rewritten(folder: Path, rows: Recorded | None = None, **facts: Any) -> None:
-    """The version with other facts in its manifest, and with other rows, as if packed so."""
+    """Change the manifest and, if given, the recorded rows of a version."""
     manifest = replace(manifests.read(folder), **facts)
     if rows is not None:
         write_recorded(folder, rows)
@@ -411,7 +416,9 @@ def test_an_artifact_is_served_by_other_libraries_that_give_the_recorded_answers
 
 @pytest.mark.slow
 @pytest.mark.fault("M03")
-def test_an_artifact_that_other_libraries_answer_otherwise_is_refused_with_both_versions(workspace: Workspace) -> None:
+def test_an_artifact_with_other_answers_under_other_libraries_is_refused_with_both_versions(
+    workspace: Workspace,
+) -> None:
     workspace.packed(flower_model(), sample=workspace.sample(FEATURES), graph_limit_bytes=0)
     folder = workspace.repository.folder("flowers", 1)
     rows = rows_recorded(folder)
@@ -487,7 +494,7 @@ def test_the_verdict_of_a_regressor_is_its_r2(workspace: Workspace) -> None:
 
 
 @pytest.mark.slow
-def test_what_was_assumed_of_training_and_of_the_sample_is_recorded(workspace: Workspace) -> None:
+def test_assumptions_about_training_and_the_sample_are_recorded(workspace: Workspace) -> None:
     sample = workspace.folder / "rows.csv"
     sample.write_text(FEATURES.fillna({"length": "?"}).to_csv(sep=";", index=False))
     artifact = saved(flower_model(), workspace.folder / "model.joblib")
@@ -505,7 +512,7 @@ def test_what_was_assumed_of_training_and_of_the_sample_is_recorded(workspace: W
 
 
 @pytest.mark.slow
-def test_an_artifact_of_another_release_is_refused_where_nobody_says_so(workspace: Workspace) -> None:
+def test_an_artifact_of_another_release_is_refused_without_trained_with(workspace: Workspace) -> None:
     here = environment()["scikit-learn"].encode()
     older = b"1.2.2".ljust(len(here), b"0")
     path = workspace.folder / "a.pkl"

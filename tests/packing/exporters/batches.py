@@ -17,12 +17,11 @@ from tests.packing.exporters import equal
 def differences_in_batches(
     estimator: Any, rows: Any, sizes: tuple[int, ...] = (1, 31), cancels: bool = False
 ) -> list[str]:
-    """Where they differ on all these rows, and on the last few of them; empty where they are equal.
+    """Return the differences on all these rows, and on the last few of them; empty if they are equal.
 
     `cancels` says that sums cancel: see `equal.ROUNDING`.
 
-    Raises:
-        NotExportable: there is no graph.
+    Raises: NotExportable: there is no graph.
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
     found = []

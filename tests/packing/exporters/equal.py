@@ -17,18 +17,18 @@ from app.signature.validator import Validator
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 FOLLOWED = frozenset({"SkylakeX", "Cooperlake", "SapphireRapids"})
-"""The kernels of OpenBLAS (for AVX-512) in whose order the graphs add."""
+"""Kernels of OpenBLAS (for AVX-512) that add in the same order as the graphs."""
 ROUNDING, TIES = 1e-6, 0.01
-"""With another kernel, where sums cancel, such as the distance of a row to itself: values differ in digits that mean
-nothing, and of rows that are equally near another is taken. Packing compares in its own environment, and serves what is
-not equal there from the artifact."""
+"""Tolerance with other kernels for sums that cancel, such as the distance of a row to itself. Their last digits are
+noise, and of equally near rows another may be chosen. Packing compares in its own environment, and serves the artifact
+if the graph differs there."""
 
 
 def differences(estimator: Any, rows: Any, outputs: tuple[str, ...] | None = None) -> list[str]:
-    """Where graph and estimator differ on these rows (a DataFrame or an array), in words; empty where they are equal.
+    """Return the differences between graph and estimator on these rows (a DataFrame or an array); empty if they are
+    equal.
 
-    Raises:
-        NotExportable: there is no graph.
+    Raises: NotExportable: there is no graph.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ from app.signature.batch import Batch
 
 
 def around(training: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The training rows, and others made from them."""
+    """Return the training rows, and others made from them."""
     some, others = training[:20], training[20:40]
     made = [some * 10, some * 1e6, some * 1e-9, some * 1e12, np.nextafter(some, np.inf), (some + others) / 2]
     zeros = np.zeros((2, training.shape[1])) * [[1.0], [-1.0]]
@@ -21,7 +21,7 @@ def around(training: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def answered(estimator: Any, training: NDArray[np.float64], rows: NDArray[np.float64]) -> Any:
-    """The predictions of the graph alone, for rows that the estimator may refuse."""
+    """Return the predictions of the graph alone, for rows that the estimator may refuse."""
     signature, _ = infer(estimator, pd.DataFrame(training))
     graph = GraphServable(session_of(compile_graph(estimator, signature).SerializeToString()), signature)
     columns = {name: rows[:, position] for position, name in enumerate(signature.names)}

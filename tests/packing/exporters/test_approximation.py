@@ -16,7 +16,7 @@ KERNELS = ["rbf", "linear", "poly", "sigmoid", "cosine"]
 @pytest.mark.parametrize("options", [{}, {"gamma": 0.05}], ids=str)
 def test_nystroem_equals_its_graph(kernel, options):
     options = {} if kernel in ("linear", "cosine") else options
-    # More components than the kernel has dimensions are normalized by next to nothing, and magnify rounding.
+    # With more components than the kernel has dimensions, normalization divides by tiny numbers and magnifies rounding.
     components = 20 if kernel in ("rbf", "laplacian") else 4
     map_ = ka.Nystroem(kernel, n_components=components, random_state=0, **options).fit(X)
     assert differences(map_, STRESS) == []

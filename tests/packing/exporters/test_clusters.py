@@ -35,7 +35,7 @@ def test_distances_as_columns_equal_their_graph(clusterer):
 
 
 @pytest.mark.parametrize("clusterer", [c.KMeans(2), c.MeanShift(), c.Birch(threshold=0.1)], ids=str)
-def test_of_equally_near_centers_the_same_is_taken(clusterer):
+def test_the_same_of_several_equally_near_centers_is_chosen(clusterer):
     corners = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]] * 5)
     between = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [1e8, 1e8]])
     assert differences_in_batches(clusterer.fit(corners), np.vstack([corners, between])) == []

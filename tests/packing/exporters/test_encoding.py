@@ -55,7 +55,7 @@ ORDINAL = [
 ENCODERS = [*(OneHotEncoder(**options) for options in ONE_HOT), *(OrdinalEncoder(**options) for options in ORDINAL)]
 
 
-# Scikit-learn 1.6 encodes what is unknown otherwise with "warn"; packing finds that its graph does not.
+# Scikit-learn 1.6 encodes unknown values differently with "warn"; packing finds that its graph does not equal it.
 AS_PINNED = [
     pytest.param(each, marks=[pytest.mark.pinned] if each.handle_unknown == "warn" else []) for each in ENCODERS
 ]

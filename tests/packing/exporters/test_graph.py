@@ -14,7 +14,7 @@ def ran(graph, outputs, rows=ROWS):
 
 def test_a_class_without_an_exporter_is_named():
     class Derived(GaussianNB):
-        """It may compute something else than the class it is derived from."""
+        """A subclass may compute something else than its base class."""
 
     graph = Graph()
     graph.predict(GaussianNB().fit(ROWS, [0, 1, 1]), (graph.input("x", "float64", 2),))
@@ -34,7 +34,9 @@ def test_a_node_may_have_several_outputs():
 def test_a_loop_ends_when_its_body_returns_false():
     graph = Graph()
     x = graph.input("x", "float64", 2)
-    half = graph.node("Mul", [graph.constant(0.5), graph.constant(1.0)], "float64", None)  # seen from inside
+    half = graph.node(
+        "Mul", [graph.constant(0.5), graph.constant(1.0)], "float64", None
+    )  # a value from outside the body
 
     def halve_the_large(state):
         large = graph.node("Greater", [state[0], graph.constant(1.0)], "bool", 2)

@@ -28,7 +28,7 @@ ODD = [-4.0, 0.5, 2.7, 7.0, 31.0, 255.0, 256.0, 1e6, np.nan]
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Threads that wait for one another are slow where processors are shared."""
+    """Limit OpenMP to one thread: threads that wait for one another are slow on shared processors."""
     with threadpool_limits(1):
         yield
 

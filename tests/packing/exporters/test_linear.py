@@ -32,7 +32,7 @@ CLASSIFIERS = [
     d.LinearDiscriminantAnalysis(solver="eigen"),
     d.LinearDiscriminantAnalysis(solver="lsqr"),
 ]
-ignoring = pytest.mark.filterwarnings("ignore")  # of convergence and deprecation, in fit
+ignoring = pytest.mark.filterwarnings("ignore")  # warnings about convergence and deprecation, in fit
 
 
 @ignoring

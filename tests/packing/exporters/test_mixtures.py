@@ -9,7 +9,7 @@ from tests.packing.exporters.rows import around
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 4)) * [1, 3, 0.1, 3] + RNG.integers(0, 3, size=(120, 1)) * 3
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of convergence, in fit
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings about convergence, in fit
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])

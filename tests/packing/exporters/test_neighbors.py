@@ -38,7 +38,7 @@ def test_a_classifier_equals_its_graph(algorithm, weights):
 
 @by_algorithm
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_of_equally_near_rows_the_same_are_taken(algorithm, options):
+def test_the_same_of_several_equally_near_rows_are_chosen(algorithm, options):
     model = n.KNeighborsClassifier(algorithm=algorithm, **options).fit(WHOLE, DRAWN)
     assert differences_in_batches(model, GRID, (1,)) == []
 

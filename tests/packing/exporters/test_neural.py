@@ -11,7 +11,7 @@ TWO = np.array(["no", "yes"])[(X[:, 0] > 0.2).astype(int)]
 THREE = np.digitize(X[:, 0], [-0.5, 0.5])
 LABELS = np.column_stack([X[:, 0] > 0, X[:, 1] > 0])
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of convergence, in fit
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings about convergence, in fit
 
 
 @pytest.mark.parametrize("target", [TWO, THREE, LABELS.astype(int)], ids=["two", "three", "labels"])
@@ -31,5 +31,5 @@ def test_a_perceptron_regressor_equals_its_graph(activation, target):
 @pytest.mark.pinned
 def test_a_perceptron_regressor_of_counts_equals_its_graph():
     model = MLPRegressor(loss="poisson", hidden_layer_sizes=(6,), max_iter=20, random_state=0)
-    rows = around(X)[np.abs(around(X)).max(axis=1) < 1e3]  # beyond, the exponential overflows
+    rows = around(X)[np.abs(around(X)).max(axis=1) < 1e3]  # beyond these values the exponential overflows
     assert differences_in_batches(model.fit(X, np.abs(X[:, 0])), rows) == []

@@ -21,7 +21,7 @@ by_weights = pytest.mark.parametrize("weights", ["uniform", "distance"])
 def test_a_radius_classifier_equals_its_graph(algorithm, weights, outlier_label):
     model = n.RadiusNeighborsClassifier(0.8, algorithm=algorithm, weights=weights, outlier_label=outlier_label)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warnings.warn", lambda *_, **__: None)  # that the outlier label is not a class
+        patch.setattr("warnings.warn", lambda *_, **__: None)  # the warning that the outlier label is not a class
         assert differences_in_batches(model.fit(X, CLASS), around(X), cancels=algorithm == "brute") == []
 
 
@@ -44,7 +44,7 @@ def test_a_radius_regressor_equals_its_graph(algorithm, weights, target):
 
 @pytest.mark.parametrize("options", [{}, {"metric": "manhattan"}, {"priors": "empirical"}, {"shrink_threshold": 0.2}])
 def test_a_nearest_centroid_equals_its_graph(options):
-    rows = around(X)[np.abs(around(X)).max(axis=1) < 1e9]  # beyond, every score is rounding
+    rows = around(X)[np.abs(around(X)).max(axis=1) < 1e9]  # beyond these values every score is rounding noise
     assert differences_in_batches(n.NearestCentroid(**options).fit(X, CLASS), rows) == []
 
 

@@ -67,7 +67,7 @@ WITH_LINKS = [
     m.TweedieRegressor(),
     m.TweedieRegressor(link="log", max_iter=300),
 ]
-ignoring = pytest.mark.filterwarnings("ignore")  # of convergence and deprecation, in fit
+ignoring = pytest.mark.filterwarnings("ignore")  # warnings about convergence and deprecation, in fit
 
 
 @ignoring
@@ -98,7 +98,7 @@ def test_a_model_with_a_link_function_equals_its_graph(regressor):
 @pytest.mark.parametrize("projection", [c.PLSRegression(), c.CCA(), c.PLSCanonical(), c.PLSSVD()], ids=str)
 def test_a_projection_equals_its_graph(projection):
     pipeline = make_pipeline(projection, m.Ridge())
-    # What a projection of targets is asked for in fit is not what a pipeline asks for.
+    # A pipeline would fit the projection with one target, a projection needs several.
     pipeline.steps = [("a", projection.fit(X, SEVERAL)), ("b", m.Ridge().fit(projection.transform(X), ONE))]
     assert differences_in_batches(pipeline, around(X)) == []
 

@@ -34,7 +34,7 @@ ROW_WISE = [*(p.Normalizer(norm) for norm in ("l1", "l2", "max")), p.Binarizer()
 
 
 def accepted(scaler, rows):
-    """Those that do not overflow within a power transformer, which refuses them when it standardizes."""
+    """Return the rows that a power transformer accepts: it refuses rows that overflow when it standardizes."""
     return rows[np.nan_to_num(np.abs(rows)).max(axis=1) < 1e12] if isinstance(scaler, p.PowerTransformer) else rows
 
 

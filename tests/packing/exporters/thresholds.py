@@ -9,7 +9,7 @@ LARGE = [0.0, -0.0, 1e-300, -1e-300, 1e-40, -1e-40, 1.0, -1.0, 0.5, 1e7, 1e12, -
 
 
 def near(training: NDArray[np.float64], splits: Iterable[tuple[int, float]], missing: bool = False):
-    """The training rows, mixed rows, rows near these (column, threshold) pairs, and rows with missing values."""
+    """Return the training rows, mixed rows, rows near these (column, threshold) pairs, and rows with missing values."""
     rng = np.random.default_rng(0)
     pairs = [(column, threshold) for column, threshold in splits if np.isfinite(threshold)]
     chosen = rng.permutation(len(pairs))[:60]

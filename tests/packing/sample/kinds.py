@@ -1,4 +1,4 @@
-"""A small table in files of different kinds, and what a model knows of its columns."""
+"""A small table in files of different kinds, and the model's facts about its columns."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ ROWS = {
 
 
 def read_content(folder: Path, name: str, content: bytes | str, expected: Expected = HOUSES) -> Sample:
-    """The sample in a file of this content, with the target `kind` where there is one."""
+    """Read a file of this content as a sample, with the target `kind` if it has one."""
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return read(path, "kind", expected)
 
 
 def refusal(folder: Path, name: str, content: bytes | str) -> str:
-    """Why a file of this content is no sample, without its name."""
+    """Return the reason why a file of this content is not a sample, without its name."""
     with pytest.raises(PackingRefused) as caught:
         read_content(folder, name, content)
     return caught.value.detail.removeprefix(f"sample {folder / name} ")
 
 
 def rows_of(sample: Sample) -> dict[str, list[object]]:
-    """The columns of the sample, with None for what is missing."""
+    """Return the columns of the sample, with None for missing values."""
     return {
         str(name): [None if pd.isna(value) else value for value in column.tolist()]
         for name, column in sample.frame.items()

@@ -94,7 +94,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_workbook_is_read(tmp_path: Path) -> None:
-    """Is read where openpyxl is installed; else the refusal names it."""
+    """Workbooks are read if openpyxl is installed; otherwise the refusal names it."""
     if importlib.util.find_spec("openpyxl") is None:
         said = refusal(tmp_path, "rows.xlsx", zipped(**{"[Content_Types].xml": "", "xl/workbook.xml": ""}))
         assert said == "is a workbook of Excel, which needs openpyxl, and that is not installed: pip install openpyxl"
