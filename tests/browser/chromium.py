@@ -19,13 +19,13 @@ FLAGS = [
     "--disable-sync",
 ]
 
-# No test asserts how long a page takes: a busy machine may need many times what a quiet one does.
+# No test checks how long a page takes: a busy machine may need many times as long as a quiet one.
 WAIT_MS = 30_000
 
 
 @contextlib.contextmanager
 def launched() -> Iterator[Browser]:
-    """A browser that is closed at the end."""
+    """Yield a browser, and close it at the end."""
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)

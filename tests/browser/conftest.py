@@ -1,4 +1,4 @@
-"""The service that browsers visit, unless a module has its own."""
+"""The service that browsers visit, unless a module starts another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[str]:
-    """The address of the service with the committed models."""
+    """Serve the committed models, and yield the address."""
     app = create_app(Settings(models_dir=MODELS, access_log=False))
     app.extensions["retort"].load()
     with serving(app) as address:
@@ -27,5 +27,5 @@ def root() -> Iterator[str]:
 
 @pytest.fixture
 def visit(chromium: Browser, root: str) -> Iterator[Visit]:
-    """A window of its own, which only the service can be reached from."""
+    """Yield a page in a new window that can reach only the service."""
     yield from visiting(chromium, root)

@@ -22,28 +22,28 @@ THREE = [(80, 45), (190, 45), (130, 120), (190, 165), (180, 225), (130, 248), (7
 
 
 def home(page: Page, root: str) -> None:
-    """The home page with the default model's playground."""
+    """Show the home page with the default model's playground."""
     page.goto(f"{root}/")
 
 
 def models(page: Page, root: str) -> None:
-    """All models as cards."""
+    """Show all models as cards."""
     page.goto(f"{root}/models")
 
 
 def penguins(page: Page, root: str) -> None:
-    """A classifier between two classes, and the request in Python."""
+    """Show a classifier between two classes, and the request in Python."""
     page.goto(f"{root}/models/penguins?island=Dream&bill_length_mm=43.4&bill_depth_mm=18&body_mass_g=3700")
     page.get_by_role("tab", name="Python").click()
 
 
 def refused(page: Page, root: str) -> None:
-    """A value that is not accepted, with its error beside it."""
+    """Show an unacceptable value with its error beside it."""
     page.goto(f"{root}/models/diabetes?age=old&bmi=")
 
 
 def drawn(page: Page, root: str) -> None:
-    """A digit that was drawn."""
+    """Draw a digit."""
     page.goto(f"{root}/models/digits-image")
     page.get_by_role("button", name="Draw").click()
     canvas = page.locator("canvas")
@@ -59,7 +59,7 @@ def drawn(page: Page, root: str) -> None:
 
 
 def rows(page: Page, root: str) -> None:
-    """The rows of a file, predicted."""
+    """Show the predicted rows of a file."""
     page.goto(f"{root}/models/iris-two")
     lines = ["feature1,feature2,note"] + [f"{4 + n % 40 / 10},{2 + n % 23 / 10},plant {n}" for n in range(3000)]
     file = {"name": "flowers.csv", "mimeType": "text/csv", "buffer": "\n".join(lines).encode()}
@@ -68,12 +68,12 @@ def rows(page: Page, root: str) -> None:
 
 
 def nowhere(page: Page, root: str) -> None:
-    """The page of an error."""
+    """Show the page of an error."""
     page.goto(f"{root}/models/pinguins")
 
 
 def docs(page: Page, root: str) -> None:
-    """Swagger UI."""
+    """Show Swagger UI."""
     page.goto(f"{root}/docs")
     page.locator(".opblock").first.wait_for()
 
@@ -94,7 +94,7 @@ def write(folder: Path) -> None:
                     page = context.new_page()
                     show(page, root)
                     page.wait_for_load_state("networkidle")
-                    page.wait_for_timeout(400)  # what follows an answer: the address, the code
+                    page.wait_for_timeout(400)  # the page then updates its address and the code
                     page.mouse.move(0, 0)
                     page.evaluate("scrollTo(0, 0)")
                     tall = min(MOST_PX, page.evaluate("document.documentElement.scrollHeight"))
@@ -104,7 +104,7 @@ def write(folder: Path) -> None:
 
 
 def _save(content: bytes, path: Path) -> None:
-    """Write a screenshot with 256 colours, which takes a third of the room."""
+    """Write a screenshot with 256 colours, which takes a third of the space."""
     Image.open(io.BytesIO(content)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 

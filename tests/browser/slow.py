@@ -1,4 +1,4 @@
-"""The service with a view that takes its time: what waits behind it is refused."""
+"""The service with a slow view: requests that wait behind it are refused."""
 
 import time
 

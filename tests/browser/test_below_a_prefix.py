@@ -23,7 +23,8 @@ Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 def mounted(app: Wsgi, *, told: bool) -> Wsgi:
-    """Serve an application below the prefix, as WSGI tells it, or as a proxy that removes the prefix in silence."""
+    """Serve an application below the prefix. Tell it the prefix through WSGI, or only remove the prefix, as some
+    proxies do."""
 
     def below(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"].startswith(f"{PREFIX}/"):
@@ -72,7 +73,7 @@ def test_a_file_is_predicted(visit: Visit) -> None:
     expect(page.locator(".sheet td.made")).to_have_text(["0"])
 
 
-def test_the_plain_form_and_the_pages_of_errors_stay_below_it(chromium: Browser, root: str) -> None:
+def test_the_plain_form_and_the_pages_of_errors_stay_below_the_prefix(chromium: Browser, root: str) -> None:
     for visit in visiting(chromium, root, java_script_enabled=False):
         visit.expected.append("404")
         page = visit.page

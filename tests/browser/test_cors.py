@@ -1,4 +1,4 @@
-"""A page of another origin, in Chromium, reads every answer and every refusal; one that is not allowed reads none."""
+"""A page of an allowed origin, in Chromium, reads every answer and every refusal; other pages read none."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves a folder and writes no log."""
+    """Serve a folder without a log."""
 
     def log_message(self, format: str, *values: Any) -> None: ...
 
 
 @contextmanager
 def origin(folder: Path) -> Iterator[str]:
-    """A web site with an empty page: its origin."""
+    """Serve a web site with an empty page, and yield its origin."""
     (folder / "page.html").write_text("<!doctype html><title>a page</title>")
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as site:
         thread = threading.Thread(target=site.serve_forever)
@@ -55,7 +55,7 @@ def origin(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """The origins of two web sites; the service allows the first."""
+    """Yield the origins of two web sites; the service allows the first."""
     folder = tmp_path_factory.mktemp("pages")
     with origin(folder) as allowed, origin(folder) as other:
         yield allowed, other
@@ -137,7 +137,7 @@ def test_a_refusal_says_its_reason(
     assert answer["headers"]["x-request-id"]
 
 
-def test_a_refusal_for_want_of_room_says_when_to_come_again(allowed: Page, server: Server) -> None:
+def test_a_refusal_for_lack_of_capacity_says_when_to_retry(allowed: Page, server: Server) -> None:
     answers = allowed.evaluate(TOGETHER, [[[server.root, "/slow", "", {}, "omit"]] * 5])
     refused = [answer for answer in answers if answer["status"] == 503]
     assert refused, answers

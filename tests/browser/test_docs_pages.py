@@ -1,4 +1,4 @@
-"""The pages in Chromium, with every other host out of reach."""
+"""The pages in Chromium, without access to any other host."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_swagger_ui_tries_an_example_out(visit: Visit) -> None:
     answer = operation.locator(".live-responses-table")
     expect(answer.locator(".response-col_status").last).to_contain_text("200")
     expect(answer.locator(".response-col_description").last).to_contain_text('"Adelie"')
-    assert urlsplit(page.url).fragment.startswith("/penguins/")  # an open operation has an address of its own
+    assert urlsplit(page.url).fragment.startswith("/penguins/")  # an open operation has its own address
     assert not visit.overflows
 
 
@@ -51,7 +51,7 @@ def test_redoc_shows_the_fields_and_finds_them(visit: Visit) -> None:
     assert page.locator("#redoc pre:not([tabindex])").count() == 0
     assert visit.violations() == []
     assert not visit.overflows
-    if (page.viewport_size or {})["width"] > 1000:  # the search, which runs in a worker, is folded away on a phone
+    if (page.viewport_size or {})["width"] > 1000:  # on a phone the search, which runs in a worker, is hidden in a menu
         page.locator("#redoc input[type=text]").fill("penguins")
         expect(page.locator('[data-role="search:results"] [role=menuitem]').first).to_be_visible()
 

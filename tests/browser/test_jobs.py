@@ -29,7 +29,7 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def worker(at: Settings) -> Iterator[JobWorker]:
-    """A worker that only says that it is there."""
+    """Yield a worker that only signals that it runs."""
     made = JobWorker(at, processes=1)
     made._store.prepare()
     with made._folders.working():
@@ -86,7 +86,7 @@ def test_a_file_is_sent_its_bar_moves_and_the_result_is_downloaded(
 
 
 def report(worker: JobWorker, job: JobRecord) -> str:
-    """Say that half of a job is done, and return the lease."""
+    """Report that half of a job is done, and return the lease."""
     lease = "of this test"
     assert worker._store.take(job, lease) is not None
     assert worker._store.report(job.id, lease, Progress(1, 2, 20_000, 0, 0.5, 65.0), 0)
@@ -141,7 +141,7 @@ def test_the_page_of_a_job_says_that_no_worker_runs(chromium: Browser, tmp_path:
             assert visit.violations() == []
 
 
-def test_without_javascript_the_page_loads_itself_anew(
+def test_without_javascript_the_page_reloads_itself(
     chromium: Browser, root: str, worker: JobWorker, tmp_path: Path
 ) -> None:
     rows = tmp_path / "rows.csv"

@@ -15,7 +15,7 @@ MOST_STEPS = 60
 
 
 def reach(page: Page, selector: str) -> None:
-    """Press Tab until the element has the focus, and check that this can be seen."""
+    """Press Tab until the element has the focus, and check that the focus is visible."""
     for _ in range(MOST_STEPS):
         page.keyboard.press("Tab")
         if page.evaluate("selector => document.activeElement.matches(selector)", selector):

@@ -1,4 +1,4 @@
-"""The pages of a service with API keys in Chromium, which gives the key as the password that it is asked for."""
+"""The pages of a service with API keys, in Chromium, which sends the key as a password."""
 
 from __future__ import annotations
 

@@ -37,24 +37,24 @@ DISPATCH = (
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[str]:
-    """The service of made-up models with hostile names."""
+    """Serve made-up models with hostile names."""
     with serving(make_app(StoredCatalogue())) as address:
         yield address
 
 
 def record_in(request: Request) -> Any:
-    """Return the record that the playground sent; it also asks for an explanation where the model has one."""
+    """Return the record that the playground sent. It also asks for an explanation if the model has one."""
     body = request.post_data_json
     return body["instances"][0] if "instances" in body else body
 
 
 def asks_for(record: dict[str, Any]) -> Callable[[Request], bool]:
-    """Return whether a request of the playground asks for this record."""
+    """Return whether a request of the playground has this record."""
     return lambda request: request.url.endswith("/predict") and record_in(request) == record
 
 
 def opened(visit: Visit, name: str, query: str = "") -> Page:
-    """The page of a model, after its first answer."""
+    """Open the page of a model, and wait for its first answer."""
     with visit.page.expect_response(re.compile(rf"/models/{name}/predict$")):
         visit.page.goto(f"{visit.root}/models/{name}{query}")
     return visit.page
@@ -113,10 +113,10 @@ def test_a_value_may_be_missing(visit: Visit) -> None:
     assert told.value.status == 200
 
 
-def test_an_error_is_told_beside_its_field_and_goes_when_it_is_mended(visit: Visit) -> None:
+def test_an_error_is_shown_beside_its_field_until_it_is_corrected(visit: Visit) -> None:
     page = opened(visit, "penguins")
     number = page.get_by_label("bill_length_mm", exact=True)
-    visit.expected.append("422")  # Chromium logs each answer that is an error
+    visit.expected.append("422")  # Chromium logs each error response
     number.fill("long")
     expect(page.locator("[data-name=bill_length_mm] .message.bad")).to_have_text("must be a number, not a string")
     expect(number).to_have_attribute("aria-invalid", "true")
@@ -127,7 +127,7 @@ def test_an_error_is_told_beside_its_field_and_goes_when_it_is_mended(visit: Vis
     expect(headline(page)).to_have_text("Adelie")
 
 
-def test_a_number_stands_on_the_histogram_of_the_training_predictions(visit: Visit) -> None:
+def test_a_number_is_marked_on_the_histogram_of_the_training_predictions(visit: Visit) -> None:
     page = opened(visit, "diabetes")
     expect(
         page.get_by_role("img", name="200.888 on the histogram of the predictions for the training sample")
@@ -144,7 +144,7 @@ SLIDE = """slider => {
 }"""
 
 
-def test_answers_are_shown_while_the_slider_moves_on(visit: Visit) -> None:
+def test_answers_are_shown_while_the_slider_moves(visit: Visit) -> None:
     page = opened(visit, "diabetes")
     held: list[Route] = []
 
@@ -186,7 +186,7 @@ def test_the_last_of_many_changes_is_shown(visit: Visit) -> None:
     expect(page.locator(".answer-panel.old")).to_have_count(0)
     expect(page.get_by_label("bmi", exact=True)).to_have_value("40")
     assert bodies[-1] == 40
-    assert len(bodies) < 10  # one at a time, and those that came meanwhile were left out
+    assert len(bodies) < 10  # one at a time, without the changes that came meanwhile
     record = {key: value for key, value in recorded("diabetes")[0].items() if key != "->"} | {"bmi": 40}
     wanted = page.request.post(f"{visit.root}/models/diabetes/predict", data=record).json()["prediction"][0]
     expect(headline(page)).to_have_text(f"{wanted:.6g}")
@@ -368,7 +368,7 @@ def test_many_rows_are_predicted_sorted_searched_and_downloaded(visit: Visit) ->
     expect(count).to_have_text("4,500 of 4,500 rows")
     predicted = page.locator(".sheet td.made")
     assert predicted.all_inner_texts()[:5] == [each["->"] for each in recorded_penguins]
-    assert page.locator(".sheet tbody tr").count() < 100  # only those in sight
+    assert page.locator(".sheet tbody tr").count() < 100  # only the visible rows
     page.locator(".sheet").evaluate("sheet => { sheet.scrollTop = sheet.scrollHeight; }")
     expect(page.locator(".sheet tbody tr:last-child td").first).to_have_text("4500")
     page.get_by_label("Show").select_option("is Gentoo")
@@ -446,7 +446,7 @@ def test_a_refused_row_of_a_parquet_file_is_named(visit: Visit) -> None:
     expect(page.locator(".sheet td.wrong")).to_have_text(["island must be one of: Biscoe, Dream, Torgersen"])
 
 
-def test_a_parquet_file_that_the_page_cannot_read_is_predicted_all_the_same(visit: Visit) -> None:
+def test_a_parquet_file_that_the_page_cannot_read_is_still_predicted(visit: Visit) -> None:
     page = opened(visit, "penguins")
     choose(page, "rows.parquet", parquet_of_penguins("brotli"))
     expect(page.locator(".sheet td.made")).to_have_text([example["->"] for example in recorded_penguins])
@@ -480,7 +480,7 @@ def test_a_broken_csv_says_what_is_wrong(visit: Visit, content: str, sentence: s
     expect(page.locator("[data-rows]")).to_contain_text(sentence)
 
 
-def test_a_model_that_is_unloaded_meanwhile_says_so(visit: Visit) -> None:
+def test_a_model_that_is_unloaded_meanwhile_is_reported(visit: Visit) -> None:
     visit.expected.append("503")
     page = opened(visit, "iris-two")
 
@@ -523,7 +523,7 @@ def test_contributions_have_the_decimals_of_the_largest(visit: Visit) -> None:
     expect(why.locator(".signed")).to_have_text(["+12.3", "\N{MINUS SIGN}0.4", "0", "0"])
 
 
-def test_an_average_of_nothing_but_rounding_is_zero(visit: Visit) -> None:
+def test_an_average_of_rounding_errors_is_zero(visit: Visit) -> None:
     def centred(route: Route) -> None:
         found = {"output": "prediction", "base": -6.9e-16, "contributions": {"bmi": 1.63}, "exact": True}
         route.fulfill(json={"prediction": [1.63], "explanation": [found]})
@@ -539,7 +539,7 @@ def test_without_a_sample_no_average_is_claimed(visit: Visit) -> None:
     expect(why).not_to_contain_text("on average")
 
 
-def test_two_records_are_compared_with_what_each_change_did(visit: Visit) -> None:
+def test_two_records_are_compared_with_the_effect_of_each_change(visit: Visit) -> None:
     page = opened(visit, "diabetes")
     what_if = page.get_by_role("region", name="What if")
     expect(what_if).to_be_hidden()
@@ -558,7 +558,7 @@ def test_two_records_are_compared_with_what_each_change_did(visit: Visit) -> Non
 
 
 @pytest.mark.parametrize("path", ["/", "/models", "/models/penguins"])
-def test_a_page_is_dressed_by_its_first_response(visit: Visit, path: str) -> None:
+def test_the_first_response_of_a_page_has_its_styles(visit: Visit, path: str) -> None:
     """On a slow connection each further request takes half a second."""
     visit.expected.append("ERR_FAILED")
     visit.page.route("**/static/**", lambda route: route.abort())
@@ -652,7 +652,7 @@ def test_every_kind_of_input_is_filled_changed_and_missing(kinds: Visit) -> None
     for name, change, value in CHANGES:
         sent |= {name: value}
         with page.expect_request(asks_for(sent)):
-            change(page)  # in several steps, which may be sent too
+            change(page)  # in several steps, each of which may send a request
     expect(page).to_have_url(re.compile("missing=comment.*visits=$"))
     with page.expect_response(re.compile("/predict$")) as told:
         page.reload()

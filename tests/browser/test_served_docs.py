@@ -1,4 +1,4 @@
-"""/docs and /redoc of the real service with the committed models, in Chromium, every other host out of reach."""
+"""/docs and /redoc of the real service with the committed models, in Chromium, without access to any other host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PENGUINS = ("island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "b
 
 
 def recorded(name: str) -> dict[str, Any]:
-    """The first recorded example of a model."""
+    """Return the first recorded example of a model."""
     manifest = json.loads((MODELS / name / "1" / "manifest.json").read_text("utf-8"))
     example: dict[str, Any] = manifest["examples"][0]
     return example
@@ -49,7 +49,7 @@ def test_execute_gives_the_recorded_prediction(visit: Visit, name: str) -> None:
 
 
 def opened(visit: Visit, name: str, media_type: str) -> Locator:
-    """The operation of a model in Swagger UI, with this media type chosen for its request."""
+    """Open the operation of a model in Swagger UI, and choose this media type for its request."""
     visit.page.goto(f"{visit.root}/docs")
     operation = visit.page.locator(".opblock", has_text=re.compile(rf"Predict with {name}(?!-)"))
     operation.locator(".opblock-summary-control").click()
@@ -58,7 +58,7 @@ def opened(visit: Visit, name: str, media_type: str) -> Locator:
 
 
 def executed(visit: Visit, operation: Locator, name: str) -> str:
-    """The answer to Execute, which is 200 and told on the page."""
+    """Press Execute, check that the page shows status 200, and return the answer."""
     with visit.page.expect_response(f"{visit.root}/models/{name}/predict") as told:
         operation.get_by_role("button", name="Execute").click()
     shown = operation.locator(".live-responses-table")
@@ -75,7 +75,7 @@ def executed(visit: Visit, operation: Locator, name: str) -> str:
 def test_the_example_of_each_media_type_is_accepted(visit: Visit, media_type: str, rows: int) -> None:
     operation = opened(visit, "penguins", media_type)
     answer = executed(visit, operation, "penguins")
-    if media_type == "application/x-ndjson":  # which is answered line by line
+    if media_type == "application/x-ndjson":  # answered line by line
         lines = [json.loads(line)["prediction"] for line in answer.splitlines()]
         assert lines == ["Adelie", "Adelie", "Gentoo"]
         operation.locator("textarea").fill(json.dumps(recorded("penguins")["instance"]))
@@ -115,7 +115,7 @@ def test_the_views_send_a_true_example_too(visit: Visit, path: str) -> None:
 
 
 def test_a_bad_value_is_answered_with_its_place(visit: Visit) -> None:
-    visit.expected.append("422")  # Chromium logs each answer that is an error
+    visit.expected.append("422")  # Chromium logs each error response
     page = visit.page
     page.goto(f"{visit.root}/docs")
     operation = page.locator(".opblock", has_text="Predict with penguins")
@@ -136,7 +136,7 @@ def test_axe_finds_nothing_in_an_operation_that_was_tried(chromium: Browser, roo
 
 
 def test_redoc_shows_the_fields_of_penguins(visit: Visit) -> None:
-    # ReDoc's sampler is unsure of a body that may be a record or a list; it shows our own examples instead.
+    # ReDoc's sampler cannot choose between a record and a list; it shows our own examples instead.
     visit.expected.append("OpenAPI Sampler")
     page = visit.page
     page.goto(f"{visit.root}/redoc")
@@ -147,7 +147,7 @@ def test_redoc_shows_the_fields_of_penguins(visit: Visit) -> None:
     for island in ("Biscoe", "Dream", "Torgersen"):
         expect(page.locator("#redoc").get_by_text(f'"{island}"', exact=True).first).to_be_visible()
     titles = [cell.get_attribute("title") for cell in page.locator("#redoc td[title]").all()[: len(PENGUINS)]]
-    assert titles == [*PENGUINS]  # as they stand in a row
+    assert titles == [*PENGUINS]  # the order of a row
     for title in ("one record", "instances", "a list of instances"):
         expect(page.locator("#redoc").get_by_role("button", name=title, exact=True).first).to_be_visible()
     assert page.locator("#redoc").get_by_text(re.compile("1e[+](300|38)")).count() == 0

@@ -1,4 +1,4 @@
-"""A page in Chromium that may load nothing from other hosts and may complain of nothing unexpected."""
+"""A page in Chromium that may request nothing from other hosts and log no unexpected warning."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ class Visit:
     """One open page.
 
     Attributes:
-        strangers: URLs of requests for other hosts, which are stopped.
-        complaints: warnings and errors of the console.
-        expected: parts of the complaints that the test causes. They are told apart at the end, since Chromium may
-            log them after the test has seen their effect.
+        foreign_urls: URLs of requests for other hosts, which are stopped.
+        console: warnings and errors of the console.
+        expected: parts of messages that the test causes. They are removed at the end, since Chromium may log them
+            after the test has seen their effect.
     """
 
     page: Page
     root: str
-    strangers: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    foreign_urls: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
 
     def watch(self) -> None:
         self.page.context.route("**/*", self._let_through)
         self.page.on("console", self._note)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("pageerror", lambda error: self.console.append(str(error)))
 
     def _let_through(self, route: Route) -> None:
         if route.request.url.startswith(self.root + "/"):
             route.continue_()
         else:
-            self.strangers.append(route.request.url)
+            self.foreign_urls.append(route.request.url)
             route.abort()
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
-            self.complaints.append(message.text)
+            self.console.append(message.text)
 
     @property
     def unexpected(self) -> list[str]:
-        return [each for each in self.complaints if not any(part in each for part in self.expected)]
+        return [each for each in self.console if not any(part in each for part in self.expected)]
 
     @property
     def overflows(self) -> bool:
@@ -69,7 +69,7 @@ def visiting(chromium: Browser, root: str, **options: Any) -> Iterator[Visit]:
     """Open a page of the service at `root`; check at the end that nothing unexpected happened on it.
 
     Args:
-        options: those of `Browser.new_context`; the viewport is 1280 x 900 pixels unless they say otherwise.
+        options: options of `Browser.new_context`. The viewport is 1280 x 900 pixels by default.
     """
     context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
     context.set_default_timeout(WAIT_MS)
@@ -77,5 +77,5 @@ def visiting(chromium: Browser, root: str, **options: Any) -> Iterator[Visit]:
     visit.watch()
     yield visit
     context.close()
-    assert visit.strangers == []
+    assert visit.foreign_urls == []
     assert visit.unexpected == []
