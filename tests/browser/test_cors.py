@@ -107,7 +107,7 @@ def test_an_answer_and_its_fields_are_read(allowed: Page, server: Server, pages:
 def test_a_browser_asks_once_and_remembers(allowed: Page, server: Server) -> None:
     for _ in range(3):
         assert ask(allowed, server, "/models/iris-two/predict")["status"] == 200
-    preflights = server.words.count("OPTIONS /models/iris-two/predict")
+    preflights = server.output.count("OPTIONS /models/iris-two/predict")
     assert preflights == 1
 
 

@@ -23,7 +23,7 @@ USED = {
     ("docs/steps.md", "my_factories.py"): "test_modules.py::test_the_module_of_factories_has_one",
     ("docs/steps.md", "test_loans.py"): "test_modules.py::test_the_test_of_a_user_replaces_a_factory",
     ("docs/configuration.md", ".env"): "test_modules.py::test_the_file_of_settings_can_be_read",
-    ("docs/deployment.md", "nginx.conf"): "../end_to_end/test_two_hosts.py::test_one_of_two_hosts_may_go_and_come_back",
+    ("docs/deployment.md", "nginx.conf"): "../end_to_end/test_two_hosts.py::test_one_of_two_hosts_may_stop_and_return",
     ("docs/jobs.md", "worker.sh"): "../end_to_end/test_jobs.py::test_the_commands_of_the_page_run",
     ("docs/jobs.md", "jobs.sh"): "../end_to_end/test_jobs.py::test_the_commands_of_the_page_run",
     ("docs/jobs.md", "jobs.py"): "../end_to_end/test_jobs.py::test_the_commands_of_the_page_run",
@@ -31,11 +31,11 @@ USED = {
     (
         "docs/runbook.md",
         "backup.sh",
-    ): "../end_to_end/test_runbook.py::test_what_is_backed_up_is_all_that_a_server_needs",
+    ): "../end_to_end/test_runbook.py::test_a_backup_is_all_that_a_server_needs",
     (
         "docs/runbook.md",
         "restore.sh",
-    ): "../end_to_end/test_runbook.py::test_what_is_backed_up_is_all_that_a_server_needs",
+    ): "../end_to_end/test_runbook.py::test_a_backup_is_all_that_a_server_needs",
     ("docs/runbook.md", "rotate.sh"): "../end_to_end/test_runbook.py::test_a_key_is_rotated_without_a_refused_request",
     ("docs/runbook.md", "revoke.sh"): "../end_to_end/test_runbook.py::test_a_key_is_rotated_without_a_refused_request",
     ("docs/public-names.md", "my_first_step.py"): "test_modules.py::test_the_first_step_adds_an_age",

@@ -48,7 +48,7 @@ class Collector:
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint, "OTEL_BSP_SCHEDULE_DELAY": 50}
 
     def until(self, done: Callable[[], bool]) -> None:
-        """Wait until spans have come for which something holds."""
+        """Wait until the exported spans satisfy a condition."""
         until_s = time.monotonic() + EXPORTED_WITHIN_S
         while not done():
             assert time.monotonic() < until_s, [(span.name, span.attributes) for span in self.spans]
@@ -70,7 +70,7 @@ class Collector:
         return {span.name: span for span in self.spans if span.parent_id == parent.id}
 
     def receive(self, content: bytes) -> None:
-        """Keep the spans of a request of an exporter."""
+        """Keep the spans of an exporter's request."""
         for from_process in ExportTraceServiceRequest.FromString(content).resource_spans:
             resource = _values(from_process.resource.attributes)
             for scope in from_process.scope_spans:

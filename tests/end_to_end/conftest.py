@@ -20,7 +20,7 @@ BODY_LIMIT_BYTES = 1_000_000
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The committed models behind two workers, as a platform runs them."""
+    """Serve the committed models with two workers, as a platform does."""
     folder = tmp_path_factory.mktemp("server")
     with serving(folder, WEB_CONCURRENCY=2, RETORT_BODY_LIMIT_BYTES=BODY_LIMIT_BYTES) as started:
         yield started
@@ -28,13 +28,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def boosted() -> HistGradientBoostingClassifier:
-    """An estimator that hangs in a child process if its parent has run it before the fork."""
+    """Return an estimator that hangs in a child process if its parent has run it before the fork."""
     return HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(*load_iris(return_X_y=True))
 
 
 @pytest.fixture(scope="session")
 def mixed_models(tmp_path_factory: pytest.TempPathFactory, boosted: HistGradientBoostingClassifier) -> Path:
-    """A repository: `boosted` 1 serves and 2 is damaged, `iris-two` serves, `churn` was never packed."""
+    """Return a repository: `boosted` 1 serves and 2 is damaged, `iris-two` serves, `churn` was never packed."""
     folder = tmp_path_factory.mktemp("mixed")
     models = folder / "models"
     shutil.copytree(EXAMPLE_MODELS / "iris-two", models / "iris-two")
@@ -53,7 +53,7 @@ def mixed_models(tmp_path_factory: pytest.TempPathFactory, boosted: HistGradient
 
 @pytest.fixture(scope="session")
 def mixed(tmp_path_factory: pytest.TempPathFactory, mixed_models: Path) -> Iterator[Server]:
-    """This repository in production, behind two workers."""
+    """Serve this repository in production, with two workers."""
     folder = tmp_path_factory.mktemp("mixed-server")
     with serving(folder, WEB_CONCURRENCY=2, RETORT_MODELS_DIR=mixed_models) as started:
         yield started

@@ -21,7 +21,7 @@ EXIT_STATUS = {EXITS: 7, 666.3: 3, 666.4: 4}
 
 
 class Deadly(RegressorMixin, BaseEstimator):
-    """Predicts twice the first input."""
+    """Predict twice the first input."""
 
     def fit(self, features: np.ndarray, target: Any = None) -> Deadly:
         self.n_features_in_ = features.shape[1]

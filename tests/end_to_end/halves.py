@@ -1,4 +1,4 @@
-"""A model of plain NumPy: a server that unpickles it imports no scikit-learn, which takes longer than its own start."""
+"""A model of plain NumPy: its server need not import scikit-learn, which takes longer than the server's own start."""
 
 from __future__ import annotations
 

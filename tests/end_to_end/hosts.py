@@ -1,4 +1,4 @@
-"""Hosts with an address of their own, as network namespaces of this machine; each runs one server."""
+"""Hosts with their own addresses, as network namespaces of this machine; each runs one server."""
 
 from __future__ import annotations
 
@@ -30,35 +30,36 @@ from tests.end_to_end.process import (
 PORT = 8000
 
 PUBLIC = {"RETORT_PUBLIC": 1}
-"""Lets a server without keys listen on an address that is not this machine's own."""
+"""Allow a server without keys to listen on a public address."""
 _numbers = itertools.count(1)
 
 
 class Host:
-    """A network namespace, linked to this machine by a cable. `address` is its own.
+    """A network namespace, with a virtual link to this machine.
 
-    At `gateway` it reaches this machine, and at `store` the stores that hosts share, until it is cut off from them.
+    `address` is the host's own. The host reaches this machine at `gateway`, and the shared stores at `store`, until it
+    is cut off from them.
     """
 
     def __init__(self, folder: Path) -> None:
         number = next(_numbers)
         self.name = f"retort{os.getpid()}n{number}"
-        self._cable = f"rt{os.getpid()}n{number}"[:15]
-        network = f"198.18.{os.getpid() % 250}"  # the range for tests of networks (RFC 2544)
+        self._link = f"rt{os.getpid()}n{number}"[:15]
+        network = f"198.18.{os.getpid() % 250}"  # the range for network tests (RFC 2544)
         first = 8 * (number % 31)
         self.gateway, self.address, self.store = (f"{network}.{first + last}" for last in (1, 2, 3))
         self._said = folder / f"said-by-{self.name}"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def plug_in(self) -> None:
-        """Make the namespace and its cable."""
+    def create(self) -> None:
+        """Make the namespace and its link."""
         inside = ["-netns", self.name]
         for command in (
             ["netns", "add", self.name],
-            ["link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", self.name],
-            ["addr", "add", f"{self.gateway}/29", "dev", self._cable],
-            ["addr", "add", f"{self.store}/29", "dev", self._cable],
-            ["link", "set", self._cable, "up"],
+            ["link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name],
+            ["addr", "add", f"{self.gateway}/29", "dev", self._link],
+            ["addr", "add", f"{self.store}/29", "dev", self._link],
+            ["link", "set", self._link, "up"],
             [*inside, "addr", "add", f"{self.address}/29", "dev", "eth0"],
             [*inside, "link", "set", "eth0", "up"],
             [*inside, "link", "set", "lo", "up"],
@@ -67,27 +68,27 @@ class Host:
             ip(*command)
 
     def cut_off(self) -> None:
-        """Lose everything that it sends to the stores."""
-        ip("addr", "delete", f"{self.store}/29", "dev", self._cable)
+        """Drop all packets from the host to the stores."""
+        ip("addr", "delete", f"{self.store}/29", "dev", self._link)
         ip("route", "add", "blackhole", f"{self.store}/32")
 
-    def mend(self) -> None:
-        """End `cut_off`."""
+    def reconnect(self) -> None:
+        """Undo `cut_off`."""
         ip("route", "delete", "blackhole", f"{self.store}/32")
-        ip("addr", "add", f"{self.store}/29", "dev", self._cable)
+        ip("addr", "add", f"{self.store}/29", "dev", self._link)
 
-    def unplug(self) -> None:
-        """Take the namespace away, with its end of the cable and so with both."""
+    def remove(self) -> None:
+        """Remove the namespace and both ends of the link."""
         for command in (
             ["netns", "delete", self.name],
-            ["link", "delete", self._cable],
+            ["link", "delete", self._link],
             ["route", "delete", "blackhole", f"{self.store}/32"],
         ):
             subprocess.run(["ip", *command], check=False, capture_output=True)
 
     @property
-    def words(self) -> str:
-        """All that its servers have said."""
+    def output(self) -> str:
+        """The output of its servers."""
         return self._said.read_text("utf-8", "replace")
 
     def start(self, **settings: object) -> None:
@@ -106,12 +107,12 @@ class Host:
             )
         until_s = time.monotonic() + START_WITHIN_S
         while not self.is_ready():
-            assert self.process.poll() is None, self.words
-            assert time.monotonic() < until_s, self.words
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < until_s, self.output
             time.sleep(0.05)
 
     def is_ready(self) -> bool:
-        """Return whether `/readyz` says so."""
+        """Return whether `/readyz` reports that the server is ready."""
         with contextlib.suppress(OSError, HTTPException):
             return self.ask("GET", "/readyz").status == 200
         return False
@@ -131,7 +132,7 @@ class Host:
         return self.process.wait(STOP_WITHIN_S)
 
     def kill(self) -> None:
-        """End all processes of the server at once, as a machine does that loses its power."""
+        """End all processes of the server at once, like a power failure."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -148,12 +149,12 @@ def hosts(folder: Path, count: int) -> Iterator[list[Host]]:
     made = [Host(folder) for _ in range(count)]
     try:
         for host in made:
-            host.plug_in()
+            host.create()
         yield made
     finally:
         for host in made:
             host.kill()
-            host.unplug()
+            host.remove()
 
 
 def start_all(hosts: Sequence[Host], settings: Callable[[Host], dict[str, object]]) -> None:
@@ -165,7 +166,7 @@ def start_all(hosts: Sequence[Host], settings: Callable[[Host], dict[str, object
 
 @dataclass
 class Load:
-    """Clients of one address that each send one request after another, and compare every answer."""
+    """Clients of one address. Each sends one request after another, and compares every answer."""
 
     port: int
     clients: int
@@ -197,7 +198,7 @@ class Load:
             return Counter({name: count for name, count in self.outcomes.items() if name != "200"})
 
     def until_answered(self, more: int) -> None:
-        """Wait for so many more right answers."""
+        """Wait for this many more right answers."""
         wanted, until_s = self.answered + more, time.monotonic() + 20
         while self.answered < wanted:
             assert time.monotonic() < until_s, self.outcomes

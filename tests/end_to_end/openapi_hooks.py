@@ -48,7 +48,7 @@ def map_case(context: Any, case: Any) -> Any:
             known = {"model": sorted(models(case)), "version": ["1"], "verb": ["predict", "classify", "regress"]}
             for name in known.keys() & case.path_parameters.keys():
                 drawn = len(str(case.path_parameters[name]))
-                if drawn % 4:  # else it is one that is not there
+                if drawn % 4:  # otherwise the schema describes a missing value
                     case.path_parameters[name] = known[name][drawn % len(known[name])]
     return case
 
@@ -77,7 +77,7 @@ def image_of(case: Any) -> Any:
 
 
 def acceptable(value: Any, image: Any) -> Any:
-    """Return a value with real images, columns of equal length, and no integer of more than 64 bits: 1e20 stays a
+    """Return a value with real images, columns of equal length, and integers of at most 64 bits: 1e20 stays a
     number."""
     if isinstance(value, dict):
         if image is not None and ("image" in value or "b64" in value):

@@ -18,14 +18,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE_MODELS = ROOT / "examples" / "models"
-"""The packed example models. The folder `models` is the user's, and may hold others."""
+"""The packed example models. The user's folder `models` may hold others."""
 NO_INSTANCE = ROOT / "build" / "no-instance"
-"""A folder that is never made: a server of the tests finds no API keys of this machine."""
+"""A folder that never exists, so that servers of the tests find no API keys of this machine."""
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 25.0
 ASK_AGAIN_AFTER_S = 0.05
 PORTS = range(15_000, 32_000)
-"""The kernel gives higher ports to clients, whose connections would keep the server of another test from listening."""
+"""The kernel gives higher ports to clients, whose connections could then block the port of another test's server."""
 WORKER = os.environ.get("RETORT_WORKER", "retort").lower()
 """The worker class of every server in the tests, read before the settings of the machine are removed."""
 
@@ -92,7 +92,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def words(self) -> str:
+    def output(self) -> str:
         """All of its output."""
         return self.said.read_text("utf-8", "replace")
 
@@ -103,7 +103,7 @@ class Server:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
     def all_workers(self, count: int) -> list[int]:
-        """Return its children once there are this many: the first answers before the last is forked."""
+        """Return its children when there are this many: the first answers before the last is forked."""
         until = time.monotonic() + 30
         while len(self.workers) < count and time.monotonic() < until:
             time.sleep(0.05)
@@ -124,12 +124,12 @@ class Server:
         deadline = time.monotonic() + START_WITHIN_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise AssertionError(f"it ended with {self.process.returncode}: {self.words}")
+                raise AssertionError(f"it ended with {self.process.returncode}: {self.output}")
             with contextlib.suppress(OSError):
                 self.ask("GET", path)
                 return self
             time.sleep(ASK_AGAIN_AFTER_S)
-        raise AssertionError(f"it did not answer within {START_WITHIN_S:g} s: {self.words}")
+        raise AssertionError(f"it did not answer within {START_WITHIN_S:g} s: {self.output}")
 
     def stop(self) -> int:
         """Return its exit status after SIGTERM, and kill the rest of its process group."""

@@ -1,4 +1,4 @@
-"""The service with one registration around it, named by `KIND` in the environment."""
+"""The service with one registration, named by `KIND` in the environment."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Auth:
 
 
 class Failing:
-    """A WSGI middleware that fails before or while the response is made, as the request asks for."""
+    """A WSGI middleware that fails before or during the response, as the request asks."""
 
     def __init__(self, wsgi: Any) -> None:
         self.wsgi = wsgi
@@ -109,7 +109,7 @@ class Failing:
 
 
 class Marking(Interceptor):
-    """Marks every response, also those of refusals."""
+    """Mark every response, also of refused requests."""
 
     may_block = False
 
@@ -208,7 +208,7 @@ def login_by_decorator(app: Flask) -> None:
 
 
 def whose() -> str:
-    """Return a new client for each request that passes, and one for all others, whose only request is used up."""
+    """Return a new client for each request that passes, and one for all others, whose budget is one request."""
     see(request.headers["X-Request-ID"])
     return request.headers["X-Request-ID"] if request.headers.get("X-Pass") == "yes" else "all others"
 

@@ -31,7 +31,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 PRINTED = "words of a model"
 FIRST = 1000.25
-"""The value of the first action. Packing tries rounder values."""
+"""The value of the first action. Packing tries only rounder values."""
 
 
 def _lower_the_recursion_limit() -> None:
@@ -167,7 +167,7 @@ ACTIONS: dict[str, Callable[[], object]] = {
 
 
 class Rude(RegressorMixin, BaseEstimator):
-    """Predicts twice the first input, and runs the action of that number after `FIRST`."""
+    """Predict twice the first input, and run the action whose number is the difference to `FIRST`."""
 
     def fit(self, features: np.ndarray, target: Any = None) -> Rude:
         self.n_features_in_ = features.shape[1]

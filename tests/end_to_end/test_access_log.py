@@ -41,11 +41,11 @@ def send(server: Server, path: bytes, header: bytes) -> None:
 
 
 def lines_until(server: Server, request_id: str) -> Iterator[dict[str, Any]]:
-    """The lines of the log, each a document, once one of them is about this request."""
+    """Return the lines of the log as documents, when one of them is about this request."""
     deadline_s = time.monotonic() + WITHIN_S
-    while request_id not in server.words and time.monotonic() < deadline_s:
+    while request_id not in server.output and time.monotonic() < deadline_s:
         time.sleep(0.02)
-    for line in server.words.split("\n")[:-1]:
+    for line in server.output.split("\n")[:-1]:
         assert len(line) < 4000
         assert line.isascii()
         yield json.loads(line)
@@ -60,7 +60,7 @@ def test_hostile_requests_stay_one_line_each(server: Server, path: bytes) -> Non
     server.ask("GET", "/livez", headers={"X-Request-ID": last})
     lines = list(lines_until(server, last))
     assert all({"time", "level", "message", "request_id"} <= line.keys() for line in lines)
-    assert "secret-of-the-client" not in server.words
+    assert "secret-of-the-client" not in server.output
 
 
 def test_the_line_of_a_prediction_has_its_facts(server: Server) -> None:

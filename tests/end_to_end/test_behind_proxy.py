@@ -46,7 +46,7 @@ def in_chromium(test: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True)
 class Way:
-    """How a proxy serves the server below /ml: the server's settings, and how nginx forwards requests."""
+    """A way to serve below /ml: the settings of the server, and the forwarding of nginx."""
 
     name: str
     settings: dict[str, object]
@@ -98,9 +98,9 @@ def behind(
 
 @pytest.fixture
 def page(chromium: Browser, behind: Behind) -> Iterator[Page]:
-    """A page that may load nothing from outside the prefix."""
+    """Yield a page that may load nothing from outside the prefix."""
     for visit in visiting(chromium, behind.root.rstrip("/")):
-        visit.expected.append("OpenAPI Sampler")  # ReDoc's is unsure of a body that may be a record or a list
+        visit.expected.append("OpenAPI Sampler")  # ReDoc's sampler cannot choose between a record and a list
         yield visit.page
 
 
@@ -176,7 +176,7 @@ def logged(server: Server, request_id: str) -> dict[str, Any]:
     """Return the line of the access log for a request, which may be written after the response was sent."""
     until_s = time.monotonic() + WRITTEN_WITHIN_S
     while time.monotonic() < until_s:
-        for line in server.words.splitlines():
+        for line in server.output.splitlines():
             if f'"{request_id}"' in line and (event := json.loads(line))["logger"] == "retort.access":
                 return event
         time.sleep(0.05)
@@ -208,7 +208,7 @@ def test_execute_predicts(page: Page, behind: Behind) -> None:
 def test_execute_may_change_what_is_served(page: Page, behind: Behind) -> None:
     """The page belongs to this server, even if the proxy sends another `Host`."""
     page.goto(f"{behind.root}docs")
-    page.locator("#operations-tag-open_inference").click()  # folded, as all protocols of other servers
+    page.locator("#operations-tag-open_inference").click()  # folded, like all protocols of other servers
     path = "/v2/repository/models/{model}/load"
     operation = page.locator(".opblock", has=page.locator(f'[data-path="{path}"]'))
     operation.locator(".opblock-summary-control").click()

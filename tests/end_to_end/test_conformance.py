@@ -22,7 +22,7 @@ from tests.end_to_end.process import ROOT, Server, environment, serving
 
 HERE = Path(__file__).parent
 EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "10"))
-"""Number of random requests for each operation, besides those at its limits. `make test` uses few."""
+"""Number of random requests for each operation, besides requests at its limits. `make test` uses few."""
 FEW = 10
 PUBLISHED = Path(os.environ.get("OPEN_INFERENCE_REST", ROOT.parent / "shared" / "data" / "open_inference_rest.yaml"))
 
@@ -33,9 +33,9 @@ pytestmark = [pytest.mark.server, pytest.mark.early]
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with the committed models for these tests alone, which load and unload them.
+    """Yield a server for these tests alone, which load and unload models.
 
-    It takes jobs, as if a worker ran; nobody does them.
+    It accepts jobs as if a worker ran, but no worker does them.
     """
     folder = tmp_path_factory.mktemp("conformance")
     jobs = {"RETORT_INSTANCE_DIR": folder / "instance", "RETORT_JOBS_OPEN": 100_000}
@@ -75,9 +75,9 @@ def test_every_documented_error_has_content(own: Server) -> None:
     assert [status for status, answer in answers if status >= "400" and "content" not in answer] == []
 
 
-def test_every_operation_does_as_the_own_document_says(own: Server, tmp_path: Path) -> None:
-    # What is unloaded is 503 for all others; it has its turn below. The 64 numbers of digits take as long as all other
-    # models together, and are no other than the ten of diabetes.
+def test_every_operation_conforms_to_the_own_document(own: Server, tmp_path: Path) -> None:
+    # Unloading is tested below, because an unloaded model answers 503 in all other operations. The 64 numbers of digits
+    # take as long as all other models together, and test the same as the ten of diabetes.
     slow = ["--exclude-path", "/models/digits/predict"] if EXAMPLES <= FEW else []
     left = ["--exclude-path", UNLOAD, *slow]
     said = schemathesis(
@@ -92,7 +92,7 @@ def test_every_operation_does_as_the_own_document_says(own: Server, tmp_path: Pa
     assert f"Tested: {operations - len(left) // 2}" in said
 
 
-def test_unloading_does_as_the_own_document_says(tmp_path: Path) -> None:
+def test_unloading_conforms_to_the_own_document(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         said = schemathesis(
             tmp_path,
@@ -106,7 +106,7 @@ def test_unloading_does_as_the_own_document_says(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, Any]:
-    """The document with valid path templates: it has the literal `${MODEL_NAME}` for `{MODEL_NAME}`."""
+    """Return the document with valid path templates: it has the literal `${MODEL_NAME}` for `{MODEL_NAME}`."""
     document: dict[str, Any] = yaml.safe_load(PUBLISHED.read_text("utf-8").replace("${MODEL", "{MODEL"))
     return document
 
@@ -115,7 +115,7 @@ def published() -> dict[str, Any]:
 class TestPublished:
     """Tests with the document of kserve/open-inference-protocol, which this repository may not contain."""
 
-    def test_it_is_valid(self, published: dict[str, Any]) -> None:
+    def test_the_published_document_is_valid(self, published: dict[str, Any]) -> None:
         validate(published)
 
     def test_random_model_names(self, published: dict[str, Any], own: Server, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The dashboard of Grafana and the alerts, asked of a real Prometheus that reads a real server.
+"""Tests of Grafana's dashboard and the alerts with a real Prometheus that scrapes a real server.
 
-Each query of the dashboard, each recording rule and each alert has to give a series. Of an alert `x > y`, and of each
-part of `x > y and v > w`, that is said of the left side `x`, because the alert itself is to be silent. The unit tests
-of promtool let each alert fire.
+Each query of the dashboard, each recording rule and each alert has to give a series. For an alert `x > y`, and for each
+part of `x > y and v > w`, the left side `x` has to give one, because the alert itself must not fire. In the unit tests
+of promtool each alert fires.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ RECORDS = {
 
 
 class Prometheus:
-    """A Prometheus on this machine that reads one server each second."""
+    """A Prometheus on this machine that scrapes one server each second."""
 
     def __init__(self, port: int) -> None:
         self.root = f"http://127.0.0.1:{port}"
 
     def series(self, query: str) -> list[Any]:
-        """The series that a query gives now.
+        """Return the current series of a query.
 
         Raises:
             AssertionError: the query is wrong.
@@ -76,7 +76,7 @@ class Prometheus:
 
 
 def make_traffic(server: Server) -> None:
-    """Predictions, and errors of several kinds, each from another client; and a client over its limit."""
+    """Send predictions and failing requests, each from another client, and exceed the limit of one client."""
 
     def status(method: str, path: str, body: str = "", **headers: str) -> int:
         number = next(CLIENTS)
@@ -105,7 +105,7 @@ def until(done: Callable[[], bool], meanwhile: Callable[[], None]) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two workers that run artifacts, one version that cannot be loaded, and a Redis that does not answer."""
+    """Start two workers that run artifacts, with a version that cannot be loaded and a Redis that does not answer."""
     folder = tmp_path_factory.mktemp("watched")
     models = folder / "models"
     for model in MODELS:
@@ -126,7 +126,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Prometheus]:
-    """A Prometheus with our configuration, except for the address of the server and the intervals."""
+    """Start a Prometheus with our configuration, except for the server's address and the intervals."""
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
@@ -172,7 +172,7 @@ def queries_of_the_dashboard() -> dict[str, str]:
 
 
 def left_sides(expression: str) -> list[str]:
-    """The left side of each comparison of an alert."""
+    """Yield the left side of each comparison of an alert."""
     parts = re.split(r"\s+and\s+", expression)
     assert all(COMPARISON.search(part) for part in parts)
     return [COMPARISON.split(part, maxsplit=1)[0] for part in parts]
@@ -187,7 +187,7 @@ def test_each_query_gives_a_series(server: Server, prometheus: Prometheus) -> No
     assert prometheus.without_series(queries) == {}
 
 
-def test_the_model_that_is_not_served_raises_its_alert(server: Server, prometheus: Prometheus) -> None:
+def test_a_model_that_is_not_served_raises_an_alert(server: Server, prometheus: Prometheus) -> None:
     found: list[Any] = []
 
     def is_raised() -> bool:
@@ -218,7 +218,7 @@ def test_each_alert_fires_in_its_unit_test_and_is_quiet_before() -> None:
     assert tested == {name: [False, True] for name in ALERTS}
 
 
-def test_each_alert_says_what_it_means_and_where_to_read_on() -> None:
+def test_each_alert_has_a_summary_and_a_link_to_the_runbook() -> None:
     headings = {line for line in (ROOT / "docs" / "runbook.md").read_text("utf-8").splitlines() if line[:1] == "#"}
     for name, rule in ALERTS.items():
         assert rule["labels"]["severity"] in ("critical", "warning")

@@ -1,4 +1,4 @@
-"""The steps of the Dockerfile, run in a folder: their size, and the server that they make."""
+"""The steps of the Dockerfile, run in a folder: their size, and the resulting server."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.end_to_end.process import Server, free_port
 pytestmark = [pytest.mark.server, pytest.mark.any_worker, pytest.mark.early]
 
 MOST_MB = 300
-"""Of all layers above the base image."""
+"""Limit for all layers above the base image."""
 
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Build]:
-    """The folder of the last stage. Other users may read it, as they may in a container."""
+    """Yield the folder of the last stage. Other users may read it, as in a container."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         build = Build(Path(folder))
@@ -30,14 +30,14 @@ def image() -> Iterator[Build]:
 
 
 def user_of(image: Build) -> int | None:
-    """Return the user of the image where this process may become that user, who then can run Python; else None."""
+    """Return the user of the image, if this process may become that user, who can then run Python; else None."""
     user, group = map(int, image.stages[-1].last("USER").split(":"))
     if os.geteuid() != 0:
         return None
     python = image.home / ".venv" / "bin" / "python"
     try:
         subprocess.run([python, "-c", ""], user=user, group=group, extra_groups=[], check=True, cwd="/")
-    except (OSError, subprocess.CalledProcessError):  # the base of the environment is in another user's home
+    except (OSError, subprocess.CalledProcessError):  # the Python of the environment is in another user's home
         return None
     return user
 
@@ -72,7 +72,7 @@ def test_the_layers_are_small(image: Build) -> None:
     assert size_mb(image.folder) <= MOST_MB, size_mb(image.folder)
 
 
-def test_only_what_serves_is_in_it(image: Build) -> None:
+def test_the_image_has_only_the_files_for_serving(image: Build) -> None:
     names = {path.name for path in image.home.iterdir()}
     assert {".venv", "app", "models", "wsgi.py"} <= names
     assert not names & {"tests", "docs", "benchmarks", "examples", "deploy", ".git", ".env", "Makefile", "build"}
@@ -80,12 +80,12 @@ def test_only_what_serves_is_in_it(image: Build) -> None:
     assert not list((image.home / ".venv" / "bin").glob("pip*"))
 
 
-def test_its_command_serves_every_model(server: Server) -> None:
+def test_the_command_of_the_image_serves_every_model(server: Server) -> None:
     assert server.ask("GET", "/readyz").status == 200
     assert server.ask("POST", "/models/iris-two/predict", '{"feature1": 5.1, "feature2": 3.5}').status == 200
 
 
-def test_its_health_check_tells_a_server_from_none(image: Build, server: Server) -> None:
+def test_the_health_check_fails_without_a_server(image: Build, server: Server) -> None:
     final = image.stages[-1]
     environ = image.environment(final)
     for port, status in ((server.port, 0), (free_port(), 1)):
@@ -96,6 +96,6 @@ def test_its_health_check_tells_a_server_from_none(image: Build, server: Server)
 
 
 def test_the_server_writes_nothing_beside_its_files(image: Build, server: Server) -> None:
-    """As on a root file system that is read-only."""
+    """A read-only root file system is enough."""
     assert server.ask("GET", "/docs").status == 200
     assert set(image.folder.rglob("*")) == image.files

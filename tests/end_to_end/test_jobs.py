@@ -1,4 +1,4 @@
-"""Jobs as a platform runs them: the server and workers are processes of their own, and some are killed."""
+"""Jobs as on a platform: the server and workers are separate processes, and some are killed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.any_worker
 
 ENDS_WITHIN_S = 60.0
 ROWS = 250_000
-"""Some 14 MB, which are four parts."""
+"""Some 14 MB, in four parts."""
 
 
 def worker_line() -> list[str]:
@@ -123,7 +123,7 @@ def test_a_worker_logs_like_the_server(tmp_path: Path, env: str, line: str) -> N
     assert re.fullmatch(line, worker.said.read_text("utf-8"))
 
 
-def test_a_killed_worker_s_job_goes_on_in_another_one(server: Server, folder: Path) -> None:
+def test_the_job_of_a_killed_worker_continues_in_another(server: Server, folder: Path) -> None:
     first = Worker(folder)
     try:
         content = penguins(ROWS)
@@ -148,7 +148,7 @@ def test_a_killed_worker_s_job_goes_on_in_another_one(server: Server, folder: Pa
     assert all(row[1] == predicted[number % len(RECORDS)] for number, row in enumerate(rows[1:]))
     assert "begins anew" not in second.said.read_text("utf-8")
 
-    # No worker runs now; the same request would still make no second job, and the limit of other bodies holds.
+    # No worker runs now. The same request would still make no second job, and other bodies keep their limit.
     assert server.ask("POST", "/jobs", content, {"Content-Type": "text/csv"}).status == 503
     too_long = server.ask("POST", "/models/penguins/predict", content, {"Content-Type": "text/csv"})
     assert too_long.status == 413
@@ -156,7 +156,7 @@ def test_a_killed_worker_s_job_goes_on_in_another_one(server: Server, folder: Pa
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """A bucket of a real server that speaks S3."""
+    """Yield a bucket of a real server that speaks S3."""
     storage = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     storage.start()
     host, port = storage.get_host_and_port()
@@ -172,7 +172,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def both(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Worker]]:
-    """A server and its worker, which may read and write two folders of the bucket."""
+    """Yield a server and its worker, which may read and write two folders of the bucket."""
     folder = tmp_path_factory.mktemp("both")
     allowed = {variable("jobs_urls"): f"{bucket}/in/,{bucket}/out/"}
     with serving(folder, **settings(folder), **allowed) as server:
@@ -184,7 +184,7 @@ def both(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
             worker.kill()
 
 
-def test_a_job_reads_and_writes_objects_where_that_is_allowed(bucket: str, both: tuple[Server, Worker]) -> None:
+def test_a_job_reads_and_writes_objects_in_allowed_folders(bucket: str, both: tuple[Server, Worker]) -> None:
     server, worker = both
     store, _ = store_of(bucket)
     obstore.put(store, "in/rows.csv", penguins(100))

@@ -1,7 +1,7 @@
-"""API keys on the real worker: no request passes without a valid one, however it is sent and however it would run.
+"""API keys with the real worker: every request needs a valid key, however it is sent and run.
 
-The matrix is every URL with every kind of wrong credentials, over one connection and over sixty-four; and each way in
-which the worker runs a prediction. A valid request in between has to pass.
+The matrix is every URL with every kind of wrong credentials, over one connection and over sixty-four; and each way to
+run a prediction. Valid requests between them have to pass.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def note(outputs):
     pass
 """
 IN_A_ROW = 12
-"""So many answers that are alike, each over a new connection, are those of both workers."""
+"""This many equal answers, each over a new connection, come from both workers."""
 HELD_WITHIN_S = 30.0
 
 
@@ -93,7 +93,7 @@ class Keys:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with a graph, an artifact whose requests share runs, and a model with an async step."""
+    """Return a repository with a graph, an artifact whose requests share runs, and a model with an async step."""
     folder = tmp_path_factory.mktemp("keys")
     (folder / "noting_steps.py").write_text(STEPS)
     shutil.copytree(EXAMPLE_MODELS / "iris-two", folder / "models" / "iris-two")
@@ -149,7 +149,7 @@ def bearer(key: str) -> bytes:
 
 
 def paths(app: Application) -> Iterator[tuple[str, str, str | None, bool]]:
-    """Yield method, path, needed scope and whether a model is asked, of every rule of the URL map."""
+    """Yield method, path, required scope and whether the path names a model, for every rule of the URL map."""
     values = {"model": "iris-two", "version": "1", "name": "queue-full", "verb": "predict", "filename": "copy.js"}
     for rule in app.url_map.iter_rules():
         path = re.sub(r"<(?:[^<>:]+:)?(\w+)>", lambda match: values.get(match[1], "site"), rule.rule)
@@ -264,7 +264,7 @@ def until(server: Server, key: str, status: int) -> None:
     """Wait until every worker answers with this status."""
     deadline_s, in_a_row = time.monotonic() + HELD_WITHIN_S, 0
     while in_a_row < IN_A_ROW:
-        assert time.monotonic() < deadline_s, f"{status} does not hold in every worker: {server.words[-2000:]}"
+        assert time.monotonic() < deadline_s, f"{status} does not hold in every worker: {server.output[-2000:]}"
         answer = server.ask("POST", "/predict", ROWS, {"X-API-Key": key, "Content-Type": JSON})
         in_a_row = in_a_row + 1 if answer.status == status else 0
         if not in_a_row:
@@ -292,7 +292,7 @@ def test_keys_hold_in_all_workers_and_the_last_known_ones_without_a_database(key
         assert server.ask("GET", "/livez").status == 200
         (keys.folder / "elsewhere.db").rename(database)
         until(server, keys.all, 200)
-        said = server.words
+        said = server.output
     assert said.count("the API keys cannot be read, and the last known ones hold") == 2  # once in each worker
     assert [each for each in (key, keys.all) if each[-43:] in said] == []
 

@@ -1,4 +1,4 @@
-"""Limits on a real server: with one connection and many, in every way that a request is run, and on two hosts."""
+"""Limits on a real server: with one connection and many, for each way to run a request, and on two hosts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOLERANCE = WORKERS - 1
 """Two workers that decide in the same microsecond may differ by a request."""
 SOON_S = 15.0
 PATIENT = {"RETORT_QUEUE_MAX_WAIT_MS": 20_000}
-"""No request is refused because the machine is busy."""
+"""Settings that refuse no request on a busy machine."""
 RECORD = {"feature1": 5.1, "feature2": 3.5}
 DIGITS = {"instances": [[0.0] * 64]}
 
@@ -65,7 +65,7 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server behind one trusted proxy: each test has clients of its own."""
+    """Start a server behind one trusted proxy. Each test has its own clients."""
     folder = tmp_path_factory.mktemp("limited")
     settings = PATIENT | {"RETORT_LIMIT_REQUESTS": f"{BUDGET}/day", "RETORT_LIMIT_ROWS": f"{ROWS}/day"}
     with serving(folder, WEB_CONCURRENCY=WORKERS, RETORT_TRUSTED_PROXIES=1, **settings) as started:
@@ -75,7 +75,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def of_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One worker that serves artifacts, whose requests share runs, and trusts no proxy."""
+    """Start one worker that serves artifacts, whose requests share runs, and trusts no proxy."""
     folder = tmp_path_factory.mktemp("artifacts")
     settings = PATIENT | {"RETORT_RUNTIME": "artifact", "RETORT_BATCHING": "on"}
     settings |= {"RETORT_LIMIT_REQUESTS": f"{BUDGET}/day"}
@@ -86,7 +86,7 @@ def of_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def send(
     server: Server, case: Case, count: int, connections: int = 1, source: str = "127.0.0.1", **headers: str
 ) -> list[Answer]:
-    """Send this many requests over kept connections, each from a thread of its own."""
+    """Send this many requests over kept connections, each from its own thread."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     sent |= {"Content-Type": case.media_type} if case.body else {}
 
@@ -127,7 +127,7 @@ def soon(condition: Callable[[], object]) -> bool:
 @pytest.mark.parametrize("connections", [1, 64])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.fault("O03")
-def test_a_client_gets_its_limit_and_no_more(server: Server, case: Case, connections: int) -> None:
+def test_a_client_gets_no_more_than_its_limit(server: Server, case: Case, connections: int) -> None:
     client = f"10.1.{connections}.{CASES.index(case)}"
     answers = send(server, case, 3 * BUDGET + 9, connections, X_Forwarded_For=client)
     assert abs(passed(answers) - BUDGET) <= (TOLERANCE if connections > 1 else 0)
@@ -154,7 +154,7 @@ def test_a_forged_address_is_no_new_client(of_artifacts: Server) -> None:
     assert passed([answer for [answer] in answers]) == BUDGET
 
 
-def test_only_what_the_trusted_proxy_adds_names_the_client(server: Server) -> None:
+def test_only_the_field_of_the_trusted_proxy_names_the_client(server: Server) -> None:
     answers = [send(server, CASES[0], 1, X_Forwarded_For=f"10.9.9.{n}, 10.2.0.1") for n in range(40)]
     assert passed([answer for [answer] in answers]) == BUDGET
 
@@ -167,7 +167,7 @@ def test_rows_are_charged_in_every_way(server: Server, case: Case) -> None:
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
-def test_a_client_without_rows_is_refused_from_its_next_request_on(server: Server, media_type: str) -> None:
+def test_a_client_without_remaining_rows_is_refused(server: Server, media_type: str) -> None:
     client = f"10.4.0.{len(media_type)}"
     rows = [RECORD] * (2 * ROWS)
     body = "\n".join(map(json.dumps, rows)) if "ndjson" in media_type else json.dumps({"instances": rows})
@@ -180,7 +180,7 @@ def test_a_client_without_rows_is_refused_from_its_next_request_on(server: Serve
     assert left_of(refused, "requests") == BUDGET - 1
 
 
-def test_what_is_not_valid_takes_a_request_and_no_rows(server: Server) -> None:
+def test_an_invalid_request_uses_up_a_request_but_no_rows(server: Server) -> None:
     wrong = Case("wrong", "/models/iris-two/predict", '{"instances": [{"feature1": "x"}]}')
     answers = send(server, wrong, 2, X_Forwarded_For="10.5.0.1")
     assert [(answer.status, left_of(answer, "rows"), left_of(answer, "requests")) for answer in answers] == [
@@ -252,7 +252,7 @@ def is_up(server: Server) -> bool:
 
 
 def says(server: Server, words: str) -> int:
-    return server.words.count(words)
+    return server.output.count(words)
 
 
 @pytest.mark.needs_program("redis-server")

@@ -66,7 +66,7 @@ def talk(server: Server) -> Iterator[Talk]:
         ("Application/JSON ; Charset=UTF-8", 200),
         ('application/json; charset="utf-8"', 200),
         ("application/json; profile=x", 200),
-        ("application/x-www-form-urlencoded", 200),  # what curl says where nobody said anything
+        ("application/x-www-form-urlencoded", 200),  # what curl sends without an option
         ("application/json; charset=utf-16", 415),
         ("application/json; charset=latin-1", 415),
         ("application/foo+json", 415),
@@ -165,7 +165,7 @@ def test_n08_multipart_is_answered_soon_whatever_is_in_it(mixed: Server, name: s
     with contextlib.closing(talk.connection):
         assert talk(MULTIPARTS["ordinary"], Content_Type="multipart/form-data; boundary=x").status == 200  # imports
         grown_bytes, began_s = [], time.monotonic()
-        for _ in range(3):  # a thread's first touch of what it shares counts too: what each request takes is the least
+        for _ in range(3):  # the first use of memory by a thread counts too, so the smallest growth is the request's
             before_bytes = rss_bytes(mixed)
             told = talk(MULTIPARTS[name], Content_Type=content_type)
             grown_bytes.append(rss_bytes(mixed) - before_bytes)

@@ -76,7 +76,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def settled(alone: Server) -> Scraper:
-    """A scraper, after both workers have reported their earlier requests."""
+    """Return a scraper, after both workers have reported their earlier requests."""
     scraper = Scraper(alone)
     scraper.until(lambda: scraper.value("retort_workers") == 2.0)
     time.sleep(1.5)
@@ -110,7 +110,7 @@ def test_no_counts_are_lost_when_a_worker_ends_normally(alone: Server, settled: 
 
 
 @pytest.mark.fault("P01")
-def test_counters_do_not_go_backwards_where_workers_are_killed(alone: Server, settled: Scraper) -> None:
+def test_counters_do_not_decrease_when_workers_are_killed(alone: Server, settled: Scraper) -> None:
     before, restarts = settled.requests, settled.value("retort_worker_restarts_total")
     for killed in range(1, 5):
         ask(alone, 5)
@@ -119,7 +119,7 @@ def test_counters_do_not_go_backwards_where_workers_are_killed(alone: Server, se
         gone = restarts + killed
         settled.until(lambda: settled.value("retort_worker_restarts_total") == gone)  # noqa: B023 - called at once
         settled.until(lambda: settled.value("retort_workers") == 2.0)
-    # What the killed had not yet told, at most a second's worth each, is gone with them; what was seen is not.
+    # The killed workers' last counts, of at most a second, are lost; reported counts are not.
     assert settled.requests >= before
 
 

@@ -88,7 +88,7 @@ class Tracer:
 
     @property
     def words(self) -> list[str]:
-        """The words to put before those of a command. The tracer is not its parent, so signals reach the command."""
+        """The words to put before a command. The tracer is not its parent, so signals reach the command."""
         return [*shlex.split(TRACE), str(self.log)]
 
     @property

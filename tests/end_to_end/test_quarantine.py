@@ -1,4 +1,4 @@
-"""Tests that a model which kills its workers is quarantined, and that other models continue."""
+"""Tests that a model that kills its workers is quarantined, and that other models continue."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEADLY, STEADY = "/models/deadly/predict", "/models/steady/predict"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """Two models of the same class behind two workers. Only one gets the values that kill."""
+    """Two models of the same class with two workers. Only one gets the values that kill."""
     artifact = tmp_path / "model.joblib"
     joblib.dump(Deadly().fit(np.zeros((4, 1))), artifact)
     for name in ("deadly", "steady"):
@@ -81,7 +81,7 @@ def test_no_exit_status_of_a_worker_that_serves_ends_the_server(server: Server) 
         server.ask("POST", "/v2/repository/models/deadly/load", "{}")
     assert server.process.poll() is None
     for status in EXIT_STATUS.values():
-        assert f"exited with code {status}." in server.words
+        assert f"exited with code {status}." in server.output
 
 
 @pytest.mark.fault("M13")
@@ -100,7 +100,7 @@ def test_a_worker_whose_descriptors_a_model_has_used_up_is_replaced(server: Serv
     while len(before & set(server.workers)) != 1 and time.monotonic() < until:
         time.sleep(0.02)
     server.all_workers(2)
-    assert "its file descriptors are used up" in server.words
+    assert "its file descriptors are used up" in server.output
     for path in ("/docs", "/readyz"):
         assert server.ask("GET", path).status == 200
 
@@ -129,7 +129,7 @@ def test_a_process_that_a_model_forks_keeps_neither_the_port_nor_a_connection(se
             f"socket:[{line[9]}]" for line in known if line[1].endswith(f":{server.port:04X}") and line[3] in states
         }
         assert ours
-        until = time.monotonic() + 10  # the answer may be there before the child has closed anything
+        until = time.monotonic() + 10  # the answer may arrive before the child has closed its descriptors
         while (held := held_by(child) & ours) and time.monotonic() < until:
             time.sleep(0.02)
         assert held == set()
@@ -161,7 +161,7 @@ def test_m13_a_model_that_kills_three_workers_is_quarantined_until_it_is_loaded_
         while others["200"] <= 20 and time.monotonic() < until:
             time.sleep(0.02)
     assert set(others) <= {"200", "cut"}
-    assert others["cut"] <= 3  # it was under way in the worker that died
+    assert others["cut"] <= 3  # the dying worker was running it
     assert others["200"] > 20
 
     listed = {model["name"]: model["versions"][0] for model in server.ask("GET", "/models").document["models"]}
@@ -170,7 +170,7 @@ def test_m13_a_model_that_kills_three_workers_is_quarantined_until_it_is_loaded_
     ready = server.ask("GET", "/readyz")
     assert ready.status == 200
     assert [(one["model"], one["state"]) for one in ready.document["reasons"]] == [("deadly", "QUARANTINED")]
-    assert server.words.count("model deadly version 1 is quarantined: 3 workers died") == 1
+    assert server.output.count("model deadly version 1 is quarantined: 3 workers died") == 1
 
     assert server.ask("POST", "/v2/repository/models/deadly/load").status == 200
     for _ in range(4):
@@ -178,7 +178,7 @@ def test_m13_a_model_that_kills_three_workers_is_quarantined_until_it_is_loaded_
     assert server.ask("GET", "/readyz").status == 200
 
 
-def test_workers_that_are_killed_while_no_model_runs_take_none_out_of_service(server: Server) -> None:
+def test_killing_workers_while_no_model_runs_quarantines_no_model(server: Server) -> None:
     for _ in range(4):
         victim = server.all_workers(2)[0]
         os.kill(victim, signal.SIGKILL)

@@ -1,6 +1,6 @@
 """Tests that all code that a Flask developer registers runs, under load, in every protocol and way to run requests.
 
-Each kind of registration has its own server. The requests differ in how the worker runs them: inline, in a thread,
+Each kind of registration has its own server. The worker runs the requests in different ways: inline, in a thread,
 grouped for a shared run, as a stream; one after another, over two connections and over sixty-four.
 """
 
@@ -50,12 +50,12 @@ WAYS: dict[str, tuple[str, str, bytes]] = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with a graph, and with an artifact whose requests share runs."""
+    """Return a repository with a graph, and with an artifact whose requests share runs."""
     folder = tmp_path_factory.mktemp("registrations")
     shutil.copytree(EXAMPLE_MODELS / "iris-two", folder / "models" / "iris-two")
     joblib.dump(Halves(), folder / "halves.joblib")
     with pytest.MonkeyPatch.context() as patch:
-        # A direct call has every server import scikit-learn.
+        # With a direct call, every server would import scikit-learn.
         patch.setattr(build, "direct_servable", lambda *_: None)
         pack(PackRequest(str(folder / "halves.joblib"), "halves", str(folder / "models"), graph_limit_bytes=0))
     return folder / "models"
@@ -128,7 +128,7 @@ def seen_by(server: Server) -> dict[str, int]:
 def test_every_request_is_seen_once_and_none_is_answered_that_was_refused(registered: tuple[str, Server]) -> None:
     kind, server = registered
     refuses = kind not in OBSERVING
-    if kind.startswith("Flask-Limiter"):  # all that do not pass are one client, which now has had its one request
+    if kind.startswith("Flask-Limiter"):  # all that do not pass are one client, which has used its one request
         _ask_once(server)
     if kind in LATER:
         _ask_once(server)
@@ -139,14 +139,15 @@ def test_every_request_is_seen_once_and_none_is_answered_that_was_refused(regist
         assert Counter(answers[one] for one in passing) == {200: len(passing)}
         assert {answers[one] for one in answers.keys() - passing} <= {401, 429}
         seen = seen_by(server)
-        if kind != "an error handler" and not kind.startswith("Flask-Limiter"):  # which looks at its key now and then
+        # Flask-Limiter may ask for the key of a request several times, or never.
+        if kind != "an error handler" and not kind.startswith("Flask-Limiter"):
             assert {one: seen.get(one, 0) for one in answers} == dict.fromkeys(answers, 1)
         assert not [one for one in seen if one.endswith("event loop")]
     if kind == "an error handler":
         bad = server.ask("POST", "/predict", '{"feature1": "x", "feature2": 1}', {"X-Request-ID": "bad"})
         assert (bad.status, bad.content, seen_by(server)["bad"]) == (418, b"mine", 1)
     if WORKER == "retort" and kind != "an interceptor":
-        assert "predictions go through Flask" in server.words or kind == "an interceptor that may block"
+        assert "predictions go through Flask" in server.output or kind == "an interceptor that may block"
 
 
 def _ask_once(server: Server) -> Any:
@@ -159,7 +160,7 @@ def test_with_nothing_registered_predictions_go_past_flask(models: Path, tmp_pat
     settings = {"RETORT_MODELS_DIR": models, "RETORT_DEFAULT_MODEL": "iris-two"}
     with serving(tmp_path, **settings) as server:
         assert server.ask("POST", *WAYS["inline"][::2], {"Content-Type": JSON}).status == 200
-        assert "go through Flask" not in server.words
+        assert "go through Flask" not in server.output
 
 
 @pytest.mark.parametrize("kind", FAILING)
@@ -175,5 +176,6 @@ def test_a_middleware_that_fails_is_a_500_without_details(kind: str, models: Pat
             assert b"secret" not in answer.content
         assert server.ask("POST", path, body, {"Content-Type": content_type}).status == 200
         counted = server.ask("GET", "/metrics").content.decode()
-        # Two fail before the interceptors see a response. Of the others they see the first, which was never sent.
+        # Two fail before the interceptors see a response. In the others they see the first response, which was never
+        # sent.
         assert re.search(r'retort_responses_total{.*status="500"} 2.0', counted), counted

@@ -83,7 +83,7 @@ def answering(server: Server) -> int:
 
 
 @pytest.mark.fault("P04", "M07")
-def test_a_choice_is_taken_by_every_worker_and_no_request_is_lost(server: Server, models: Path) -> None:
+def test_every_worker_serves_the_chosen_version_and_no_request_is_lost(server: Server, models: Path) -> None:
     assert answering(server) == 2
     with Clients(server) as clients:
         said = flask(models, "models", "use", "iris-two", "1")
@@ -129,4 +129,4 @@ def test_an_unreadable_repository_is_named_and_served_models_stay(server: Server
         assert time.monotonic() < until
         time.sleep(0.05)
     assert answering(server) == 2
-    assert "nothing is reloaded: " in server.words
+    assert "nothing is reloaded: " in server.output

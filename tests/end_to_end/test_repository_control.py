@@ -43,7 +43,7 @@ def statuses(server: Server) -> list[int]:
     said = []
     for worker in reversed(server.all_workers(2)):
         with only(server, worker):
-            server.wait()  # it may only just have been forked
+            server.wait()  # it may have been forked only now
             said.append(server.ask("POST", IRIS_TWO, CLASSIC).status)
     return said
 

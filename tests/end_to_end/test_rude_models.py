@@ -1,4 +1,4 @@
-"""Tests that a model which changes its process breaks neither the pages, nor other models, nor the log."""
+"""Tests that a model that changes its process breaks neither the pages, nor other models, nor the log."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def test_other_models_work_after_a_model_has_changed_the_process(server: Server,
     assert server.ask("POST", "/models/steady/predict", '{"feature1": "x"}').status == 422
     asked = uuid.uuid4().hex
     server.ask("GET", "/livez", headers={"X-Request-ID": asked})
-    server.ask("GET", "/livez")  # the line of the one before is written by now
-    assert asked in server.words
+    server.ask("GET", "/livez")  # the line of the request before is written by now
+    assert asked in server.output
     assert server.workers == workers
-    broken = [line for line in server.words.splitlines() if not _is_event(line)]
+    broken = [line for line in server.output.splitlines() if not _is_event(line)]
     assert broken == []
 
 
-def test_what_a_model_prints_is_in_the_log(server: Server) -> None:
+def test_the_output_of_a_model_is_in_the_log(server: Server) -> None:
     server.ask("POST", "/models/rude/predict", json.dumps({"feature1": FIRST + list(ACTIONS).index("prints")}))
-    events = [json.loads(line) for line in server.words.splitlines()]
+    events = [json.loads(line) for line in server.output.splitlines()]
     assert PRINTED in [event["message"] for event in events if event["logger"] == "stdout"]
 
 
@@ -60,8 +60,8 @@ def _is_event(line: str) -> bool:
         return False
 
 
-def test_what_the_worker_sets_for_itself_is_no_change_of_a_model(tmp_path: Path) -> None:
+def test_settings_of_the_worker_are_not_reported_as_changes_of_a_model(tmp_path: Path) -> None:
     with serving(tmp_path, WEB_CONCURRENCY=1, RETORT_RUNTIME="artifact") as server:
         answer = server.ask("POST", "/models/iris-two/predict", b'{"feature1": 5.1, "feature2": 3.5}')
         assert answer.status == 200
-        assert "for the whole process" not in server.words
+        assert "for the whole process" not in server.output

@@ -25,11 +25,11 @@ PAGE = "docs/runbook.md"
 PREDICT, RECORD = "/models/iris-two/predict", '{"feature1": 5.1, "feature2": 3.5}'
 WITHIN_S = 30.0
 LOCKED_S = 3.0
-"""Longer than the time after which a worker reads the keys again."""
+"""Longer than the interval in which a worker reads the keys again."""
 
 
 class Site:
-    """A folder in which a server runs and commands are typed."""
+    """A folder to run a server and to type commands."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -86,11 +86,11 @@ def status(server: Server, key: str) -> int:
 def until(server: Server, key: str, wanted: int) -> None:
     deadline_s = time.monotonic() + WITHIN_S
     while status(server, key) != wanted:
-        assert time.monotonic() < deadline_s, server.words[-2000:]
+        assert time.monotonic() < deadline_s, server.output[-2000:]
         time.sleep(0.05)
 
 
-def test_what_is_backed_up_is_all_that_a_server_needs(site: Site, key: str, server: Server) -> None:
+def test_a_backup_is_all_that_a_server_needs(site: Site, key: str, server: Server) -> None:
     assert status(server, key) == 200
     site.run(titled(PAGE, "backup.sh"))
     later = site.key()

@@ -47,7 +47,7 @@ def test_curl_with_no_header_at_all(server: Server, path: str) -> None:
     assert json.loads(said.stdout)["prediction"] == [0]
 
 
-def test_the_classic_example(server: Server) -> None:
+def test_two_numbers_are_predicted(server: Server) -> None:
     answer = server.ask("POST", IRIS_TWO, CLASSIC)
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "application/json"
@@ -183,12 +183,12 @@ def test_gradient_boosting_answers_in_both_workers_after_the_fork(
             assert time.monotonic() - start < NO_HANG_WITHIN_S
 
 
-# -- a repository in which not everything is well
+# -- a repository with failed versions
 
 
 @pytest.mark.any_worker
 @pytest.mark.fault("M01")
-def test_a_damaged_version_fails_with_a_reason_and_the_others_serve(mixed: Server) -> None:
+def test_a_damaged_version_fails_with_a_reason_and_other_versions_serve(mixed: Server) -> None:
     listed = {model["name"]: model["versions"] for model in mixed.ask("GET", "/models").document["models"]}
     assert [line["state"] for line in listed["boosted"]] == ["AVAILABLE", "FAILED"]
     assert "model.joblib is damaged or was replaced" in listed["boosted"][1]["reason"]
@@ -214,7 +214,7 @@ def test_production_refuses_a_stray_artifact_and_says_how_to_pack_it(mixed: Serv
 
 
 @pytest.mark.any_worker
-def test_development_packs_it(tmp_path: Path, mixed_models: Path) -> None:
+def test_development_packs_a_stray_artifact(tmp_path: Path, mixed_models: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
     shutil.copyfile(mixed_models / "churn" / "model.joblib", models / "model.joblib")
@@ -222,7 +222,7 @@ def test_development_packs_it(tmp_path: Path, mixed_models: Path) -> None:
         assert server.ask("GET", "/readyz").status == 200
         answer = server.ask("POST", "/predict", CLASSIC).document
         assert (answer["prediction"], answer["model"], answer["version"]) == ([0], "model", 1)
-        assert "packing" in server.words
+        assert "packing" in server.output
     assert (models / "model" / "1" / "manifest.json").is_file()
 
 
@@ -233,14 +233,14 @@ def test_development_packs_it(tmp_path: Path, mixed_models: Path) -> None:
 def test_sigterm_ends_the_server_cleanly(no_models: Path, tmp_path: Path) -> None:
     with serving(tmp_path, RETORT_MODELS_DIR=no_models, WEB_CONCURRENCY=2) as server:
         workers = server.all_workers(2)
-        for worker in workers:  # each of them is up: a worker that is only being forked misses the signal
+        for worker in workers:  # each worker runs: a worker that is being forked misses the signal
             with only(server, worker):
                 assert server.ask("GET", "/livez").status == 200
         start = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - start < 10
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-        assert "Traceback" not in server.words
+        assert "Traceback" not in server.output
 
 
 @pytest.mark.fault("P02")
@@ -250,7 +250,7 @@ def test_running_requests_are_answered_after_sigterm(no_models: Path, tmp_path: 
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as client,
     ):
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-        assert server.ask("GET", "/livez").status == 200  # so the worker has begun with what came before
+        assert server.ask("GET", "/livez").status == 200  # so the worker has started the requests before
         server.process.terminate()
         client.sendall(b"}".ljust(99))
         assert client.recv(100).startswith(b"HTTP/1.1 404 ")
@@ -258,8 +258,8 @@ def test_running_requests_are_answered_after_sigterm(no_models: Path, tmp_path: 
 
 
 def test_in_production_every_line_is_json(mixed: Server) -> None:
-    assert mixed.ask("POST", IRIS_TWO, "[[1e308, 1e308]]").status == 200  # NumPy warns of an overflow
-    lines = [json.loads(line) for line in mixed.words.splitlines()]
+    assert mixed.ask("POST", IRIS_TWO, "[[1e308, 1e308]]").status == 200  # NumPy warns about an overflow
+    lines = [json.loads(line) for line in mixed.output.splitlines()]
     assert lines
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     assert any("boosted version 2 failed" in line["message"] for line in lines)
@@ -319,12 +319,12 @@ def test_flask_run_serves_too(tmp_path: Path) -> None:
 
 
 def test_make_serve_serves(tmp_path: Path) -> None:
-    # What is set up already is not set up again: the test was started by it.
+    # The running `make` has set up the environment already; this one does not repeat it.
     with serving(tmp_path, ["make", "--old-file=.venv/serving", "serve"]) as server:
         assert server.ask("POST", IRIS_TWO, CLASSIC).document["prediction"] == [0]
         os.killpg(server.process.pid, signal.SIGTERM)
         server.process.wait(20)
-    assert "Setting up" not in server.words
+    assert "Setting up" not in server.output
 
 
 @pytest.mark.fault("P10")

@@ -23,7 +23,7 @@ pytestmark = [
 PATH, BODY = "/models/iris-two/predict", '{"feature1": 5.1, "feature2": 3.5}'
 LIMIT = 40
 BETWEEN_EXCHANGES = 20
-"""Most requests that both hosts let pass before they learn of one another."""
+"""The most requests that both hosts let pass before they exchange their counts."""
 SOON_S = 15.0
 
 
@@ -51,7 +51,7 @@ def redis_for(folder: Path, sharing: Sequence[Host]) -> Iterator[int]:
 
 
 def passed(asked: Sequence[Host], client: str) -> int:
-    """Return how many of twice as many requests as a client may send have passed, from each host in turn."""
+    """Send twice as many requests as a client may send, to each host in turn, and return how many passed."""
     headers = {"X-Forwarded-For": client}
     statuses = []
     for _ in range(LIMIT * 2 // len(asked)):
@@ -85,7 +85,7 @@ def test_limits_count_across_hosts_and_each_counts_alone_while_it_is_cut_off(tmp
         assert is_linked(second)
         assert passed([second], "192.0.2.3") == LIMIT
 
-        first.mend()
+        first.reconnect()
         until(lambda: is_linked(first))
         assert LIMIT <= passed([first, second], "192.0.2.4") <= LIMIT + BETWEEN_EXCHANGES
 

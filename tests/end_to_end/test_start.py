@@ -38,18 +38,18 @@ def web_with(**settings: str) -> list[str]:
 
 
 @pytest.mark.parametrize("host", ["[::]", "::", "localhost", "127.0.0.1"])
-def test_it_answers_at_each_form_of_host(tmp_path: Path, host: str) -> None:
+def test_the_server_answers_at_each_form_of_host(tmp_path: Path, host: str) -> None:
     with serving(tmp_path, web_with(HOST=host), RETORT_PUBLIC=1) as server:
         assert server.ask("POST", "/models/iris-two/predict", RECORD).status == 200
 
 
-def test_it_answers_at_a_unix_socket_whatever_the_port(tmp_path: Path) -> None:
+def test_the_server_answers_at_a_unix_socket_whatever_the_port(tmp_path: Path) -> None:
     path = tmp_path / "retort.sock"
     server = Server(web_with(HOST=f"unix:{path}"), free_port(), tmp_path / "said")
     try:
         until = time.monotonic() + START_WITHIN_S
         while not path.exists():
-            assert time.monotonic() < until, server.words
+            assert time.monotonic() < until, server.output
             time.sleep(0.05)
         for _ in range(2):
             with contextlib.closing(UnixConnection(path)) as connection:
@@ -61,12 +61,12 @@ def test_it_answers_at_a_unix_socket_whatever_the_port(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "count"), [("", 1), ("auto", allowed_cores())])
-def test_it_takes_an_empty_number_of_workers_and_auto(tmp_path: Path, text: str, count: int) -> None:
+def test_the_number_of_workers_may_be_empty_or_auto(tmp_path: Path, text: str, count: int) -> None:
     with serving(tmp_path, web_with(WEB_CONCURRENCY=text)) as server:
         server.all_workers(count)
 
 
-def test_it_starts_beside_a_kubernetes_service_of_its_name(tmp_path: Path) -> None:
+def test_the_server_starts_beside_a_kubernetes_service_of_its_name(tmp_path: Path) -> None:
     variables = injected("RETORT", "10.43.7.1") | injected("RETORT_CANARY", "fd00::1")
     with serving(tmp_path, **variables) as server:
         assert server.ask("GET", "/readyz").status == 200
@@ -82,7 +82,7 @@ tempfile._get_default_tempdir = none_is_usable
 """
 
 
-def test_it_starts_where_no_temporary_folder_can_be_written(tmp_path: Path) -> None:
+def test_the_server_starts_without_a_writable_temporary_folder(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_TEMPORARY_FOLDER, "utf-8")
     with serving(tmp_path, PYTHONPATH=tmp_path) as server:
         assert server.ask("GET", "/readyz").status == 200
@@ -91,7 +91,7 @@ def test_it_starts_where_no_temporary_folder_can_be_written(tmp_path: Path) -> N
 
 
 @pytest.mark.fault("P10")
-def test_it_names_every_wrong_setting_in_one_sentence() -> None:
+def test_every_wrong_setting_is_named_in_one_sentence() -> None:
     wrong = {"WEB_CONCURRENCY": "many", "PORT": "", "HOST": "localhost:8000", "RETORT_THREDS": "4"}
     done = subprocess.run(
         ["sh", "-c", f"exec {web_line()}"],
@@ -135,19 +135,19 @@ def post_fork(server, worker):
 
 @pytest.mark.fault("P02")
 def test_a_worker_that_is_told_to_end_while_it_is_forked_ends(tmp_path: Path) -> None:
-    """Without waiting for `graceful_timeout`: such a worker used to miss the signal."""
+    """It does not wait for `graceful_timeout`: such a worker used to miss the signal."""
     config = tmp_path / "config.py"
     config.write_text(SLOW_TO_FORK, "utf-8")
     command = ["gunicorn", "--config", str(config), "wsgi:app"]
     server = Server(command, free_port(), tmp_path / "said")
     try:
         until = time.monotonic() + START_WITHIN_S
-        while "Booting worker" not in server.words:
-            assert time.monotonic() < until, server.words
+        while "Booting worker" not in server.output:
+            assert time.monotonic() < until, server.output
             time.sleep(0.02)
         server.process.terminate()
         assert server.process.wait(timeout=GRACEFUL_TIMEOUT_S - 5) == 0
-        assert "SIGKILL" not in server.words
+        assert "SIGKILL" not in server.output
     finally:
         server.process.kill()
         server.process.wait()

@@ -30,7 +30,7 @@ GIVES_UP_S = 20.0
 
 
 class Stations(ThreadingHTTPServer):
-    """Both services. Each answers only when as many requests are there as a test expects at once."""
+    """Both services. They answer only when as many requests wait as a test expects at once."""
 
     request_queue_size = 256
 
@@ -86,7 +86,7 @@ def trained(example: str, model: str, target: str, step: str, folder: Path) -> P
 
 
 def shown(model: str) -> tuple[str, Any]:
-    """Return the request for a model in examples/README.md, and its response there."""
+    """Return a model's request in examples/README.md, and the answer shown there."""
     text = (ROOT / "examples" / "README.md").read_text("utf-8")
     for body, answer in re.findall(r"curl \S+ -d '(.*?)'\n```\n\n```json\n(.*?)```", text, re.DOTALL):
         if json.loads(answer)["model"] == model:
@@ -167,7 +167,7 @@ def test_requests_that_wait_take_no_threads_from_others(stations: Server, servic
     assert statuses == {200}
 
 
-def test_it_answers_as_shown_and_ends_cleanly(tmp_path: Path) -> None:
+def test_the_example_answers_as_shown_and_ends_cleanly(tmp_path: Path) -> None:
     models = trained("two_services", "bikes", "bikes", "station", tmp_path)
     with stub() as (weather, parking):
         settings = {"RETORT_STEPS": "station_steps", "WEATHER_URL": weather, "PARKING_URL": parking}
@@ -176,8 +176,8 @@ def test_it_answers_as_shown_and_ends_cleanly(tmp_path: Path) -> None:
             answer = started.ask("POST", "/predict", body)
             assert answer.document["prediction"] == pytest.approx(answered["prediction"])
             assert started.stop() == 0
-            assert "Traceback" not in started.words
-            assert "Error" not in started.words
+            assert "Traceback" not in started.output
+            assert "Error" not in started.output
 
 
 def test_a_module_that_is_missing_stops_the_start(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of an installation of requirements-serve.txt: it serves graphs, and names what it lacks for other artifacts."""
+"""Tests of an installation of requirements-serve.txt: it serves graphs, and names the missing library for artifacts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def server(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield running
 
 
-def test_it_has_neither_scikit_learn_nor_pandas(programs: Path) -> None:
+def test_the_serving_tier_has_neither_scikit_learn_nor_pandas(programs: Path) -> None:
     for module in ("sklearn", "scipy", "pandas", "joblib", "pyarrow", "onnx"):
         ran = subprocess.run([programs / "python", "-c", f"import {module}"], capture_output=True, check=False)
         assert b"ModuleNotFoundError" in ran.stderr, module
@@ -54,7 +54,7 @@ def test_every_committed_model_answers_its_examples(server: Server, model: str) 
             assert got == value or got == pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
-def test_zstd_is_in_it(server: Server) -> None:
+def test_the_serving_tier_has_zstd(server: Server) -> None:
     headers = {"Content-Type": "application/json", "Accept-Encoding": "zstd"}
     answer = server.ask("POST", "/models/iris-two/predict", json.dumps([[5.1, 3.5]] * 500), headers)
     assert answer.headers["Content-Encoding"] == "zstd"
@@ -88,4 +88,4 @@ def test_a_model_without_a_graph_says_which_tier_it_needs(programs: Path, tmp_pa
         ready = running.ask("GET", "/readyz")
         assert ready.status == 503
         assert "requirements.txt" in str(ready.document["reasons"])
-        assert "requirements.txt" in running.words
+        assert "requirements.txt" in running.output

@@ -82,7 +82,7 @@ def test_a_prediction_is_a_span_with_a_child_for_each_stage(
     assert stages.keys() == STAGES
     in_order = [stages[name] for name in ("queue", "parse", "validate", "run", "encode")]
     times = [time_ns for stage in in_order for time_ns in (stage.began_ns, stage.ended_ns)]
-    slack_ns = 1_000_000  # two clocks are read one after the other
+    slack_ns = 1_000_000  # the two clocks are read one after the other
     assert all(later >= earlier - slack_ns for earlier, later in itertools.pairwise(times))
     for each in (span, *in_order):
         assert began_ns - slack_ns <= each.began_ns <= each.ended_ns <= ended_ns + slack_ns
@@ -110,7 +110,7 @@ def test_a_stream_is_one_span_with_its_rows(server: Server, collector: Collector
         ("BREW", "/livez", None, 405, None),
     ],
 )
-def test_every_other_request_is_a_span_too(
+def test_every_request_without_a_prediction_is_a_span_too(
     server: Server, collector: Collector, method: str, path: str, body: str | None, status: int, route: str | None
 ) -> None:
     asked = new_id()
@@ -262,7 +262,7 @@ def test_a_dead_collector_costs_one_line_and_no_request(tmp_path: Path) -> None:
     small = {"OTEL_BSP_MAX_QUEUE_SIZE": 64, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": 16}
     with serving(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=nobody, OTEL_BSP_SCHEDULE_DELAY=20, **small) as server:
         until_s = time.monotonic() + 30
-        while ONE_LINE not in server.words:
+        while ONE_LINE not in server.output:
             assert time.monotonic() < until_s
             assert server.ask("POST", "/models/iris-two/predict", BODY).status == 200
         for _ in range(100):  # several times as many spans as may wait
@@ -270,6 +270,6 @@ def test_a_dead_collector_costs_one_line_and_no_request(tmp_path: Path) -> None:
         began_s = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began_s < 10
-        lines = [line for line in server.words.splitlines() if '"retort.access"' not in line]
+        lines = [line for line in server.output.splitlines() if '"retort.access"' not in line]
         assert sum(ONE_LINE in line for line in lines) == 1
         assert not [line for line in lines if "xport" in line and ONE_LINE not in line]

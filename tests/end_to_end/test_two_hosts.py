@@ -1,4 +1,4 @@
-"""Two hosts behind nginx, as docs/deployment.md sets it up: one may stop, die and come back under load."""
+"""Two hosts behind nginx, as docs/deployment.md sets it up: one may stop, die and return under load."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ http {{
 
 
 def configuration(shown: str, folder: Path, port: int, first: Host, second: Host) -> str:
-    """Return what a page shows, with the addresses of these hosts."""
+    """Return the configuration of a page, with the addresses of these hosts."""
     for place, host in (("10.0.0.1:8000", first), ("10.0.0.2:8000", second)):
         assert place in shown
         shown = shown.replace(place, f"{host.address}:{PORT}")
@@ -44,7 +44,7 @@ def configuration(shown: str, folder: Path, port: int, first: Host, second: Host
 
 
 def until_it_answers(nginx: Nginx, host: Host) -> None:
-    """Wait until a host answers requests of nginx again."""
+    """Wait until nginx sends requests to a host again."""
     before = nginx.access_log.read_text("utf-8").count(f"200;{host.address}:")
     until_s = time.monotonic() + 10
     while nginx.access_log.read_text("utf-8").count(f"200;{host.address}:") == before:
@@ -52,7 +52,7 @@ def until_it_answers(nginx: Nginx, host: Host) -> None:
         time.sleep(0.05)
 
 
-def test_one_of_two_hosts_may_go_and_come_back(tmp_path: Path) -> None:
+def test_one_of_two_hosts_may_stop_and_return(tmp_path: Path) -> None:
     shown, port = titled("docs/deployment.md", "nginx.conf"), free_port()
     with hosts(tmp_path, 2) as (first, second):
         start_all([first, second], lambda host: BEHIND_NGINX)

@@ -132,7 +132,7 @@ def test_n10_clients_that_left_hold_no_resources(tmp_path: Path) -> None:
         assert after["threads"] == before["threads"]
         assert after["left"] >= 10
         assert after["dropped"] >= 5
-        assert "Traceback" not in server.words
+        assert "Traceback" not in server.output
 
 
 def stats_when(server: Server, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
