@@ -24,7 +24,7 @@ DOUBLED = (Example({"x": 1.5}, {"prediction": 3.0}), Example({"x": -2.0}, {"pred
 
 
 class Doubles:
-    """Predicts twice the first column, and records the number of rows of each run."""
+    """Predict twice the first column, and record the number of rows of each run."""
 
     def __init__(self) -> None:
         self.runs: list[int] = []
@@ -35,14 +35,14 @@ class Doubles:
 
 
 class Triples(Doubles):
-    """Stands for `Doubles` in another release of its library."""
+    """A fake of `Doubles` in another release of its library."""
 
     def predict(self, features: Any) -> Any:
         return super().predict(features) * 1.5
 
 
 class Raises(Doubles):
-    """Fails on every row."""
+    """Fail on every row."""
 
     def predict(self, features: Any) -> Any:
         super().predict(features)
@@ -50,7 +50,7 @@ class Raises(Doubles):
 
 
 class Exits(Doubles):
-    """Raises SystemExit in every run."""
+    """Raise SystemExit in every run."""
 
     def predict(self, features: Any) -> Any:
         raise SystemExit(3)
@@ -60,7 +60,7 @@ ESTIMATORS: dict[bytes, type[Doubles]] = {b"doubles": Doubles, b"triples": Tripl
 
 
 class WordLoader:
-    """Makes the estimator that the artifact names, and keeps it."""
+    """Make the estimator that the artifact names, and keep it."""
 
     def __init__(self) -> None:
         self.made: list[Doubles] = []
@@ -89,17 +89,17 @@ def registry(
     default_model: str = "",
     pack_stray: PackStray | None = None,
 ) -> Registry:
-    """A registry of a repository whose artifacts are words."""
+    """Return a registry of a repository whose artifacts are names of estimators."""
     return Registry(repository, version_loader(repository, loader, pack_stray=pack_stray), default_model)
 
 
 def version_loader(repository: Repository, loader: WordLoader | None = None, **named: Any) -> VersionLoader:
-    """A loader of versions whose artifacts are words."""
+    """Return a loader of versions whose artifacts are names of estimators."""
     return VersionLoader(repository, {"joblib": loader or WordLoader()}, lambda sig: Validator(sig, 1000), **named)
 
 
 class Packer:
-    """Packs strays as models of `Doubles`, or raises `refusal`."""
+    """Pack strays as models of `Doubles`, or raise `refusal`."""
 
     def __init__(self, repository: Repository, refusal: Exception | None = None) -> None:
         self.repository = repository
@@ -114,11 +114,11 @@ class Packer:
 
 
 def with_libraries(**changes: str) -> dict[str, str]:
-    """This environment with other versions."""
+    """Return this environment with other versions."""
     return {**environment(), **{name.replace("_", "-"): version for name, version in changes.items()}}
 
 
 def manifest_of(*examples: Example, **facts: Any) -> Manifest:
-    """A manifest with these recorded examples."""
+    """Return a manifest with these recorded examples."""
     usual = {"signature": SIGNATURE, "examples": examples, "environment": environment()}
     return replace(versions.MANIFEST, **{**usual, **facts})

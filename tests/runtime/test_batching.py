@@ -22,7 +22,7 @@ POISON, EXIT = -1.0, -2.0
 
 
 class Gated:
-    """Doubles its column. Each run waits for the gate and is recorded; a poisoned row fails its run."""
+    """Double its column. Each run waits for the gate and is recorded; a poisoned row fails its run."""
 
     def __init__(self) -> None:
         self.gate = threading.Semaphore(0)
@@ -48,7 +48,7 @@ def batch_of(*values: float) -> Batch:
 def queued(
     servable: BatchingServable, pool: ThreadPoolExecutor, batches: Sequence[Batch], output: str = "y"
 ) -> list[Future[Outputs]]:
-    """Requests that wait, in order: each is in the queue before the next is sent."""
+    """Send requests that wait, in order: each is in the queue before the next is sent."""
     futures = []
     for batch in batches:
         waiting = len(servable._waiting)
@@ -217,7 +217,7 @@ def test_a_request_progresses_when_another_thread_runs_for_it() -> None:
             futures.append(pool.submit(contexts[number].run, servable.run, batch_of(POISON), ["y"]))
             while len(servable._waiting) < number:
                 threading.Event().wait(0.001)
-        for _ in range(4):  # the first alone; then two together, which fail; then each of them alone
+        for _ in range(4):  # the first alone; then two together, which fail; then each of the two alone
             gated.gate.release()
         assert [future.exception(10) is None for future in futures] == [True, False, False]
     assert gated.runs == [[0], [POISON, POISON], [POISON], [POISON]]

@@ -1,4 +1,4 @@
-"""Ensembles of trees for large batches: every answer is that of the graph in ONNX Runtime, to the last bit."""
+"""Ensembles of trees for large batches: every answer equals the graph's in ONNX Runtime, to the last bit."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ MODELS: dict[str, tuple[Any, Any, Any]] = {
 
 
 def served(model: Any, features: Any, targets: Any, folder: Path) -> tuple[bytes, GraphServable, Any]:
-    """The graph of a model, its servable, and its signature."""
+    """Return the graph of a model, its servable, and its signature."""
     artifact = saved(model.fit(features, targets), folder / "model.joblib")
     sample = pd.DataFrame(
         features, columns=getattr(features, "columns", [f"feature{at + 1}" for at in range(features.shape[1])])
@@ -80,7 +80,7 @@ def served(model: Any, features: Any, targets: Any, folder: Path) -> tuple[bytes
 
 
 def near_splits(model: Any, features: Any) -> Any:
-    """Rows with training values, and with the numbers on both sides of the splits of the trees."""
+    """Return rows with training values, and with the numbers on both sides of the splits of the trees."""
     last = model[-1] if hasattr(model, "steps") else model
     splits = [0.0]
     for tree in np.ravel(getattr(last, "estimators_", [])).tolist():
@@ -127,7 +127,7 @@ def test_rows_that_fall_into_the_same_leaves_are_added_once(tmp_path: Path, monk
 
 
 def with_words(words: Any) -> Any:
-    """The matrix, with two columns of words."""
+    """Return the matrix, with two columns of words."""
     table = pd.DataFrame(MATRIX, columns=[f"feature{at + 1}" for at in range(COLUMNS)])
     return table.assign(word=words, other=np.where(MATRIX[:, 2] > 0, "yes", "no"))
 

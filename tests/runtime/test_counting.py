@@ -21,7 +21,7 @@ FLOWERS = ("flowers", "1")
 
 
 class FakeModel:
-    """Answers the label of each row."""
+    """Answer the label of each row."""
 
     def __init__(self, labels: Sequence[object] = ()) -> None:
         self.labels = labels
@@ -45,7 +45,7 @@ def test_a_run_is_counted_with_its_rows_and_its_classes() -> None:
     servable = CountingServable(FakeModel(["no", "yes", "maybe"]), "flowers", 1, ("no", "yes"), metrics)
     for rows in ((0, 1, 1), (2,), (1,) * 100):
         servable.run(batch(*rows), ["prediction"])
-    servable.run(batch(1), ["probabilities"])  # no label is asked for
+    servable.run(batch(1), ["probabilities"])  # without the label
     assert counted(metrics, "retort_predicted_classes") == {
         (*FLOWERS, "no"): 1.0,
         (*FLOWERS, "other"): 1.0,

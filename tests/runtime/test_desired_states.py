@@ -43,7 +43,7 @@ def test_another_process_sees_and_writes_the_same_states() -> None:
     shared = DesiredStates()
     shared.set_served("iris", served=False)
     child = os.fork()
-    if child == 0:  # no test framework beyond this line
+    if child == 0:  # no code of the test framework runs after this line
         right = shared.read() == (1, {"iris": DesiredState(False, 1)})
         shared.set_served("wine", served=True)
         os._exit(0 if right else 1)
@@ -124,7 +124,7 @@ def test_full_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_limit_of_the_size_of_files_does_not_matter() -> None:
     child = os.fork()
-    if child == 0:  # no test framework beyond this line
+    if child == 0:  # no code of the test framework runs after this line
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         limited = DesiredStates()
         limited.set_served("iris", served=False)

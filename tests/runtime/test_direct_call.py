@@ -32,7 +32,7 @@ MATRIX = DirectCall(matrix=True, unchecked=False)
 
 
 class Notes(BaseEstimator):
-    """Passes on what it is given, and notes what that was and under which configuration."""
+    """Record its input and the configuration, and pass the input on."""
 
     def __init__(self) -> None:
         self.given: list[Any] = []
@@ -71,7 +71,7 @@ def test_a_direct_call_gives_the_answers_of_the_artifact(last: Any, call: Direct
 
 
 def test_a_forest_runs_in_the_thread_of_its_caller() -> None:
-    """Threads of a forest add up in any order, which shows in the last bit."""
+    """The threads of a forest add in any order, which changes the last bit."""
     forest = RandomForestClassifier(2, n_jobs=2).fit(FRAME, LABELS)
     DirectServable(forest, SIGNATURE, MATRIX)
     assert forest.n_jobs == 1

@@ -16,7 +16,7 @@ WORD = Input("w", "text", "str", nullable=True)
 
 
 def servable(inputs: tuple[Input, ...], graph_inputs: dict[str, int], *nodes: object, **outputs: int) -> GraphServable:
-    """A servable of a graph of these nodes; each input is (rows, 1), each output of the element type given."""
+    """Return a servable of a graph of these nodes. Each input is (rows, 1), each output of the given element type."""
     made = helper.make_graph(
         list(nodes),
         "test",

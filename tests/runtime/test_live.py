@@ -42,7 +42,7 @@ class GatedLoader(WordLoader):
 
 
 class GatedRuns:
-    """Composes servables that wait at a gate after each run while the gate is closed."""
+    """Compose servables that wait at a gate after each run while the gate is closed."""
 
     def __init__(self) -> None:
         self.open, self.reached = threading.Event(), threading.Event()
@@ -80,13 +80,13 @@ def live(
     beside: Registry | None = None,
     compose: GatedRuns | None = None,
 ) -> Registry:
-    """A registry; with `beside` that of another worker, which sees the same desired states."""
+    """Return a registry. With `beside`, it has the same desired states as that registry of another worker."""
     desired = None if beside is None else beside._desired
     return Registry(repository, version_loader(repository, loader, compose=compose), default_model, desired)
 
 
 def beside(one: Registry, default_model: str = "") -> Registry:
-    """The registry of another worker, after its start."""
+    """Return the registry of another worker, after its start."""
     other = live(one._repository, default_model=default_model, beside=one)
     other.prove()
     return other
@@ -136,7 +136,7 @@ def test_the_end_of_an_old_lease_does_not_retire_a_version_that_is_loaded_again(
         with served.lease("flowers"):
             served.unload_model("flowers")
             assert states(served) == [State.UNLOADING]
-            served._table._retire(served._table.entries["trees"][1])  # of an entry that is not being unloaded
+            served._table._retire(served._table.entries["trees"][1])  # an entry that is not being unloaded
         assert states(served) == [State.RETIRED]
         served.load_model("flowers")
     assert states(served) == [State.AVAILABLE]
@@ -280,7 +280,7 @@ def test_a_model_loaded_by_another_worker_becomes_the_default_if_there_was_none(
 
 
 def die_in(master: Registry, *ran: tuple[str, int], times: int = 3) -> None:
-    """Let as many workers crash in these versions as it takes for a quarantine."""
+    """Let as many workers crash in these versions as a quarantine requires."""
     for _ in range(times):
         master.worker_crashed(dict.fromkeys(ran, 1.0))
 
@@ -362,7 +362,7 @@ def test_a_version_that_is_quarantined_after_it_was_loaded_again_is_not_run(repo
         there.lease("flowers")
     master.load_model("flowers")
     die_in(master, ("flowers", 1))
-    with pytest.raises(ModelQuarantined):  # both at one look
+    with pytest.raises(ModelQuarantined):  # both in one check
         there.lease("flowers")
 
 
@@ -380,9 +380,9 @@ def test_a_version_that_is_quarantined_while_its_model_is_loaded_again_stays_qua
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(predict, there, "flowers")
         try:
-            assert gate.reached.wait(10)  # it has run the examples of version 2, the new one
+            assert gate.reached.wait(10)  # it has run the examples of the new version 2
             die_in(master, ("flowers", culprit))
-            there.lease("trees")  # another request has this worker look at the desired states
+            there.lease("trees")  # another request makes this worker check the desired states
         finally:
             gate.open.set()
         assert first.result(10)[0] == other
@@ -450,7 +450,7 @@ def test_requests_for_other_models_do_not_wait_for_a_model_that_is_loading(repos
         try:
             assert loader.reached.wait(10)
             assert predict(there, "trees") == (1, [10.0])
-            assert predict(there, "flowers")[0] == 1  # what is served goes on until the new one is ready
+            assert predict(there, "flowers")[0] == 1  # the served version continues until the new one is ready
         finally:
             loader.open.set()
         assert first.result(10)[0] == 2
@@ -467,8 +467,8 @@ def test_a_model_that_is_requested_again_while_it_loads_is_loaded(repository: Re
         first = pool.submit(served.load_model, "flowers")
         try:
             assert loader.reached.wait(10)
-            served._desired.set_served("flowers", served=True)  # another worker was asked for the same
-            served.lease("trees")  # another request has this worker look at the desired states
+            served._desired.set_served("flowers", served=True)  # another worker got the same request
+            served.lease("trees")  # another request makes this worker check the desired states
         finally:
             loader.open.set()
         first.result(10)
@@ -480,7 +480,7 @@ def test_a_model_that_is_to_be_loaded_is_known_before_its_next_lease(repository:
     there = beside(here)
     here.load_model("flowers")
     assert there.may_load("flowers")
-    assert there.may_load("trees")  # no request has looked at the desired states yet
+    assert there.may_load("trees")  # no request has checked the desired states yet
     predict(there, "trees")
     assert not there.may_load("trees")
     assert there.may_load("flowers")

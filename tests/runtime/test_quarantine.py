@@ -1,4 +1,4 @@
-"""Which version is quarantined after which crashes, and which runs are recorded."""
+"""The choice of the quarantined version after crashes, and the recording of runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ A, B = ("a", 1), ("b", 1)
 
 
 class FakeRuns:
-    """Records the calls in order."""
+    """Record the calls in order."""
 
     def __init__(self) -> None:
         self.kept: list[str] = []
@@ -37,7 +37,7 @@ class FakeRuns:
 
 
 class FakeModel:
-    """Asserts that its run has begun and not ended; raises if `fails`."""
+    """Check that its run has begun and not ended; raise if `fails`."""
 
     def __init__(self, runs: FakeRuns, fails: bool = False) -> None:
         self.runs, self.fails = runs, fails
@@ -102,5 +102,5 @@ def test_runs_of_artifacts_are_recorded_and_runs_of_graphs_are_not() -> None:
     servable = FakeModel(runs)
     assert isinstance(record_runs(runs, compose)(servable, "graph", MANIFEST), CountingServable)
     assert isinstance(record_runs(runs, compose)(servable, "artifact", MANIFEST), RecordingServable)
-    # What is composed further is what runs.
+    # The further composed servable runs.
     assert [type(each) for each in composed] == [CountingServable, RecordingServable]

@@ -29,7 +29,7 @@ ASKERS = 6
 
 
 class OddLoader(WordLoader):
-    """Raises an exception that is no RetortError."""
+    """Raise an exception that is not a RetortError."""
 
     def __call__(self, stream: BinaryIO, signature: Signature) -> Servable:
         if stream.read() == b"odd":

@@ -15,7 +15,7 @@ from app.signature.batch import Batch, json_values
 
 
 class Remembers:
-    """Returns a fixed result, and records its argument."""
+    """Return a fixed result, and record its argument."""
 
     def __init__(self, **answers: Any) -> None:
         self.given: Any = None

@@ -48,7 +48,7 @@ time_t time(time_t *also) {
     return now.tv_sec;
 }
 """
-"""Shifts only the wall clock. The monotonic clock, which the kernel waits by, is unchanged."""
+"""Shift only the wall clock. The kernel's timers use the monotonic clock, which is unchanged."""
 
 
 class WallClock:
@@ -64,7 +64,7 @@ class WallClock:
             self._ahead = mmap.mmap(file.fileno(), 8)
 
     def jump(self, seconds: int) -> None:
-        """Move the clock forward by this much, or with a negative number back."""
+        """Move the clock forward by this much, or back with a negative number."""
         self._ahead[:] = seconds.to_bytes(8, "little", signed=True)
 
     def close(self) -> None:

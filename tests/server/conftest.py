@@ -14,7 +14,7 @@ FETCH_WITHIN_S = 300.0
 
 @pytest.fixture(scope="session")
 def gunicorn_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source release of the installed Gunicorn."""
+    """Return the source release of the installed Gunicorn."""
     folder = tmp_path_factory.mktemp("gunicorn")
     version = importlib.metadata.version("gunicorn")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]

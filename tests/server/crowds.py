@@ -56,7 +56,7 @@ def median_s(server: Server, times: int = 15) -> float:
 
 @contextlib.contextmanager
 def probing(server: Server) -> Iterator[list[float]]:
-    """Record how long a new client waits for /livez, repeatedly while the block runs; infinity without a response."""
+    """Record repeatedly how long a new client waits for /livez while the block runs; infinity without a response."""
     took: list[float] = []
     stop = threading.Event()
 

@@ -83,9 +83,9 @@ class Client:
     def __init__(self, sock: socket.socket, port: int) -> None:
         self.sock, self.port = sock, port
         self.pending = self.sent = self.told = b""
-        self.ended = False  # it sends no more
+        self.ended = False  # it sends nothing more
         self.told_all = False
-        self.may_be_cut = False  # it ended, or ran out of time, where the worker need not answer all
+        self.may_be_cut = False  # it ended or ran out of time, so that the worker need not answer everything
 
     def deliver(self, size: int) -> None:
         if self.ended or not self.pending:

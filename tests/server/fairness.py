@@ -19,12 +19,12 @@ THREADS, QUEUE_REQUESTS = 8, 64
 THINKS_S, REFUSED_FOR_S = 0.05, 0.02
 WORK_S = (0.01, 0.03)
 LIMITS = {"queue_requests": QUEUE_REQUESTS, "queue_max_wait_s": 5.0}
-"""Less room than the noisy client asks for, and a wait so long that no request is refused for it."""
+"""Fewer places than the noisy client asks for, and a maximum wait so long that it refuses no request."""
 
 
 @dataclass(frozen=True)
 class Identification:
-    """How the server distinguishes clients: by their address, or by a proxy's field."""
+    """The way in which the server distinguishes clients: by their address, or by a proxy's field."""
 
     forwarded: bool
 
@@ -81,7 +81,7 @@ async def _noise(server: Server, identification: Identification) -> AsyncIterato
 
 @dataclass
 class FairnessResult:
-    """The quiet clients without and with the noisy one, and that one, on the same server."""
+    """The quiet clients without and with the noisy client, and the noisy client, on the same server."""
 
     alone: Outcomes
     beside: Outcomes
@@ -89,7 +89,7 @@ class FairnessResult:
 
     @property
     def ratio(self) -> float:
-        """The p99 of the quiet clients beside the noise divided by the p99 without it."""
+        """The p99 of the quiet clients with the noisy client divided by the p99 without it."""
         return self.beside.percentile_s("200", 0.99) / self.alone.percentile_s("200", 0.99)
 
 

@@ -20,7 +20,7 @@ from tests.server.served import Outcomes
 RECEIVE_BYTES = 262_144
 CONNECT_WITHIN_S = 5.0
 RESET = b"\1\0\0\0\0\0\0\0"
-"""SO_LINGER with no time: the close is a reset."""
+"""SO_LINGER without time: closing sends a reset."""
 
 _numbers = itertools.count(random.getrandbits(40) << 20)
 
@@ -38,7 +38,7 @@ class LoadRequest:
     number: bytes
     body: bytes
     status: int = 0
-    abandons: bool = False  # the client leaves as soon as it has sent it
+    abandons: bool = False  # the client leaves right after it has sent the request
     tries_left: int = 0
     began_s: float = 0.0
 
@@ -168,7 +168,7 @@ class LoadClient:
                 self._answered(connection)
 
     def expire(self, before_s: float, outcome: str) -> None:
-        """Give up the requests that were sent before this time."""
+        """Give up requests that were sent before this time."""
         for connection in [
             one for one in self.connections.values() if one.unanswered and one.unanswered[0].began_s < before_s
         ]:

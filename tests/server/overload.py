@@ -16,9 +16,9 @@ SLOW, SLOWER = "/echo?sleep_s=0.02", "/echo?sleep_s=0.05"
 PATIENCE_S = 1.0
 ECHO_LINES = 48
 LEAVES, IN_A_HURRY, QUICK = 0.01, 0.2, 0.25
-LATE = 0.0005
-"""Share of requests that surely run at their deadline: others that are late have mostly waited for a thread."""
 """Shares of the echo requests whose client leaves, that have a deadline, and that run inline."""
+LATE = 0.0005
+"""Share of requests that are certain to run at their deadline: other late requests have mostly waited for a thread."""
 
 
 def capacity_per_second(server: Server, threads: int, for_s: float, path: str = SLOW) -> float:

@@ -33,7 +33,7 @@ http {{
 """
 STARTS_WITHIN_S = 10.0
 FAIL_TIMEOUT_S = 1
-"""How long nginx avoids a server after a failure."""
+"""The time for which nginx avoids a server after a failure."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ def nginx_before(
 
 @contextlib.contextmanager
 def nginx_with(folder: Path, conf: str, port: int) -> Iterator[Nginx]:
-    """nginx with this configuration, once it listens on its port."""
+    """Run nginx with this configuration; yield when it listens on its port."""
     path = folder / "nginx.conf"
     path.write_text(conf, "utf-8")
     process = subprocess.Popen(["nginx", "-c", str(path), "-p", str(folder)], stderr=subprocess.DEVNULL)

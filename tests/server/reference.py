@@ -23,14 +23,14 @@ class Verdict:
     """The requests that an application gets, as (environ, body), and the status of the refusal after them."""
 
     requests: list[tuple[dict[str, Any], bytes]]
-    refusal: int | None  # None: no refusal, or an end in the middle
+    refusal: int | None  # None: no refusal, or an incomplete request
 
 
 def plain(environ: dict[str, Any], body: bytes) -> dict[str, Any]:
     """Return the parts of an environ that must be equal."""
     kept = {key: value for key, value in environ.items() if not key.startswith(IGNORED)}
     if "HTTP_TRANSFER_ENCODING" in environ and kept.get("CONTENT_LENGTH") == str(len(body)):
-        del kept["CONTENT_LENGTH"]  # this worker tells how long the chunks were together
+        del kept["CONTENT_LENGTH"]  # this worker records the total length of the chunks
     return kept | {"wsgi.url_scheme": environ["wsgi.url_scheme"]}
 
 
@@ -49,7 +49,7 @@ def gunicorn_verdict(cfg: Any, content: bytes) -> Verdict:
             _, environ = wsgi.create(request, _NoSocket(), "", ("127.0.0.1", 80), cfg)
             body = request.body.read()
             if environ.get("CONTENT_LENGTH") and len(body) < int(environ["CONTENT_LENGTH"]):
-                return Verdict(found, 400)  # Gunicorn passes it on cut; this worker must not
+                return Verdict(found, 400)  # Gunicorn passes a cut body on; this worker must not
             found.append((environ, body))
     except (NoMoreData, StopIteration):
         return Verdict(found, None)

@@ -55,7 +55,7 @@ def answers_in(received: bytes, methods: list[str], ended: bool) -> list[ParsedR
             received = rest[length:]
         elif b"transfer-encoding" in framing:
             response.body, response.whole, received = _unchunked(rest)
-        else:  # it lasts to the end
+        else:  # it ends with the connection
             response.body, response.whole, received = rest, ended, b""
         found.append(response)
     return found

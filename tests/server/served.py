@@ -26,7 +26,7 @@ if sys.argv[2] == "systemd":
     os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.argv[3], sys.argv[3:])
 """
-"""Starts a program with a listening socket as descriptor 3, as systemd does."""
+"""Start a program with a listening socket as descriptor 3, as systemd does."""
 APPLICATION = "tests.server.apps:app"
 RETORT_WORKER_CLASS = "app.server.RetortWorker"
 
@@ -64,7 +64,7 @@ def worker_server(
         lines += ["def on_starting(server): RetortWorker.server_ends = staticmethod(tell_workers_of_the_end(server))"]
     conf = folder / f"conf-{port}.py"
     conf.write_text("\n".join(lines), "utf-8")
-    program = str(Path(sys.executable).parent / "gunicorn")  # what SIGUSR2 runs again
+    program = str(Path(sys.executable).parent / "gunicorn")  # the command that SIGUSR2 runs again
     command = [program, "--config", str(conf), "--worker-class", worker_class, application]
     if inherits:
         command = [sys.executable, "-c", GIVE_A_SOCKET, str(port), inherits, *command]

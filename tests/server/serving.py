@@ -1,4 +1,4 @@
-"""The base of the applications of these tests: WSGI, served in each of the ways that the worker knows."""
+"""The base of the applications of these tests: WSGI, served in each way of the worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.telemetry import request_id_from
 
 
 class Serving:
-    """Runs all requests in threads, through WSGI, unless a subclass changes that; refuses with problem documents."""
+    """Run all requests in threads, through WSGI, unless a subclass changes that; refuse with problem documents."""
 
     def runs_inline(self, environ: Environ) -> bool:
         return False

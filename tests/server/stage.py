@@ -1,4 +1,4 @@
-"""The loop in this process, turned by hand, without a process and without waiting."""
+"""The loop in this process, which tests run turn by turn, without waiting."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEVER_S = 1e6
 
 
 class QuietLog(Logger):  # type: ignore[misc]
-    """Gunicorn's logger, reduced to what the worker uses."""
+    """The part of Gunicorn's logger that the worker uses."""
 
     access_log_enabled = False
 
@@ -66,7 +66,7 @@ class Stage:
         self.loop.turn(time.monotonic())
 
     def until(self, done: Callable[[], bool], within_s: float = 20.0) -> None:
-        """Turn until something is so; other threads may have to bring it about."""
+        """Run turns until a condition holds; other threads may have to fulfil it."""
         give_up_s = time.monotonic() + within_s
         while not done():
             if time.monotonic() > give_up_s:
@@ -114,7 +114,7 @@ class Stage:
 
 @contextlib.contextmanager
 def staged(app: Any, cfg: Any = None, *, queue_max_wait_s: float = NEVER_S, **limits: Any) -> Iterator[Stage]:
-    """A worker's loop with these limits. Unless a test asks for it, no request is refused because it waits long."""
+    """Return a worker's loop with these limits. Unless a test asks for it, no request is refused for a long wait."""
     cfg = cfg or config()
     stage = Stage(app, cfg, Limits(queue_max_wait_s=queue_max_wait_s, **limits))
     try:

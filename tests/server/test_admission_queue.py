@@ -187,7 +187,7 @@ def test_in_a_full_queue_the_client_with_most_requests_makes_room() -> None:
     assert admission.enter(late) is False
     admission.remove(waiting[3])
     crowd(admission, "b")
-    assert admission.make_room("a") is waiting[2]  # the last of those that still wait
+    assert admission.make_room("a") is waiting[2]  # the last of the waiting ones
     crowd(admission, "a")
     assert turns(admission) == "nabnab"
 
@@ -246,7 +246,7 @@ def test_expired_requests_that_are_not_taken_out_expire_at_the_next_call() -> No
 
 @pytest.mark.parametrize("seed", range(200))
 def test_no_request_is_lost_or_counted_twice(seed: int) -> None:
-    """Compares the queue with a plain list of waiting requests."""
+    """Compare the queue with a plain list of waiting requests."""
     chance = random.Random(seed)
     admission: AdmissionQueue[Request] = AdmissionQueue(chance.randint(1, 3), chance.randint(1, 8), 0.3)
     waiting: list[Request] = []

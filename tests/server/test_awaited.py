@@ -24,7 +24,7 @@ REQUEST = b"POST /%b HTTP/1.1\r\nHost: h\r\nX-Client: %b\r\nContent-Length: 0\r\
 
 
 class Waiting(Serving):
-    """Answers each request when `opened` is set. `/fails`, `/moves` and `/invalid` say what becomes of others."""
+    """Answer each request when `opened` is set. `/fails`, `/moves` and `/invalid` end otherwise."""
 
     def __init__(self, event_loop: EventLoop) -> None:
         self._event_loop = event_loop
@@ -142,7 +142,7 @@ def test_above_the_limit_awaited_requests_queue_and_clients_take_turns(served: W
     app, stage = served(waiting_requests=2, queue_requests=2, queue_max_wait_s=60.0)
     with asking(stage, b"one", b"other", b"many", b"many", b"few", b"many") as connections:
         received = answered(stage, [connections[3], connections[5]])
-        assert statuses(received) == [429, 503]  # the first gave its place to `few`; the second finds no place
+        assert statuses(received) == [429, 503]  # the first gave its place to `few`; the second finds none
         assert stage.dispatcher.stats.queued() == 2
         app.open()
         rest = [connection for position, connection in enumerate(connections) if position not in (3, 5)]

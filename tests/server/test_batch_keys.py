@@ -41,7 +41,7 @@ class Stream:
 
 
 class Batching(Serving):
-    """Doubles each body; a call of `respond` waits for the gate. The path is the batch key."""
+    """Double each body. A call of `respond` waits for the gate. The path is the batch key."""
 
     def __init__(self) -> None:
         self.gate = threading.Semaphore(0)
@@ -83,7 +83,7 @@ def answers(stage: Stage, clients: list[socket.socket]) -> list[bytes]:
         for at, client in enumerate(clients):
             with contextlib.suppress(BlockingIOError):
                 received[at] += client.recv(65536)
-        time.sleep(0.001)  # the threads' turn
+        time.sleep(0.001)  # the threads run
         return all(b"\r\n\r\n" in one and not one.endswith(b"\r\n\r\n") for one in received)
 
     stage.until(all_there)
@@ -176,7 +176,7 @@ def test_a_stream_whose_client_left_is_closed_and_not_read(app: Batching, stage:
     assert bodies_of(stage, clients[:1]) == [b"aa"]
     stage.dispatcher.threads.expire(time.monotonic() + stage.dispatcher.limits.request_timeout_s)
     app.gate.release(1)
-    stage.until(lambda: stream.closed and stage.dispatcher.stats.late == 2)  # the thread goes on after the answers
+    stage.until(lambda: stream.closed and stage.dispatcher.stats.late == 2)  # the thread continues after the answers
     assert not stage.dispatcher.stats.running()
     assert next(stream.parts) == b"one"
     assert all(client.recv(65536).startswith(b"HTTP/1.1 504") for client in clients[1:])

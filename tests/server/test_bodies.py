@@ -77,7 +77,7 @@ def test_chunks_in_any_pieces_get_gunicorns_verdict(written: list[bytes], choice
     parts = [part for part in parts if part]
     expected, got = gunicorns(content), ours(parts)
     if expected == INCOMPLETE:
-        # What ends early is never a whole body; whether it is already known to be wrong may differ.
+        # A cut body is never a whole one; whether it is already known to be wrong may differ.
         assert got in (INCOMPLETE, REFUSED)
     elif expected == REFUSED:
         assert got in (REFUSED, INCOMPLETE)

@@ -22,7 +22,7 @@ ASK = b"POST / HTTP/1.1\r\nHost: a\r\nX-Client: %b\r\nContent-Length: 0\r\n\r\n"
 
 
 class Named(Serving):
-    """Distinguishes clients by `X-Client`, and records the order of requests."""
+    """Distinguish clients by `X-Client`, and record the order of requests."""
 
     def __init__(self, inline_us: float = 0.0) -> None:
         self.ran: list[str] = []
@@ -126,7 +126,7 @@ def test_inline_requests_over_the_budget_of_their_client_wait_for_a_thread() -> 
 
 
 class Held(Named):
-    """Distinguishes batch keys by the client; holds requests in threads until their release."""
+    """Distinguish batch keys by the client. Hold requests in threads until their release."""
 
     def __init__(self) -> None:
         super().__init__(inline_us=2000.0)
@@ -241,7 +241,7 @@ def test_a_client_that_leaves_over_its_budget_is_not_run(monkeypatch: pytest.Mon
 
 
 class Streams(Serving):
-    """Streams parts as fast as they are read, and counts concurrent streams."""
+    """Stream parts as fast as they are read, and count concurrent streams."""
 
     def __init__(self, parts: int, part: bytes) -> None:
         self.parts, self.part = parts, part

@@ -45,7 +45,7 @@ def test_p11_while_it_serves(tmp_path: Path, clock: WallClock, seconds: int) -> 
         async with load(server.port, 8, "/echo?sleep_s=0.01") as outcomes:
             await asyncio.sleep(0.3)
             clock.jump(seconds)
-            await asyncio.sleep(2.8)  # longer than the master waits for a sign of life
+            await asyncio.sleep(2.8)  # longer than the master waits for a heartbeat
         return outcomes
 
     with worker_server(tmp_path, workers=2, timeout=2, limits={"queue_max_wait_s": 5.0}) as server:
@@ -109,7 +109,7 @@ def test_p11_while_it_stops(tmp_path: Path, clock: WallClock, seconds: int) -> N
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as client,
     ):
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-        assert server.ask("GET", "/livez").status == 200  # so the worker has begun with what came before
+        assert server.ask("GET", "/livez").status == 200  # so the worker has started the requests before
         server.process.terminate()
         time.sleep(0.5)
         clock.jump(seconds)

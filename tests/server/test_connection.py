@@ -171,7 +171,7 @@ def test_deadlines_of_head_body_and_silence() -> None:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Temporary files that accept their buffer and nothing more."""
+    """Temporary files that accept only as much as their buffer holds."""
     full = lambda *args, **options: open("/dev/full", "w+b", buffering=1 << 16)  # noqa: E731, PTH123, SIM115
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
 
@@ -259,7 +259,7 @@ def test_a_client_that_leaves_as_its_answer_comes_takes_nothing_from_the_queue(o
         while not stage.dispatcher.threads.pool._made:
             time.sleep(0.001)
         leaves.close()
-        stage.dispatcher.threads.take(time.monotonic())  # before the loop has heard that it left
+        stage.dispatcher.threads.take(time.monotonic())  # before the loop has noticed that it left
         assert (stage.dispatcher.stats.left, stage.dispatcher.threads.queue.waiting) == (1, max(0, others - 1))
         for _ in stay:
             may_run.release()
@@ -276,8 +276,8 @@ def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_queue(
     client = stage.connect()
     stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
     (connection,) = stage.loop.connections.values()
-    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # so that the answer does not go out whole
-    with contextlib.suppress(BlockingIOError):  # the server reads no more of them
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # so that the answer is not sent completely
+    with contextlib.suppress(BlockingIOError):  # the server does not read more of them
         for _ in range(100):
             stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
     stage.until(lambda: connection.unsent and not stage.dispatcher.stats.running())
@@ -370,7 +370,7 @@ def test_one_client_may_fill_half_of_all_places_with_requests_that_do_not_end() 
 
 
 class Proxied(Recorder):
-    """Distinguishes clients by the proxy's field."""
+    """Distinguish clients by the proxy's field."""
 
     def client(self, environ: dict[str, Any]) -> str:
         name: str = environ["HTTP_X_FORWARDED_FOR"]
@@ -418,7 +418,7 @@ def test_an_application_that_cannot_name_a_client_does_not_stop_the_request(capl
 
 
 class Guarded(Recorder):
-    """Reads bodies of requests with a key only."""
+    """Read bodies only of requests with a key."""
 
     def refuse_by_head(self, environ: dict[str, Any]) -> Response | None:
         return (
@@ -457,7 +457,7 @@ def test_a_short_body_is_read_before_its_request_is_refused_so_that_the_connecti
 
 
 class Streaming:
-    """Answers with parts and no length."""
+    """Answer with parts and no length."""
 
     def __init__(self, parts: int, size_bytes: int) -> None:
         self.parts, self.size_bytes = parts, size_bytes
@@ -487,7 +487,7 @@ def test_a_stream_waits_for_its_reader_and_ends_with_it() -> None:
             stage.turn()
         time.sleep(0.05)
         stage.turn()
-        assert app.made < 200  # what the kernel holds, and the buffer
+        assert app.made < 200  # the size of the kernel's and of our buffer
         client.close()
         stage.until(lambda: app.closed or bool(time.sleep(0.01)))
         stage.until(lambda: not stage.dispatcher.stats.running())

@@ -28,7 +28,7 @@ def check(name: str, cfg: Any, content: bytes, parts: list[bytes]) -> None:
     assert statuses[: len(got)] == [200] * len(got), name
     refused = statuses[len(got) :]
     if verdict.refusal is None:
-        assert refused in ([], [400]), (name, received)  # it ended in the middle
+        assert refused in ([], [400]), (name, received)  # the request is incomplete
     else:
         assert refused == [verdict.refusal], (name, received)
 

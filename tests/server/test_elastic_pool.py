@@ -17,7 +17,7 @@ ASKED = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Patient(Serving):
-    """`/waits` waits for its release. A thread answers all other requests at once."""
+    """Hold `/waits` until its release. Answer all other requests at once in a thread."""
 
     def __init__(self) -> None:
         self.may_answer = threading.Semaphore(0)

@@ -17,7 +17,7 @@ from tests.server.stage import Stage, config, staged
 
 
 class Held(Serving):
-    """Holds every request until its release, and answers with the name of its client."""
+    """Hold every request until its release, and answer with the name of its client."""
 
     def __init__(self) -> None:
         self.gate = threading.Semaphore(0)
@@ -60,7 +60,7 @@ def told(stage: Stage, connection: socket.socket, answers: int = 1) -> bytes:
         nonlocal received
         with contextlib.suppress(BlockingIOError):
             received += connection.recv(65536)
-        time.sleep(0.001)  # the threads' turn
+        time.sleep(0.001)  # the threads run
         return received.count(b"HTTP/1.1 ") == answers
 
     stage.until(answered)
@@ -71,7 +71,7 @@ def told(stage: Stage, connection: socket.socket, answers: int = 1) -> bytes:
 def test_the_client_with_most_requests_makes_room_and_gets_429_with_the_fields(app: Held, stage: Stage) -> None:
     noisy = asked(stage, *"nnnnn")
     asked_again = b"GET / HTTP/1.1\r\nHost: a\r\nX-Client: n\r\n\r\n"
-    noisy[-1].send(asked_again)  # it waits behind what is about to be refused
+    noisy[-1].send(asked_again)  # it waits behind the requests that are about to be refused
     quiet = asked(stage, "a")
     head, _, rest = told(stage, noisy[-1], answers=2).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")

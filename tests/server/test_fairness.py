@@ -20,16 +20,16 @@ are refused."""
 @pytest.mark.parametrize("forwarded", [False, True], ids=["addresses", "behind a proxy"])
 @pytest.mark.fault("O03")
 def test_o03_a_noisy_client_waits_in_a_line_of_its_own(tmp_path: Path, forwarded: bool) -> None:
-    """The noisy client has ten times the connections of all others together, more than there is room for.
+    """The noisy client has ten times the connections of all others together, more than there are places.
 
-    The quiet clients are never refused, and their p99 beside it is compared with that without it, in one pair of runs
-    on the same server.
+    The quiet clients are never refused. Their p99 with the noisy client is compared with the p99 without it, in one
+    pair of runs on the same server.
     """
     with worker_server(tmp_path, threads=THREADS, limits=LIMITS) as server:
         seen = measure_fairness(server, forwarded, 6.0)
         refused = ask_stats(server)["refused"]
     assert set(seen.alone.count) == set(seen.beside.count) == {"200"}
     assert set(seen.noise.count) <= {"200", "429", "503"}
-    assert seen.noise.count["200"] > seen.beside.count["200"]  # nobody is idle for the sake of fairness
+    assert seen.noise.count["200"] > seen.beside.count["200"]  # fairness leaves no core idle
     assert seen.noise.count["429"] == refused["too_many_requests"] > 0
     assert seen.ratio < RATIO, (seen.ratio, seen.alone.percentile_s("200", 0.99))

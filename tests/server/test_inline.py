@@ -22,7 +22,7 @@ NO_KEY = KEY_A.replace(b"/a", b"/none")
 
 
 class Grouping(Serving):
-    """Answers requests of one path together. `x` gets invalid headers, `i` an iterator."""
+    """Answer requests of one path together. `x` gets invalid headers, `i` an iterator."""
 
     def __init__(self) -> None:
         self.groups: list[list[bytes]] = []
@@ -52,7 +52,7 @@ def app() -> Grouping:
 
 @pytest.fixture
 def stage(app: Grouping, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """A stage whose turns take in all that waits, however slow the machine is."""
+    """Return a stage whose turns read all waiting requests, however slow the machine is."""
     monkeypatch.setattr("app.server.admission_queue.WORK_S", 60.0)
     monkeypatch.setattr("app.server.dispatcher.WORK_S", 60.0)
     with staged(app) as stage:
@@ -190,7 +190,7 @@ def test_a_request_that_goes_through_wsgi_never_runs_on_the_loop() -> None:
 
 
 class GivenBack(Grouping):
-    """Finds, when it is about to answer, that its requests must go through WSGI."""
+    """Find in `respond` that its requests must go through WSGI."""
 
     def __init__(self, inline: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Tests of the counting clients with a server that mixes answers up, forgets one, or announces its close."""
+"""Tests of the counting clients with a server that swaps answers, forgets one, or announces its close."""
 
 from __future__ import annotations
 

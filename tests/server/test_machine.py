@@ -123,7 +123,7 @@ class Worker(RuleBasedStateMachine):
     def end(self, client: Client) -> None:
         connection = self.connection(client)
         if connection is not None and connection.pending is not None and connection.pending.is_queued:
-            client.may_be_cut = True  # whoever ends while his request is queued has left
+            client.may_be_cut = True  # a client that ends while its request is queued has left
         client.ended = True
         with contextlib.suppress(OSError):
             client.sock.shutdown(socket.SHUT_WR)
@@ -151,7 +151,7 @@ class Worker(RuleBasedStateMachine):
         requests, refusal = verdict.requests, verdict.refusal
         for number, (environ, _) in enumerate(requests):
             if (environ["PATH_INFO"], environ["SERVER_PROTOCOL"]) == ("/stream", "HTTP/1.0"):
-                requests, refusal = requests[: number + 1], None  # only the end of the connection can end this answer
+                requests, refusal = requests[: number + 1], None  # only the end of the connection ends this answer
                 break
         expected = [echo(*request) for request in requests]
         methods = [environ["REQUEST_METHOD"] for environ, _ in requests]
@@ -179,7 +179,7 @@ class Worker(RuleBasedStateMachine):
             assert not ran, "it was run, and not answered"
             statuses = [one.status for one in refused]
             if statuses:
-                # What ends in the middle is 400, what declares too much 413, whatever else may be wrong with it.
+                # An incomplete request is 400, and one that declares too much 413, even if other parts are wrong, too.
                 assert statuses[0] in (refusal, 400, 413)
             else:
                 assert refusal is None or self.ended_in_a_head(client.sent, len(expected))

@@ -52,7 +52,7 @@ class FakeWorker:
 
 
 class FakeArbiter:
-    """Gunicorn's master, reduced to its care of workers."""
+    """The part of Gunicorn's master that watches its workers."""
 
     def __init__(self, **workers: FakeWorker) -> None:
         self.WORKERS = {int(name.removeprefix("pid")): worker for name, worker in workers.items()}
@@ -69,7 +69,7 @@ class FakeArbiter:
 
 @pytest.fixture
 def stopped() -> Iterator[int]:
-    """The id of a process that a signal has stopped."""
+    """Yield the id of a process that a signal has stopped."""
     with subprocess.Popen(["sleep", "60"]) as child:
         os.kill(child.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
@@ -97,7 +97,7 @@ def test_a_worker_is_ended_that_is_silent_for_longer_than_a_request_may_take() -
 
 
 class ForkedWorker:
-    """A worker that is told to end before it has handlers of its own."""
+    """A worker that is told to end before it has its own handlers."""
 
     def __init__(self) -> None:
         self.was_told = False
@@ -110,7 +110,7 @@ class ForkedWorker:
 
 
 class ForkingArbiter:
-    """Gunicorn's master, reduced to the fork of a worker."""
+    """The part of Gunicorn's master that forks a worker."""
 
     worker_class = ForkedWorker
 

@@ -17,7 +17,7 @@ from tests.server.reference import statuses_in
 from tests.server.served import Outcomes, ask_stats, connect, cpu_s, load, rss_bytes, took_s, worker_server
 
 pytestmark = pytest.mark.server
-alone = pytest.mark.alone  # only what measures time or memory
+alone = pytest.mark.alone  # only tests that measure time or memory
 
 WITHIN_S = 20.0
 

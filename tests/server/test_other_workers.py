@@ -21,7 +21,7 @@ def asked(application: Any, method: str = "GET") -> tuple[bytes, str]:
 
 
 class Direct(PlainApp):
-    """Answers by `respond`, with parts."""
+    """Answer by `respond`, with parts."""
 
     def __init__(self, body: Any) -> None:
         super().__init__(lambda environ, start_response: [])

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 THREADS = 4
 MEASURED = 3
-"""Maximum of measurements: other processes may use the machine for one of the two or three seconds."""
+"""Number of measurements at most: other processes may use the machine for one of the two or three seconds."""
 
 
 @pytest.mark.own_worker("it has no admission queue, and works through the requests of clients that have left")

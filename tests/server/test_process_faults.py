@@ -20,16 +20,16 @@ from tests.server.endings import once, recycled, reloaded, terminated, twice_to_
 from tests.server.served import Outcomes, Talk, load, took_s, worker_server
 
 pytestmark = pytest.mark.server
-alone = pytest.mark.alone  # only what measures time
+alone = pytest.mark.alone  # only tests that measure time
 
 PROMPT_S = 5.0
-"""An answer that waited for the fault would take as long as the fault lasts: many seconds."""
+"""Limit for an answer that does not wait for the fault, which lasts many seconds."""
 PATIENT = {"queue_max_wait_s": 5.0}
 """Limits with which a busy machine refuses no request of a few clients."""
 
 
 def wait_until(done: object, within_s: float) -> float:
-    """Return how long it took."""
+    """Return the duration."""
     assert callable(done)
     began_s = time.monotonic()
     while not done():

@@ -50,7 +50,7 @@ CLASSIC = (
 @pytest.mark.needs_program("nginx")
 @pytest.mark.fault("P03")
 def test_p03_one_of_two_servers_is_terminated_and_no_client_notices(tmp_path: Path) -> None:
-    patient = {"queue_max_wait_s": 5.0}  # a busy machine refuses nothing
+    patient = {"queue_max_wait_s": 5.0}  # a busy machine refuses no request
     with (
         worker_server(tmp_path, limits=patient) as first,
         worker_server(tmp_path, limits=patient) as second,
@@ -61,7 +61,7 @@ def test_p03_one_of_two_servers_is_terminated_and_no_client_notices(tmp_path: Pa
 
 
 class Attack:
-    """Sends bytes followed by a canary, then a request of another client over the same connection to the server."""
+    """Send bytes followed by a canary, then a request of another client over the same connection to the server."""
 
     def __init__(self, server: Server, nginx: Nginx | None) -> None:
         self.server, self.nginx = server, nginx
@@ -80,7 +80,7 @@ class Attack:
         assert told.count(b"canary-%06d!" % self.number) <= 1
         self.ask_as_another()
         reached = self.count()
-        mine = reached - self.reached - 2  # the other's, and the count
+        mine = reached - self.reached - 2  # the request of the other client, and this one
         self.reached = reached
         assert statuses_in(told).count(200) <= mine, (content, told)
         if self.nginx is None:

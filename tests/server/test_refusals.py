@@ -16,7 +16,7 @@ LIMITS = {"body_bytes": 1000, "head_bytes": 4096, "head_s": 0.0, "body_grace_s":
 
 
 class Worded(Recorder):
-    """Echoes the origin and the path, as an application with CORS does; fails below /broken."""
+    """Echo the origin and the path, as an application with CORS does; fail below /broken."""
 
     def refuse(self, environ: Environ, request: ServedRequest | None, refusal: Refusal) -> Response:
         if environ["PATH_INFO"] == "/broken":

@@ -1,4 +1,4 @@
-"""Tests of a line with a long delay that delivers a few bytes at a time, as mobile networks may."""
+"""Tests of a line with a long delay that delivers a few bytes at a time, as in mobile networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def delayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def through_a_slow_line(server: Server) -> list[tuple[int, bytes, bool]]:
-    """Send requests at once through a proxy that is such a line, and return the answers."""
+    """Send requests at once through such a line, and return the answers."""
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection("127.0.0.1", server.port)
@@ -45,7 +45,7 @@ async def through_a_slow_line(server: Server) -> list[tuple[int, bytes, bool]]:
     async with line:
         port = line.sockets[0].getsockname()[1]
         answers = await asyncio.gather(*(one(port) for _ in range(CLIENTS)))
-        await asyncio.sleep(3 * DELAY_S)  # the last bytes of both directions
+        await asyncio.sleep(3 * DELAY_S)  # the last bytes in both directions
     return answers
 
 

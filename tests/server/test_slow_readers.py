@@ -39,7 +39,7 @@ def answering(stage: Stage, client: socket.socket) -> Connection:
 
 
 def read_some(client: socket.socket, connection: Connection) -> None:
-    """Read until the kernel counts it: over a Unix socket it counts whole buffers."""
+    """Read until the kernel counts the bytes as read: over a Unix socket it counts whole buffers."""
     before_bytes = unacknowledged_bytes(connection.sock)
     while unacknowledged_bytes(connection.sock) == before_bytes:
         assert client.recv(4096)

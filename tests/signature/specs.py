@@ -90,7 +90,7 @@ PICTURES = [Picture("L", 2, 1), Picture("RGB", 1, 2, 255.0), Picture("L", 3, 3, 
 
 
 def image_file(form: str, size: tuple[int, int], mode: str = "RGB", **options: Any) -> bytes:
-    """The content of a small image file of one colour."""
+    """Return the content of a small image file of one colour."""
     stream = io.BytesIO()
     Image.new(mode, size, "red" if mode == "RGB" else 77).save(stream, form, **options)
     return stream.getvalue()
@@ -113,7 +113,7 @@ IMAGES: list[Any] = [
 
 
 def arrays_for(spec: Input) -> st.SearchStrategy[Any]:
-    """Arrays of an input in every form, some of them slightly wrong."""
+    """Draw arrays of an input in every form, some of them slightly wrong."""
     shape, dtype = spec.shape or (), np.dtype(spec.dtype)
     element = st.booleans() if spec.dtype == "bool" else st.one_of(st.integers(0, 127), st.sampled_from(AWKWARD))
     right: st.SearchStrategy[Any] = element
@@ -141,12 +141,12 @@ def arrays_for(spec: Input) -> st.SearchStrategy[Any]:
 
 
 LARGEST = st.sampled_from([None, 3e38])
-"""What trees take, which compute in float32."""
+"""The numbers that trees accept, which compute in float32."""
 
 
 @cache
 def inputs(kind: str, name: str = "x") -> st.SearchStrategy[Input]:
-    """Inputs of one kind: every dtype, nullable or not, and for a category open or closed."""
+    """Draw inputs of one kind: every dtype, nullable or not, and for a category open or closed."""
     nullable, missing = st.booleans(), st.sampled_from(["nan", "none"])
     if kind == "category":
         closed = st.sampled_from(CATEGORIES).map(lambda choice: (*choice, "reject"))
@@ -191,7 +191,7 @@ def inputs(kind: str, name: str = "x") -> st.SearchStrategy[Input]:
 
 
 def values_for(spec: Input) -> st.SearchStrategy[Any]:
-    """Values of every type, many of them acceptable for the input."""
+    """Draw values of every type, many of them acceptable for the input."""
     likely: dict[str, st.SearchStrategy[Any]] = {
         "number": st.one_of(st.floats(-1e30, 1e30), st.integers(-(2**63), 2**63 - 1)),
         "integer": st.one_of(st.integers(0, 127), st.integers(-(2**63), 2**63 - 1), st.just(5.0)),
@@ -219,5 +219,5 @@ def values_for(spec: Input) -> st.SearchStrategy[Any]:
 
 
 def signature(*specs: Input) -> Signature:
-    """The signature of a model that takes these inputs and gives a prediction."""
+    """Return the signature of a model with these inputs and a prediction."""
     return Signature(specs, ("prediction",), ("prediction",), Layout.FRAME)

@@ -47,7 +47,7 @@ HEADER = b"\x93NUMPY\x01\x00\x76\x00"
 
 
 def lying(shape: str, descr: str = "'<f8'") -> bytes:
-    """An npy file whose header declares more than follows."""
+    """Return an npy file whose header declares more than follows."""
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return HEADER + header.encode() + b"\x00" * 48
 
@@ -173,7 +173,7 @@ def test_impossible_shapes_and_dtypes_are_refused(spec: Input) -> None:
 
 @pytest.mark.parametrize("value", [[1.0, None], [1.0, 2.0]])
 def test_a_limit_applies_to_the_elements(value: object) -> None:
-    """Another field is refused beside it: only then is the schema asked about the array."""
+    """A second field is refused too, because only then the schema checks the array."""
     schema = schema_of(signature(HOLES, Input("y", "number", "float64", largest=1.0)))
     assert [*schema.validate({"x": value, "y": 0.5})] == []
     assert [*schema.validate({"x": value, "y": 2.0})] == ["y"]

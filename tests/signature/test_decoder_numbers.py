@@ -16,7 +16,7 @@ pytest.importorskip("simdjson", reason="it has no wheel for this machine")
 
 READER = NumberRows([(-1e300, 1e300), (-100.0, 100.0)], ("prediction", "probabilities"), 2000)
 BLANK = " " * WORTH_BYTES
-"""A short document after it is long enough to be worth it."""
+"""Spaces that make a short document long enough for this reader."""
 
 
 @pytest.mark.parametrize(

@@ -59,13 +59,13 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def bomb(width: int, height: int, compressed: bytes = b"") -> bytes:
-    """A PNG whose header declares this many grey pixels."""
+    """Return a PNG whose header declares this many grey pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compressed) + chunk(b"IEND", b"")
 
 
 def webp(width: int, height: int, kind: bytes = b"VP8X") -> bytes:
-    """A WebP whose header declares this many pixels."""
+    """Return a WebP whose header declares this many pixels."""
     sizes = {
         b"VP8X": b"\0" * 4 + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"),
         b"VP8L": b"\x2f" + struct.pack("<I", (width - 1) | (height - 1) << 14) + b"\0" * 5,
@@ -112,7 +112,7 @@ def test_images_are_converted_to_the_mode_and_size_of_the_signature() -> None:
 
 def test_the_orientation_in_exif_is_applied() -> None:
     exif = Pillow.Exif()
-    exif[0x0112] = 6  # the camera was turned: 90 degrees clockwise
+    exif[0x0112] = 6  # the camera was rotated by 90 degrees clockwise
     assert seen(file(PIXELS, exif=exif), spec_of()) == [[102, 0], [255, 51]]
 
 
@@ -180,7 +180,7 @@ def test_large_images_are_decoded_in_turn(form: str, monkeypatch: pytest.MonkeyP
     large = file([[7] * 5] * 5, form)
     assert seen(large, spec_of())
     assert rule_of(spec_of())(large[:-9]) is not None
-    with images._turns:  # another has its turn; both before gave theirs back
+    with images._turns:  # another thread has the turn; both calls before have ended theirs
         assert seen(file(PIXELS, form), spec_of())
         with pytest.raises(DeadlineExceeded):
             seen(large, spec_of())
@@ -199,7 +199,7 @@ def test_a_jpeg_of_very_many_scans_and_a_png_of_many_profiles_are_not_decoded() 
     profiles = whole[:33] + profile * 10 + whole[33:]
     assert "too many scans, parts, texts, colour profiles" in (rule_of(spec_of())(profiles) or "")
     assert one_too_many([profiles] * 5, spec_of(pixel_limit=1)) is None
-    one = whole[:33] + profile + whole[33:]  # it is longer than a profile may be after it is inflated
+    one = whole[:33] + profile + whole[33:]  # longer than a profile may be after decompression
     assert rule_of(spec_of())(one) is not None
 
 

@@ -165,7 +165,7 @@ def test_values_are_accepted_or_refused_with_a_reason(spec: Input, value: object
 
 @pytest.mark.parametrize("value", [1.5, 2**63, 2**70, 10**400, 1e300, float("inf")])
 def test_a_category_of_whole_numbers_takes_no_number_that_its_column_cannot_hold(value: object) -> None:
-    # 1.5 as int64 would be asked of the model as 1.
+    # As int64, 1.5 would become 1.
     assert rule_of(SEEN_GRADES)(value) is not None
     assert KINDS["category"].column([value], SEEN_GRADES) is None
 

@@ -29,21 +29,21 @@ NUMBER = Input("x", "number", "float64")
 COLOUR = Input("colour", "category", "str", True, categories=("red", "green"), unseen="reject")
 PAIR = signature(NUMBER, COLOUR)
 MANY_ROWS = 100_000
-# Refusing may take this many times what `json.loads` takes for the same body; three to twelve are usual,
-# and marshmallow for every row would take over a hundred.
+# The limit of refusing, as a multiple of the time of `json.loads` for the same body. Three to twelve are usual; with
+# marshmallow for every row it would be over a hundred.
 BOUND = 25.0
 
 
 @st.composite
 def signatures(draw: st.DrawFn) -> Signature:
-    """Up to three inputs with awkward names."""
+    """Draw up to three inputs with awkward names."""
     names = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
     kinds = ["number", "integer", "boolean", "category", "text", "unused", "timestamp", "array", "image"]
     return signature(*(draw(inputs(draw(st.sampled_from(kinds)), name)) for name in names))
 
 
 def instances_for(sig: Signature) -> st.SearchStrategy[Any]:
-    """Records and rows, most of them complete, and other values."""
+    """Draw records and rows, most of them complete, and other values."""
     record = st.tuples(*map(values_for, sig.inputs)).map(lambda values: dict(zip(sig.names, values, strict=True)))
     ragged = st.dictionaries(st.one_of(NAMES, st.sampled_from(sig.names)), VALUES, max_size=4)
     row = st.tuples(*map(values_for, sig.inputs)).map(list)
@@ -51,7 +51,8 @@ def instances_for(sig: Signature) -> st.SearchStrategy[Any]:
 
 
 def by_marshmallow(sig: Signature, instances: list[Any]) -> list[tuple[int, str | None, str | None]]:
-    """(row, name, message) of everything that marshmallow finds, names in the order of the row; unknown ones last."""
+    """Return (row, name, message) of every error of marshmallow, with names in the order of the row, unknown ones
+    last."""
     schema = schema_of(sig)
     found: list[tuple[int, str | None, str | None]] = []
     for position, instance in enumerate(instances):
@@ -76,7 +77,7 @@ def refused(sig: Signature, instances: list[Any], **where: Any) -> InvalidInstan
 
 
 def steps(pointer: str) -> list[str]:
-    """The segments of a JSON pointer in a URI fragment, RFC 6901 sections 4 and 6."""
+    """Return the segments of a JSON pointer in a URI fragment, RFC 6901 sections 4 and 6."""
     root, *parts = pointer.split("/")
     assert root == "#"
     return [unquote(part, errors="strict").replace("~1", "/").replace("~0", "~") for part in parts]
@@ -84,7 +85,7 @@ def steps(pointer: str) -> list[str]:
 
 def seconds(work: Callable[[], object]) -> float:
     """Return the CPU time of the fastest of five runs."""
-    # The collector would look through what all tests before this one have left.
+    # The collector would search the garbage of all earlier tests.
     gc.disable()
     try:
         return min(timeit.repeat(work, timer=time.process_time, number=1, repeat=5))
@@ -93,7 +94,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def refusal_per_parse(sig: Signature, bad: list[Any], good: list[Any] | None = None) -> float:
-    """The time to refuse bad instances, divided by the time to parse good ones (or these)."""
+    """Return the time to refuse bad instances, divided by the time to parse good ones (or these)."""
     body = json.dumps(bad if good is None else good)
     return seconds(lambda: refused(sig, bad)) / seconds(lambda: json.loads(body))
 
@@ -121,7 +122,7 @@ def test_the_validator_counts_and_words_what_marshmallow_finds(data: st.DataObje
         if isinstance(instance, list):
             assert place == [str(sig.names.index(name))]
         elif not isinstance(instance, dict):
-            assert place == []  # the value of the only input itself
+            assert place == []  # the value of the only input
         else:
             assert place == [name]
             assert (told.value is ABSENT) == (name not in instance)
@@ -324,7 +325,7 @@ def test_a_record_of_thousands_of_unknown_keys_is_refused_as_fast() -> None:
 
 
 def documented(sig: Signature) -> dict[str, Any]:
-    """The JSON schema that OpenAPI shows for one record."""
+    """Return the JSON schema that OpenAPI shows for one record."""
     spec = APISpec("", "", "3.1.0", plugins=[MarshmallowPlugin()])
     spec.components.schema("Record", schema=schema_of(sig, "Record"))
     document: dict[str, Any] = spec.to_dict()["components"]["schemas"]["Record"]
@@ -339,7 +340,7 @@ def documented(sig: Signature) -> dict[str, Any]:
 def test_accepted_values_match_the_documented_schema(kind: str, data: st.DataObject) -> None:
     sig = signature(data.draw(inputs(kind)))
     record = {"x": data.draw(values_for(sig.inputs[0]))}
-    record = {} if record["x"] != record["x"] else record  # NaN is not in JSON, so in no JSON schema
+    record = {} if record["x"] != record["x"] else record  # JSON has no NaN, and no schema allows it
     schema = documented(sig)
     jsonschema.Draft202012Validator.check_schema(schema)
     # The content of a file comes in other media types, which have their own description.

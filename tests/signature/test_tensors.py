@@ -1,4 +1,4 @@
-"""Arrays become the columns that the same values would become as JSON: accepted alike, of equal values and dtypes."""
+"""Arrays become the same columns as equal values in JSON."""
 
 from __future__ import annotations
 

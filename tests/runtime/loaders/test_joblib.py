@@ -26,14 +26,14 @@ MODEL = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
 
 
 class Exits:
-    """Ends the process that unpickles it."""
+    """End the process that unpickles it."""
 
     def __reduce__(self) -> Any:
         return SystemExit, ("bye",)
 
 
 class Raising:
-    """Raises when it is unpickled."""
+    """Raise when it is unpickled."""
 
     def __init__(self, error: str, *arguments: object) -> None:
         self.error, self.arguments = error, arguments
@@ -122,7 +122,7 @@ def test_a_name_that_an_installed_library_no_longer_has_is_named() -> None:
 def test_a_class_of_a_notebook_is_refused_with_advice(
     content: bytes, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As in packing: what is run by `python -m` calls itself by its full name.
+    # `python -m` runs a module of packing under its full name, as here.
     spec = importlib.util.find_spec("app.packing.__main__")
     assert spec is not None
     program = importlib.util.module_from_spec(spec)
@@ -135,7 +135,7 @@ def test_a_class_of_a_notebook_is_refused_with_advice(
 
 
 def test_a_pickle_that_exits_is_refused() -> None:
-    # The first is a SystemExit that is merely made; the second is raised.
+    # The first pickle only makes a SystemExit; the second raises it.
     assert isinstance(read(io.BytesIO(pickle.dumps(Exits()))), SystemExit)
     said = refusal(pickle.dumps(Raising("SystemExit('bye')")))
     assert said == "it is not a readable joblib or pickle file (SystemExit: bye)"
