@@ -1,4 +1,4 @@
-"""Runs the commands of `flask` in this process, without the service that `create_app` would make around them."""
+"""Run the commands of `flask` in this process, without the service that `create_app` makes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.storage.repository import Repository
 
 
 def runner(settings: Settings) -> FlaskCliRunner:
-    """Return a runner of an application that has the commands and nothing else."""
+    """Return a runner of an application that has only the commands."""
     app = Flask("app")
     cli.register(app, Repository(settings.models_dir), settings, key_table(settings).source)
     return app.test_cli_runner()

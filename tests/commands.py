@@ -21,7 +21,7 @@ def run(folder: Path, *command: str, **variables: object) -> subprocess.Complete
 
 
 def done(folder: Path, *command: str, **variables: object) -> str:
-    """What a command prints that has to succeed."""
+    """Run a command that has to succeed, and return its output."""
     ran = run(folder, *command, **variables)
     assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
     return ran.stdout

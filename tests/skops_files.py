@@ -1,4 +1,4 @@
-"""Write files of skops. It takes as long to import as hundreds of quick tests: those that use it are marked `slow`."""
+"""Write files of skops. Importing it takes as long as hundreds of quick tests: tests that use it are marked `slow`."""
 
 from __future__ import annotations
 

@@ -39,12 +39,12 @@ from tests.packing.artifacts import flowers, saved
 
 HEAD = ["model", "version", "aliases", "state", "runtime", "role"]
 
-# Packing runs with warnings ignored, in a process of its own; here most of it runs in this one.
+# Packing ignores warnings in its own process; here most of it runs in this process.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class InThisProcess:
-    """What `spawn.run` does, without the seconds that a process takes to start."""
+    """A replacement for `spawn.run` in this process, because a new process takes seconds to start."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[spawn.Request, float]] = []
@@ -55,7 +55,7 @@ class InThisProcess:
 
 
 class Terminal:
-    """Where commands are typed, over a repository of its own."""
+    """A command line with its own repository."""
 
     def __init__(self, folder: Path, packed: Path | None = None, **settings: Any) -> None:
         self.folder = folder
@@ -89,7 +89,7 @@ class Terminal:
 
 @pytest.fixture
 def root_logger() -> Iterator[None]:
-    """The root logger is afterwards as it was."""
+    """Restore the root logger after the test."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -111,7 +111,7 @@ def terminal(tmp_path: Path, root_logger: None, in_this_process: InThisProcess) 
 
 @pytest.fixture(scope="module")
 def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with two versions of one model, `two`; to be copied."""
+    """Return a repository with two versions of one model, `two`; to be copied."""
     folder = tmp_path_factory.mktemp("packed")
     artifact = saved(two(), folder / "two.joblib")
     for _ in range(2):
@@ -121,7 +121,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def packed(tmp_path: Path, two_versions: Path, root_logger: None, in_this_process: InThisProcess) -> Terminal:
-    """A terminal over a repository with two versions of one model, `two`."""
+    """Return a command line over a repository with two versions of one model, `two`."""
     return Terminal(tmp_path, two_versions)
 
 
@@ -461,7 +461,7 @@ def test_add_refuses_inputs_that_do_not_fit(terminal: Terminal, inputs: str, sai
 
 @pytest.fixture
 def with_steps(tmp_path: Path, root_logger: None, in_this_process: InThisProcess) -> Terminal:
-    """A terminal where RETORT_STEPS names a module."""
+    """Return a command line with a module in RETORT_STEPS."""
     return Terminal(tmp_path, steps="tests.wire.steps_module")
 
 
@@ -656,7 +656,7 @@ def test_a_model_of_several_targets_is_added_and_compared(terminal: Terminal) ->
 
 
 class Clock:
-    """Time as a test lets it pass."""
+    """A clock that a test moves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 100.0

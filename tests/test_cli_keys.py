@@ -16,7 +16,7 @@ HEAD = ["id", "name", "scopes", "models", "created", "expires", "state", "from"]
 
 
 class Terminal:
-    """Where commands are typed, over a database of its own."""
+    """A command line with its own database."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.runner = runner(Settings(models_dir=folder / "models", instance_dir=folder / "instance", **settings))  # type: ignore[arg-type]
@@ -25,7 +25,7 @@ class Terminal:
         return self.runner.invoke(args=["keys", *words])
 
     def create(self, *words: str) -> str:
-        """Make a key and return it: the last word that is printed."""
+        """Make a key and return it: the last word of the output."""
         made = self("create", *words)
         assert made.exit_code == 0, made.output
         return made.stdout.split()[-1]

@@ -1,4 +1,4 @@
-"""What is installed, pinned and run: setup.cfg, the requirements, Procfile, Makefile and .ci/run agree."""
+"""The requirements, Procfile, Makefile and .ci/run agree with setup.cfg."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PIN = re.compile(
     r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*)==(?P<version>[0-9][0-9a-z.]*)( ; .+)?(?P<hashes>( --hash=sha256:[0-9a-f]{64})+)"
 )
 GRAPH_EXTRAS = ("image", "numbers", "own", "zstd")
-"""With what every installation needs: the tier of requirements-serve.txt."""
+"""Requirements of every installation: the tier of requirements-serve.txt."""
 OPERATING_EXTRAS = (*GRAPH_EXTRAS, "database", "jobs", "oidc", "otel", "postgres", "redis")
-"""Those of requirements-operate.txt."""
+"""Requirements of requirements-operate.txt."""
 SERVING_EXTRAS = (*GRAPH_EXTRAS, "database", "jobs", "packing")
 OPTIONAL_EXTRAS = (
     "dask",
@@ -46,7 +46,7 @@ CFG.read(ROOT / "setup.cfg", encoding="utf-8")
 
 
 def declared(*extras: str) -> list[Requirement]:
-    """The requirements of install_requires, or of these extras, for this machine."""
+    """Return the requirements of install_requires, or of these extras, for this machine."""
     sections = [CFG["options.extras_require"][extra] for extra in extras] or [CFG["options"]["install_requires"]]
     found = [
         Requirement(line) for section in sections for line in section.split("\n") if line.strip() and line[0] != "#"
@@ -60,7 +60,7 @@ def lines(name: str) -> list[str]:
 
 
 def locked(name: str) -> list[re.Match[str]]:
-    """Each requirement of a file that `make lock` wrote, on one line."""
+    """Return each requirement of a file that `make lock` wrote, on one line."""
     text = "\n".join(lines(name)).replace(" \\\n    --hash", " --hash")
     found = [(PIN.fullmatch(line), line) for line in text.splitlines()]
     assert [line for match, line in found if match is None] == []
@@ -68,13 +68,13 @@ def locked(name: str) -> list[re.Match[str]]:
 
 
 def pins(name: str) -> dict[str, str]:
-    """The pinned version of each package that this machine installs."""
+    """Return the pinned version of each package that this machine installs."""
     parsed = [Requirement(match[0].partition(" --hash")[0]) for match in locked(name)]
     return {each.name: str(each.specifier)[2:] for each in parsed if each.marker is None or each.marker.evaluate()}
 
 
 def closure(requirements: list[Requirement]) -> set[str]:
-    """Names of all that these need, as the installed distributions declare it."""
+    """Return the names of all packages that these need, as the installed distributions declare it."""
     found: set[str] = set()
     waiting = list(requirements)
     while waiting:
@@ -103,7 +103,7 @@ def test_every_requirement_is_an_exact_pin_with_its_hashes(name: str) -> None:
     names = [match["name"] for match in found]
     assert names == sorted(names)
     assert len({match[0] for match in found}) == len(found), "a package has two pins only for different Pythons"
-    if not declared("own"):  # what the user adds is the user's
+    if not declared("own"):  # the user's own requirements are the user's
         assert len(set(names)) <= MOST_PACKAGES.get(name, 200)
 
 
@@ -211,12 +211,12 @@ def test_ci_runs_make_test_and_skips_nothing() -> None:
 
 @functools.cache
 def make(*arguments: str) -> str:
-    """What make prints, told nothing by the make that may have started these tests."""
+    """Return the output of make, without the variables of the make that may have started these tests."""
     environment = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
     ran = subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return ran.stdout
 
 
 def test_no_message_names_a_package_that_no_index_has() -> None:
-    ours = CFG["metadata"]["name"]  # a project begins as a clone: nothing is published under this name
+    ours = CFG["metadata"]["name"]  # a project begins as a clone: no package has this name
     assert [path.name for path in (ROOT / "app").rglob("*.py") if ours in path.read_text(encoding="utf-8")] == []

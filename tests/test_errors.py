@@ -238,7 +238,7 @@ SAID = [
 
 def family(root: type[RetortError] = RetortError) -> Iterator[type[RetortError]]:
     for child in root.__subclasses__():
-        if child.__module__.startswith("app."):  # and no test's own
+        if child.__module__.startswith("app."):  # and no error of a test
             yield child
         yield from family(child)
 

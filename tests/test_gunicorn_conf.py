@@ -62,7 +62,7 @@ def run(script: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", STAGE + script],
         cwd=ROOT,
-        env={"LISTEN_FDS": "1", **settings},  # so that nothing asks whether the port is free
+        env={"LISTEN_FDS": "1", **settings},  # so that nothing checks whether the port is free
         capture_output=True,
         text=True,
         check=False,
@@ -129,7 +129,7 @@ def test_workers_have_numbers_and_the_next_gets_that_of_the_gone() -> None:
 
 
 def test_the_end_of_a_worker_is_not_that_of_the_master() -> None:
-    """Gunicorn calls the hook in the master too, for a worker that was gone when it was signalled."""
+    """Gunicorn calls the hook in the master too, for a worker that had ended when it was signalled."""
     done = run(
         "gunicorn_conf.on_starting(server)\n"
         "worker = SimpleNamespace(pid=NO_PROCESS)\n"
@@ -149,7 +149,7 @@ def test_a_worker_ends_with_the_status_that_it_leaves_by() -> None:
 
 
 def test_gunicorn_itself_trusts_no_forwarded_field_not_even_on_a_unix_socket() -> None:
-    """It trusts whoever is on a Unix socket, whatever `forwarded_allow_ips` says."""
+    """It trusts every client of a Unix socket, whatever `forwarded_allow_ips` is."""
     done = run(
         "conf = gunicorn_conf\n"
         "assert (conf.forwarded_allow_ips, conf.secure_scheme_headers, conf.forwarder_headers) == ('', {}, '')\n"

@@ -34,7 +34,7 @@ OWN_CONFTEST = "def pytest_configure(config): config.addinivalue_line('markers',
 
 
 def copied(folder: Path) -> Path:
-    """A copy of the files that git tracks here, or would."""
+    """Copy the files that git tracks here, or would."""
     listed = done(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
@@ -45,7 +45,7 @@ def copied(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with a user's module, package, model and tests; another model is behind `/predict`."""
+    """Return a repository with a user's module, package, model and tests, and another default model."""
     folder = copied(tmp_path_factory.mktemp("own"))
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "my_features.py").write_text(BADLY_FORMATTED)
@@ -64,7 +64,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lint_steps() -> list[str]:
-    """The commands of `make test` before the tests."""
+    """Return the commands of `make test` before the tests."""
     listed = done(ROOT, "make", "--dry-run", "--old-file=.venv/serving", "--old-file=.venv/testing", "test")
     steps = [line for line in listed.splitlines() if line.startswith(".venv/bin/")]
     assert len(steps) == 4

@@ -1,4 +1,4 @@
-"""The public home: the names that docs/public-names.md lists, and nothing else, are what users import from `app`."""
+"""The public home: users import from `app` exactly the names that docs/public-names.md lists."""
 
 from __future__ import annotations
 

@@ -401,7 +401,7 @@ def test_the_table_says_value_default_unit_and_source_of_each() -> None:
     assert lines["PORT"] == SettingLine("PORT", "9000", "8000", "", "port to bind", "environment")
     assert (lines["HOST"].value, lines["HOST"].source) == ("", "default")
     assert lines["RETORT_CORS_ORIGINS"].value == "http://a,http://b"
-    # Said where it came from, not whether it differs.
+    # The source is shown, even if the value is the default.
     assert (lines["RETORT_MODELS_DIR"].value, lines["RETORT_MODELS_DIR"].source) == ("models", "environment")
     assert lines["RETORT_BODY_LIMIT_BYTES"].unit == "bytes"
     assert (lines["RETORT_ACCESS_LOG"].value, lines["RETORT_KSERVE_V1"].value) == ("on", "off")

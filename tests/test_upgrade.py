@@ -38,7 +38,7 @@ def commit(folder: Path, message: str, files: dict[str, str]) -> str:
 
 @pytest.fixture
 def retort(tmp_path: Path) -> Path:
-    """The repository of Retort, with its first release."""
+    """Return the repository of Retort, with its first release."""
     folder = tmp_path / "retort"
     for name in COPIED:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def retort(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mine(retort: Path) -> Path:
-    """A user's clone, with a module, a test and a model of its own, and without the example model."""
+    """Return a user's clone, with its own module, test and model, and without the example model."""
     folder = retort.parent / "mine"
     done(retort.parent, "git", "clone", "--quiet", "--origin", "upstream", str(retort), str(folder))
     done(folder, "git", "rm", "--quiet", "-r", "models/penguins")
@@ -62,7 +62,7 @@ def mine(retort: Path) -> Path:
 
 @pytest.fixture
 def release(retort: Path) -> str:
-    """The second release of Retort; its commit."""
+    """Make the second release of Retort, and return its commit."""
     made = commit(retort, "Release", NEW)
     done(retort, "git", "tag", "-a", "v0.2.0", "-m", "0.2.0")
     done(retort, "git", "tag", "-a", "v0.10.0rc1", "-m", "a candidate", "v0.1.0")

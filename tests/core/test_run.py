@@ -1,4 +1,4 @@
-"""One run of a model, as far as `tests/core/test_service.py` does not cover it."""
+"""One run of a model: the cases that `tests/core/test_service.py` does not cover."""
 
 from __future__ import annotations
 

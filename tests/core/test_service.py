@@ -66,7 +66,7 @@ class FakeRegistry:
 
 
 class CountedLease(Lease):
-    """Counts in the registry while it is held."""
+    """A lease that the registry counts while it is held."""
 
     def __init__(self, registry: FakeRegistry, *facts: Any) -> None:
         super().__init__(*facts)

@@ -19,7 +19,7 @@ from tests.core.test_service import FakeModel
 
 
 def answers(servable: Any, *values: Sequence[float]) -> list[Outputs | BaseException]:
-    """Run these batches in one turn, each for a request of its own."""
+    """Run these batches in one turn, each for its own request."""
 
     async def all_of_them() -> list[Outputs | BaseException]:
         runs, lease = TurnRuns(), lease_of(servable)

@@ -1,4 +1,4 @@
-"""Reads the Dockerfile, and runs its steps in folders: no container, the same commands."""
+"""Read the Dockerfile, and run its steps in folders: the same commands without a container."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def ignored(path: Path) -> bool:
 
 
 class Build:
-    """The folders of a build. Each stage stands at the same place while it runs, as it does in a container.
+    """The folders of a build. Each stage runs at the same place, as in a container.
 
     The last stage stays there; those before it are moved aside.
     """
@@ -95,7 +95,7 @@ class Build:
         """All paths of the last stage, when it was made."""
         self._aside = folder
         self._base = folder / "base"
-        """Stands for the Python of the base image, which is called `python` and has pip."""
+        """A wrapper that makes the Python of this machine available as `python` with pip, like the base image's."""
         self._arguments, self.stages = stages()
 
     def run(self) -> None:
@@ -117,7 +117,7 @@ class Build:
         return self._here(self.stages[-1].last("WORKDIR"))
 
     def environment(self, stage: Stage) -> dict[str, str]:
-        """Return the variables that a command of a stage has. Other programs of the base are those of this machine."""
+        """Return the variables of a stage's commands. Other programs of the base image are this machine's."""
         base = f"{self._base}/bin:/usr/bin:/bin"
         made = {"PATH": base} | {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         for name, value in stage.environment.items():
@@ -165,6 +165,6 @@ def _left_out(folder: str, names: list[str]) -> list[str]:
 
 
 def size_mb(folder: Path) -> float:
-    """Return what a folder takes on the disk, as `du` says, in units of 1,000,000 bytes."""
+    """Return the size of a folder on the disk, as `du` reports it, in units of 1,000,000 bytes."""
     ran = subprocess.run(["du", "-sk", folder], capture_output=True, text=True, check=True)
     return int(ran.stdout.split()[0]) * 1024 / 1e6

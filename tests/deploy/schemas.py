@@ -1,6 +1,6 @@
-"""Schemas of the manifests, strict: a field that is not named here is a mistake, or is to be added here.
+"""Strict schemas of the manifests: a field that is not named here is a mistake, or has to be added here.
 
-They are written by hand for the fields that these manifests use, and do not replace the schemas of the platforms.
+They are written by hand for the fields of these manifests, and do not replace the schemas of the platforms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ QUANTITY: Schema = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi
 
 
 def only(required: str = "", /, **fields: Any) -> Schema:
-    """Return the schema of an object that has these fields and no others."""
+    """Return the schema of an object that has only these fields."""
     return {
         "type": "object",
         "properties": fields,

@@ -1,4 +1,4 @@
-"""What cannot run here is checked by its schema, and against the application: paths, ports, settings, metrics."""
+"""Files of platforms that cannot run here are compared with schemas and with the application."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 FOLDERS = ("kubernetes", "kubernetes-jobs", "kserve")
 PATHS = ("/livez", "/readyz", "/metrics")
 OTHERS = frozenset(("HOME", "PATH", "PYTHONDONTWRITEBYTECODE"))
-"""Variables of the image that are no settings."""
+"""Variables of the image that are not settings."""
 SECRETS = frozenset(("DATABASE_URL", "REDIS_URL", "RETORT_API_KEYS", "RETORT_KEY_SECRET"))
 SETTINGS = {variable(field.name) for field in dataclasses.fields(Settings)}
 
@@ -66,7 +66,7 @@ SCHEMAS = {
 
 
 def containers() -> Iterator[tuple[Any, Any]]:
-    """Yield each container of Retort, with the pod or predictor around it."""
+    """Yield each container of Retort, with its pod or predictor."""
     pod = kubernetes("deployment.yaml")["spec"]["template"]["spec"]
     predictor = read(INFERENCE_SERVICE)["spec"]["predictor"]
     for around in (pod, predictor):

@@ -1,4 +1,4 @@
-"""README and the pages of docs/, taken apart into sections, tables and blocks of code."""
+"""README and the pages of docs/, divided into sections, tables and blocks of code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGES = ("README.md", *(f"docs/{name}" for name in NAVIGATION if (ROOT / "docs" 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block; `answer` is the block that follows it, if only empty lines are between."""
+    """One fenced block. `answer` is the block that follows it, if only empty lines are between."""
 
     page: str
     line: int
@@ -56,13 +56,13 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 def titled(page: str, title: str) -> str:
-    """The text of the block of a page that has this title."""
+    """Return the text of the block of a page that has this title."""
     [found] = [block.text for block in BLOCKS if (block.page, block.title) == (page, title)]
     return found
 
 
 def rows(page: str, head: str) -> list[list[str]]:
-    """The cells of each table of a page whose first column is called so, without its head."""
+    """Return the cells of each table of a page whose first column has this name, without its head."""
     found, lines = [], text_of(page).splitlines()
     for number, line in enumerate(lines):
         if line.startswith(f"| {head} |") and lines[number + 1].startswith("|--"):
@@ -73,7 +73,7 @@ def rows(page: str, head: str) -> list[list[str]]:
 
 
 def links_of(page: str) -> list[str]:
-    """The targets of links to files, relative to the page."""
+    """Return the targets of links to files, relative to the page."""
     return re.findall(r"\]\((?!https?://|#)([^)#]+)", text_of(page))
 
 

@@ -1,4 +1,4 @@
-"""Every block of README and docs is executed or checked by a test: one that nobody runs fails here."""
+"""A test executes or checks every block of README and docs: a block without a test fails here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.docs.test_examples import CLIENTS, COMMANDS, PROXIES, REQUESTS, SNIPP
 
 HERE = Path(__file__).parent
 RUN = {*CLIENTS, *COMMANDS, *PROXIES, *REQUESTS, *SNIPPETS}
-"""What `test_examples.py` runs."""
+"""Blocks that `test_examples.py` runs."""
 USED = {
     ("docs/tutorial.md", "train_mass.py"): "test_examples.py::test_commands_and_scripts_run",
     ("docs/inputs.md", "build/image.json"): "test_modules.py::test_the_file_that_declares_an_image_can_be_read",
@@ -65,7 +65,7 @@ NOT_RUN = {
 def test_a_test_runs_the_block(block: Block) -> None:
     answers = {run.answer for run in REQUESTS}
     if block in RUN or block in answers or block.language == "text":
-        return  # a text is a drawing, or what a command prints, which is compared where the command is run
+        return  # a text is a drawing, or the output of a command, which is compared where the command runs
     if (block.page, block.text.partition("\n")[0]) in NOT_RUN:
         return
     assert block.title, f"nothing runs this block of the language {block.language!r}"

@@ -1,4 +1,4 @@
-"""The examples of README and docs: commands run, requests are answered as shown, scripts and snippets work.
+"""The examples of README and docs: commands run, answers are as shown, scripts and snippets work.
 
 The server and the browser of these tests are not marked as such: nothing is timed, so they may share the machine, and
 all of them need the same workshop, which takes a minute to make.
@@ -51,7 +51,7 @@ http {{
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """The folder after all commands of all pages."""
+    """Return the folder after all commands of all pages."""
     made = Workshop.made_in(tmp_path_factory.mktemp("workshop"))
     for block in filter(is_taken, BLOCKS):
         made.take(block)
@@ -60,7 +60,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 
 @pytest.fixture(scope="module")
 def frontend() -> Iterator[str]:
-    """The address of a page that is not of the server."""
+    """Serve a page of another origin, and yield its address."""
     page = Flask("frontend")
     page.add_url_rule("/", "page", lambda: "<!doctype html><title>A frontend</title>")
     with serving_here(page) as address:
@@ -69,7 +69,7 @@ def frontend() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(workshop: Workshop, frontend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server of all models that the pages make."""
+    """Serve all models of the pages."""
     folder = workshop.folder
     with serving(
         tmp_path_factory.mktemp("docs-server"),
@@ -114,7 +114,7 @@ def test_a_request_is_answered_as_shown(server: Server, workshop: Workshop, bloc
 
 
 def json_lists(document: Any) -> Any:
-    """Objects as lists of pairs, which `same` compares to the tolerance of the service."""
+    """Return objects as lists of pairs, which `same` compares with the tolerance of the service."""
     if isinstance(document, dict):
         return [[key, json_lists(value)] for key, value in document.items()]
     return [json_lists(value) for value in document] if isinstance(document, list) else document

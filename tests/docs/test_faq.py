@@ -15,7 +15,7 @@ MESSAGES = re.findall(r"^### `(.+)`$", text_of("docs/faq.md"), re.MULTILINE)
 
 
 def texts_of(module: ast.Module) -> Iterator[str]:
-    """The texts of a module that are no docstrings, `…` for what an f-string fills in."""
+    """Yield the texts of a module that are not docstrings, with `…` for the fields of an f-string."""
     nodes = list(ast.walk(module))
     documenting = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     for node in nodes:
@@ -29,7 +29,7 @@ def texts_of(module: ast.Module) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def modules() -> list[str]:
-    """All texts of each module of the application, as one text."""
+    """Return all texts of each module of the application, as one text."""
     paths = sorted((ROOT / "app").rglob("*.py"))
     return ["\n".join(texts_of(ast.parse(path.read_text("utf-8")))) for path in paths]
 

@@ -1,4 +1,4 @@
-"""The modules that the pages show: steps, factories, a wsgi.py, a test; and the files that they declare inputs with."""
+"""The modules that the pages show: steps, factories, a wsgi.py, a test; and the files that declare inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.end_to_end.process import EXAMPLE_MODELS
 
 
 def loaded(page: str, title: str) -> ModuleType:
-    """A module with the code that a page shows."""
+    """Import a module with the code that a page shows."""
     module = ModuleType(Path(title).stem)
     exec(compile(titled(page, title), title, "exec"), vars(module))
     return module
@@ -33,7 +33,7 @@ def loaded(page: str, title: str) -> ModuleType:
 
 @pytest.fixture
 def prices(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module of a user that pages import a class from."""
+    """Make the user's module from which pages import a class."""
     module = ModuleType("my_prices")
     vars(module)["PriceList"] = type("PriceList", (), {})
     monkeypatch.setitem(sys.modules, "my_prices", module)
@@ -172,7 +172,7 @@ def test_the_test_of_a_user_replaces_a_factory(
 
 
 def declared_by(page: str, title: str, folder: Path) -> declared.Wanted:
-    """The only input that a file declares."""
+    """Return the only input that a file declares."""
     path = folder / "inputs.json"
     path.write_text(titled(page, title), "utf-8")
     [wanted] = declared.read(path)

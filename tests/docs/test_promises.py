@@ -1,4 +1,4 @@
-"""The tests that the pages about promises and faults name: each is there, and the pages agree with the markers."""
+"""The tests that the pages about promises and faults name exist, and the pages agree with the markers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_each_fault_has_a_test_or_a_reason_and_no_other_is_marked() -> None:
 
 @pytest.mark.slow
 def test_the_page_of_faults_has_the_faults_and_the_tests_that_are_marked() -> None:
-    """It says of each what it must do, or that it did not; a run is not needed to compare the rest."""
+    """The results may differ: comparing the rest needs no run."""
     tests, told = marked(), rows("docs/faults.md", "id")
     written = {row[0]: row for row in told}
     assert len(written) == len(told)

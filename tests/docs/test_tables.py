@@ -52,7 +52,7 @@ def test_the_settings_are_those_of_the_application() -> None:
 def test_the_paths_are_those_of_the_application() -> None:
     served = set()
     for rule in create_app(Settings()).url_map.iter_rules():
-        if rule.rule.startswith("/v2"):  # one line says what there is
+        if rule.rule.startswith("/v2"):  # one line lists them
             continue
         place = re.sub(r"<\w+:(\w+)>", r"<\1>", rule.rule)
         served |= {f"`{method} {place}`" for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
@@ -62,7 +62,7 @@ def test_the_paths_are_those_of_the_application() -> None:
 
 def test_the_statuses_are_those_of_the_application() -> None:
     told = {int(row[0]) for row in rows("docs/http.md", "status")}
-    # 401 is that of the interceptor of keys, 405 Flask's, 429 the worker class's.
+    # The interceptor of keys answers 401, Flask 405, the worker class 429.
     assert told == {PROBLEMS[code].status for code in codes() & PROBLEMS.keys()} | {401, 405, 429}
 
 

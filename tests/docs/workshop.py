@@ -26,7 +26,7 @@ ENDS_WITHIN_S = 180
 
 @dataclass(frozen=True)
 class Ran:
-    """How a block ended, and what it printed."""
+    """The exit status and the output of a block."""
 
     status: int
     printed: str
@@ -35,14 +35,14 @@ class Ran:
 
 @dataclass
 class Workshop:
-    """The folder, and how each block ended that was run in it."""
+    """The folder, and the result of each block that ran in it."""
 
     folder: Path
     ran: dict[Block, Ran] = field(default_factory=dict)
 
     @classmethod
     def made_in(cls, folder: Path) -> Workshop:
-        """Copy what commands change, and link what they only read."""
+        """Copy the files that commands change, and link the files that they only read."""
         for name in COPIED:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
@@ -86,7 +86,7 @@ class Workshop:
     def take(self, block: Block) -> None:
         """Run a block, or write it to the file of its title.
 
-        A block that another page has too is run once; files of the repository itself stay as they are.
+        A block that is on several pages runs once. Files of the repository itself stay unchanged.
         """
         if block.title:
             path = self.folder / block.title
@@ -102,7 +102,7 @@ class Workshop:
 
 
 def is_taken(block: Block) -> bool:
-    """Whether a block is run, or written, before a server starts."""
+    """Return whether a block is run, or written, before a server starts."""
     if block.title:
         return True
     if block.language == "python":
@@ -111,7 +111,7 @@ def is_taken(block: Block) -> bool:
 
 
 def shown_in(shown: str, printed: str) -> bool:
-    """Whether a page shows what was printed; `…` stands for anything, on a line of its own for any lines."""
+    """Return whether a page shows this output. `…` stands for any text, on a line of its own for any lines."""
     pattern = re.escape(shown.strip()).replace(re.escape("…"), "…")
     pattern = re.sub(r"\n(\\ )*…(?=\n|$)", "(\n.*)*?", pattern).replace("…", ".*")
     return re.fullmatch(pattern, printed.strip()) is not None

@@ -1,7 +1,7 @@
-"""docs/faults.md: the markers of the tests, the outcomes of the last runs, and the page that is made of both.
+"""docs/faults.md: the markers of the tests, the outcomes of the last runs, and the page with both.
 
-`pytest --faults=docs/faults.md` runs the tests with the marker `fault`, and calls this. Outcomes are kept in
-build/faults.json, so that a run of some tests adds to what an earlier run found.
+`pytest --faults=docs/faults.md` runs the tests with the marker `fault`, and calls this module. The outcomes are kept in
+build/faults.json, so that a run of some tests completes the outcomes of earlier runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PASSED = "passed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one test ended, and when, in UTC."""
+    """The outcome of one test, and its time in UTC."""
 
     outcome: str
     at: str
@@ -67,7 +67,7 @@ def write(target: Path, found: Mapping[str, str]) -> None:
 
 
 def happened(fault: Fault, tests: list[str], outcomes: Mapping[str, Outcome]) -> str:
-    """Return one sentence: what the tests of a fault have shown, or why there is none."""
+    """Return one sentence: the results of the tests of a fault, or the reason for having none."""
     if fault.untested:
         return fault.untested
     ended: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""`pytest --faults=PAGE`: run only the tests with the marker `fault`, and write how they ended on the page."""
+"""`pytest --faults=PAGE`: run only the tests with the marker `fault`, and write their outcomes to the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_option(parser: pytest.Parser) -> None:
 
 
 def configure(config: pytest.Config) -> str:
-    """Note the outcomes if that is asked for, and return the expression of markers that chooses the tests."""
+    """Record the outcomes if the option is given, and return the expression of markers that chooses the tests."""
     target = config.getoption("--faults", default=None)
     if target is None:
         return ""
@@ -24,7 +24,7 @@ def configure(config: pytest.Config) -> str:
 
 
 class Recorder:
-    """Collects the outcome of each test, the worst of its three phases."""
+    """Collect the outcome of each test, the worst of its three phases."""
 
     def __init__(self, target: Path) -> None:
         self.target = target

@@ -1,6 +1,6 @@
-"""The faults that Retort is tested against: what is done to it, what it must do, and the peers that fail.
+"""The faults that Retort is tested against: the fault, the required behaviour, and the peers that fail.
 
-A test that injects a fault carries its id: `@pytest.mark.fault("P01")`. `make faults` writes docs/faults.md of both.
+A test that injects a fault has its id: `@pytest.mark.fault("P01")`. `make faults` writes docs/faults.md from both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EVIDENCE = {
 class Fault:
     """One fault. Evidence about peers begins with a letter of `EVIDENCE`.
 
-    `untested` says why no test injects it; it is empty if there is one.
+    `untested` is the reason why no test injects it; it is empty if a test does.
     """
 
     id: str

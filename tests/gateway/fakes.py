@@ -44,7 +44,7 @@ def environ(path: str = "/predict", method: str = "POST", **more: Any) -> Enviro
 
 
 class FakeRoute:
-    """Answers `ok`, or the given responses."""
+    """Answer `ok`, or the given responses."""
 
     def __init__(self, answer: Callable[[RequestContext], Response] = lambda context: Response(200, [], b"ok")) -> None:
         self.answer = answer
@@ -57,7 +57,7 @@ class FakeRoute:
 
 
 class FakeRouter:
-    """Matches `/predict`, which has a route, and `/models/m/unload`, which changes models."""
+    """Match `/predict`, which has a route, and `/models/m/unload`, which changes models."""
 
     def __init__(self, route: FakeRoute | None = None) -> None:
         self.route = route or FakeRoute()
@@ -79,7 +79,7 @@ class FakeRouter:
 
 
 class Recorder(Interceptor):
-    """Records each call: the id of the request, and the status of its response."""
+    """Record each call: the id of the request, and the status of its response."""
 
     def __init__(self, may_block: bool = False) -> None:
         self.may_block = may_block

@@ -16,7 +16,7 @@ STARTS_WITHIN_S = 10.0
 
 
 class RedisServer:
-    """Keeps nothing on disk: a restarted server is empty."""
+    """A Redis without storage on disk: a restarted server is empty."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()

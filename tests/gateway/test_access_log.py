@@ -1,4 +1,4 @@
-"""The access log has a line for each request, whatever the request is."""
+"""The access log has one line for each request, even for hostile ones."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.gateway.fakes import Client, FakeRoute, FakeRouter, environ, gateway,
 LOG = "retort.access"
 PAGE = "https://app.example"
 SURROGATE = chr(0xD800)
-"""Half of a character."""
+"""Half of a surrogate pair."""
 
 
 class Keys(Interceptor):
-    """Lets requests with a key pass."""
+    """Let requests with a key pass."""
 
     may_block = False
 
@@ -62,7 +62,7 @@ def ask(*interceptors: Interceptor, answer: Callable[[RequestContext], Response]
 
 
 def documents(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """The lines of the access log, which are JSON in ASCII."""
+    """Return the lines of the access log, which are JSON in ASCII."""
     lines = [JsonLines().format(record) for record in caplog.records if record.name == LOG]
     assert all(line.isascii() and line.isprintable() for line in lines)
     return [json.loads(line) for line in lines]
@@ -159,7 +159,7 @@ def test_hostile_headers_stay_one_line(caplog: pytest.LogCaptureFixture) -> None
     assert len(line["request_id"]) == 32
     readable = ReadableLines(colours=True).format(record)
     assert readable.replace("\x1b", "").isprintable()
-    assert readable.count("\x1b") == 2  # ours, around the status
+    assert readable.count("\x1b") == 2  # our colours, around the status
 
 
 def test_no_line_is_made_while_the_log_is_off(caplog: pytest.LogCaptureFixture) -> None:
@@ -247,7 +247,7 @@ def test_where_every_origin_is_allowed_none_is_blocked(caplog: pytest.LogCapture
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
-"""Any code points, halves of characters included."""
+"""Draw any code points, also halves of surrogate pairs."""
 
 
 @given(ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT)

@@ -26,7 +26,7 @@ READS: dict[str, Callable[[Any], bytes]] = {
 
 
 class Live:
-    """A body as it comes from a socket: each byte once, and an error if more is asked for than one read needs."""
+    """A body as it comes from a socket: each byte once, and an error if more is read than the request needs."""
 
     def __init__(self, body: bytes) -> None:
         self._body = io.BytesIO(body)

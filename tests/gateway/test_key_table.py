@@ -1,4 +1,4 @@
-"""The keys of a process: which credentials count, how long what was read holds, and what is logged."""
+"""The keys of a process: valid credentials, the lifetime of known keys, and the log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OTHER_KEY, OTHER = make_key("other", ["admin"])
 
 
 class FakeSource(KeySource):
-    """Keys that a test changes; or an error in their place."""
+    """Keys that a test changes; or an error instead of them."""
 
     def __init__(self, *keys: StoredKey) -> None:
         super().__init__((), "", Path("nowhere"))
@@ -52,7 +52,7 @@ def table(source: FakeSource) -> KeyTable:
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that a test sets, in seconds from now."""
+    """Return a function that sets the clock, in seconds from now."""
     monotonic_s, now_s, late_s = time.monotonic(), time.time(), 0.0
     monkeypatch.setattr(key_table.time, "monotonic", lambda: monotonic_s + late_s)
     monkeypatch.setattr(key_table.time, "time", lambda: now_s + late_s)
@@ -80,7 +80,7 @@ VALID = {
 
 @pytest.mark.parametrize("environ", VALID.values(), ids=VALID)
 def test_a_valid_key_names_its_holder(table: KeyTable, environ: dict[str, str]) -> None:
-    for _ in range(2):  # the second time from memory
+    for _ in range(2):  # the second time from the cache
         principal, by_browser = table.find(environ)
         assert (principal.id, principal.name, principal.scopes) == (STORED.id, "ci", {"predict"})
         assert principal.models == {"penguins"}

@@ -13,7 +13,7 @@ from app.gateway.limit_storage import WAYS, SharedStorage
 MINUTE_S = 60
 FEW_ROWS = 64
 FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-"""The child touches nothing that other threads hold."""
+"""The child uses nothing that other threads lock."""
 
 
 def at_the_beginning_of_a_window(storage: SharedStorage, expiry: int = MINUTE_S) -> None:
@@ -77,7 +77,7 @@ def test_a_clock_that_is_a_moment_behind_does_not_begin_a_window_again(storage: 
 def test_old_keys_make_room_for_new_ones(storage: SharedStorage) -> None:
     for number in range(20 * FEW_ROWS):
         storage.add(f"old {number}", MINUTE_S, 1)
-        storage.add("busy", 3600, 1)  # of use for longer
+        storage.add("busy", 3600, 1)  # needed for longer
     assert storage.add("busy", 3600, 0)[0] == 20 * FEW_ROWS
     assert storage.add("old 0", MINUTE_S, 0)[0] == 0
 

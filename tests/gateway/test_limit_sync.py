@@ -59,7 +59,7 @@ def hosts(redis: RedisServer, count: int = 2) -> Iterator[list[Host]]:
 
 
 def soon(condition: Callable[[], object]) -> bool:
-    """Return whether a condition comes true before long."""
+    """Return whether a condition is fulfilled soon."""
     until_s = time.monotonic() + SOON_S
     while not condition():
         if time.monotonic() > until_s:
@@ -73,7 +73,7 @@ def test_each_host_learns_what_the_others_count(redis: RedisServer) -> None:
         for number, host in enumerate((first, second, third, first), 1):
             host.count(number)
             assert soon(host.has_sent)
-        assert [host.count() for host in (first, second, third)] == [10, 3, 6]  # when each last counted
+        assert [host.count() for host in (first, second, third)] == [10, 3, 6]  # the time of each host's last count
         second.count(1)
         assert soon(lambda: second.count() == 11)
         assert second.count(0, "b") == 0
@@ -117,7 +117,7 @@ def test_without_redis_each_host_counts_alone_and_says_so_once(
         ] * 2
         redis.start()
         assert soon(lambda: first.is_up and second.is_up)
-        assert soon(lambda: first.has_sent() and second.has_sent())  # what they have counted meanwhile
+        assert soon(lambda: first.has_sent() and second.has_sent())  # the counts of the time in between
         first.count(1)
         assert soon(lambda: first.count() == 8)
         back = [record.message for record in caplog.records if record.levelno == logging.INFO]
@@ -132,7 +132,7 @@ def test_no_count_waits_for_a_redis_that_hangs(redis: RedisServer) -> None:
         redis.freeze()
         try:
             assert soon(lambda: host.count(1) and not host.is_up)
-            assert host.count() > 10  # between the sign of life and the end of the wait
+            assert host.count() > 10  # between the heartbeat and the end of the wait
         finally:
             redis.thaw()
         assert soon(lambda: host.is_up)
@@ -163,7 +163,9 @@ def test_what_waits_for_redis_is_bounded_and_forgets_old_windows(tmp_path: Path)
         assert host.sync._unsent == {}
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
+@pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded:DeprecationWarning"
+)  # the child uses nothing that other threads lock
 def test_one_worker_of_a_host_learns_of_a_change() -> None:
     state = HostState()
     with contextlib.closing(state):

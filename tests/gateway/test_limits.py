@@ -1,4 +1,4 @@
-"""Limits of clients: what is counted, refused and told."""
+"""Limits of clients: counts, refusals and header fields."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALICE, BOB = "192.0.2.1", "192.0.2.2"
 
 
 class KnownKeys(Interceptor):
-    """Takes the header `X-API-Key` for the id of the caller."""
+    """Use the header `X-API-Key` as the id of the caller."""
 
     may_block = False
 
@@ -32,7 +32,7 @@ class KnownKeys(Interceptor):
 
 
 class Router(FakeRouter):
-    """Matches `/livez` too, which is a probe."""
+    """Match `/livez` too, which is a probe."""
 
     def match(self, environ: Environ) -> Match:
         return Match(is_limited=False) if environ["PATH_INFO"] == "/livez" else super().match(environ)

@@ -31,7 +31,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Kept(SpanExporter):
-    """Keeps the spans that are exported."""
+    """Keep the exported spans."""
 
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
@@ -63,7 +63,7 @@ class Traced:
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Traced]:
-    # The provider of the process can be set only once: here it stays the one that there is.
+    # The provider of the process can be set only once: these tests leave it as it is.
     monkeypatch.setattr(traces_module.trace, "set_tracer_provider", lambda provider: None)
     made = Traced()
     yield made
@@ -83,7 +83,7 @@ def predicting(context: RequestContext) -> Response:
 
 
 class PatternRouter(FakeRouter):
-    """Matches every path as one pattern."""
+    """Match every path as one pattern."""
 
     def match(self, environ: Environ) -> Match:
         return Match(self.route, pattern="/models/{model}")
@@ -102,7 +102,7 @@ def test_requests_that_share_a_run_are_linked_to_one_span(traced: Traced) -> Non
 
 
 def test_requests_of_several_threads_that_share_a_run_are_linked_too(traced: Traced) -> None:
-    """As an artifact's runs are shared: the requests are joined after their spans began."""
+    """Requests of an artifact are joined like this: after their spans began."""
     served = traced.gateway()
     contexts = [served.admit(environ()) for _ in range(2)]
     for context in contexts:
@@ -203,7 +203,7 @@ def test_every_method_of_http_stands_in_its_span(traced: Traced, method: str) ->
 
 
 def test_propagators_find_the_names_of_fields() -> None:
-    """As that of Jaeger does, which looks for fields with a common beginning."""
+    """The propagator of Jaeger looks for fields with a common prefix."""
     sent = environ(HTTP_UBERCTX_USER_ID="7")
     assert FROM_ENVIRON.keys(sent) == ["host", "uberctx-user-id"]
     assert [FROM_ENVIRON.get(sent, name) for name in ("uberctx-user-id", "uber-trace-id")] == [["7"], None]

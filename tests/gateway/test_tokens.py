@@ -29,7 +29,7 @@ RSA, OTHER, CURVE = "rsa", "other", "curve"
 
 @functools.cache
 def private(name: str) -> Any:
-    """Return a private key, which takes a moment to make."""
+    """Return a private key, which takes some time to make."""
     return ec.generate_private_key(ec.SECP256R1()) if name == CURVE else rsa.generate_private_key(65537, 2048)
 
 
@@ -188,7 +188,7 @@ def unsigned(issuer: Issuer) -> str:
 
 
 def signed_with_the_public_key(issuer: Issuer) -> str:
-    """An attack on libraries that take the algorithm from the token: the public key as the secret of an HMAC."""
+    """Return a token whose HMAC has the public key as its secret, against libraries that trust its algorithm."""
     return issuer.token(issuer.keys[0]["n"], "rsa", "HS256")
 
 

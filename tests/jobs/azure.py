@@ -48,7 +48,7 @@ def _url_of(process: subprocess.Popen[bytes], said: Path) -> str:
 
 
 def make_container(url: str, name: str) -> None:
-    """Make a container, by a request that is signed with the key of the account.
+    """Make a container, by a request signed with the key of the account.
 
     Source: https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key
     """

@@ -22,12 +22,12 @@ SETTINGS = Settings(models_dir=EXAMPLE_MODELS)
 
 @cache
 def estimator(model: str) -> Any:
-    """The artifact of an example model, as it was saved. Tests share it."""
+    """Return the artifact of an example model, as it was saved. Tests share it."""
     return joblib.load(EXAMPLE_MODELS / model / "1" / "model.joblib")
 
 
 def penguins(rows: int) -> pd.DataFrame:
-    """Penguins with an id: numbers and words, some missing."""
+    """Return penguins with an id: numbers and words, some missing."""
     sys.path.insert(0, str(ROOT / "examples"))
     try:
         train = importlib.import_module("train_penguins")
@@ -39,7 +39,7 @@ def penguins(rows: int) -> pd.DataFrame:
 
 
 def write(table: pd.DataFrame, path: Path) -> Path:
-    """Write a table in the format that the name tells."""
+    """Write a table in the format of the file's name."""
     name = path.name
     if name.endswith(".zst"):  # pandas needs another library for it
         plain = write(table, path.with_suffix(""))
@@ -92,7 +92,7 @@ def score(model: str, source: object, output: object, **options: Any) -> Scored:
 
 
 def answers_of(estimator: Any, features: Any) -> pd.DataFrame:
-    """Return what the estimator itself predicts, in the columns of a scored file."""
+    """Return the estimator's own predictions, in the columns of a scored file."""
     answers = pd.DataFrame({"prediction": estimator.predict(features)})
     if answers["prediction"].dtype.kind == "f":
         return answers
@@ -111,5 +111,5 @@ def same(answers: pd.DataFrame, scored: pd.DataFrame) -> None:
 
 
 def same_as(estimator: Any, features: Any, scored: pd.DataFrame) -> None:
-    """Compare a scored file with what the estimator itself predicts."""
+    """Compare a scored file with the estimator's own predictions."""
     same(answers_of(estimator, features), scored)

@@ -1,4 +1,4 @@
-"""Kill a run with SIGKILL at random moments, resume it each time, and compare with a run that nobody killed.
+"""Kill a run with SIGKILL at random moments, resume it each time, and compare with an undisturbed run.
 
 python -m tests.jobs.killed FOLDER --moments 20
 """
@@ -27,7 +27,7 @@ ENDS_WITHIN_S = 60.0
 
 
 def run(source: str, output: str, processes: int, runtime: str = "auto") -> None:
-    """Score in small parts, resuming what is there."""
+    """Score in small parts, resuming an unfinished run."""
     settings = replace(SETTINGS, runtime=runtime)
     parts.TEXT_BYTES = jobs.TEXT_BYTES = SMALL_BYTES  # type: ignore[misc]  # else one process scores it alone
     job = ScoringJob("penguins", None, source, output, ["id"], resume=True, processes=processes, settings=settings)
@@ -35,7 +35,7 @@ def run(source: str, output: str, processes: int, runtime: str = "auto") -> None
 
 
 def killed_at(source: Path, output: Path, moments: int, processes: int = 1, seed: int = 0) -> int:
-    """Score a file in processes that are killed at random moments but the last; return how many were killed."""
+    """Score a file in processes, kill all but the last at random moments, and return how many were killed."""
     rng = random.Random(seed)
     journal = output.with_name(f".{output.name}.scoring") / "journal.ndjson"
     lines, killed = 0, 0
@@ -49,13 +49,13 @@ def killed_at(source: Path, output: Path, moments: int, processes: int = 1, seed
 
 
 def started(source: Path, output: Path, processes: int, runtime: str = "auto") -> subprocess.Popen[bytes]:
-    """Begin a run in a process of its own."""
+    """Begin a run in its own process."""
     command = [sys.executable, "-m", "tests.jobs.killed", str(source), "--output", str(output), "--runtime", runtime]
     return subprocess.Popen([*command, "--processes", str(processes)], cwd=ROOT, env=environment())
 
 
 def _killed_after(source: Path, output: Path, processes: int, journal: Path, lines: int, wait_s: float) -> bool:
-    """Kill a run when its journal has so many lines, and a moment later."""
+    """Kill a run shortly after its journal has this many lines."""
     process = started(source, output, processes)
     deadline_s = time.monotonic() + ENDS_WITHIN_S
     while process.poll() is None and time.monotonic() < deadline_s:
@@ -68,13 +68,13 @@ def _killed_after(source: Path, output: Path, processes: int, journal: Path, lin
 
 
 def children_of(pid: int) -> list[Path]:
-    """Return where /proc shows the processes that a process has started, in any thread."""
+    """Return the files of /proc that list the children of a process, one for each thread."""
     lists = Path(f"/proc/{pid}/task").glob("*/children")
     return [Path(f"/proc/{child}") for each in lists for child in each.read_text("ascii").split()]
 
 
 def ended(processes: Iterable[Path], within_s: float = ENDS_WITHIN_S) -> bool:
-    """Wait until some processes are not there any more."""
+    """Wait until these processes are gone."""
     deadline_s = time.monotonic() + within_s
     while any(each.exists() for each in processes) and time.monotonic() < deadline_s:
         time.sleep(0.05)
@@ -82,14 +82,14 @@ def ended(processes: Iterable[Path], within_s: float = ENDS_WITHIN_S) -> bool:
 
 
 def table_with_bad_rows(path: Path) -> Path:
-    """Write penguins of which every hundredth is of Mars."""
+    """Write penguins; every hundredth has the island Mars."""
     table = penguins(ROWS)
     table.loc[table["id"] % 100 == 7, "island"] = "Mars"
     return write(table, path)
 
 
 def same_as_undisturbed(source: Path, output: Path, folder: Path) -> None:
-    """Compare the files of a run that was killed with those of one that was not."""
+    """Compare the files of a killed run with those of an undisturbed one."""
     whole = folder / f"whole-{output.name}"
     run(str(source), str(whole), 1)
     for one, other in ((output, whole), (Path(rejects_of(str(output))), Path(rejects_of(str(whole))))):

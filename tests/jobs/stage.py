@@ -1,4 +1,4 @@
-"""The service with example models, and a worker of jobs in the process of the test."""
+"""The service with example models, and a worker of jobs in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def settings(folder: Path, **others: Any) -> Settings:
 
 
 def penguins(rows: int, *more: str) -> bytes:
-    """Return a CSV of penguins, each with a number; and further lines."""
+    """Return a CSV of penguins, each with a number, and these further lines."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", *NAMES])
@@ -32,7 +32,7 @@ def penguins(rows: int, *more: str) -> bytes:
 
 
 def work(at: Settings, *, clean: bool = False) -> None:
-    """Do all jobs that wait, in this process."""
+    """Do all waiting jobs, in this process."""
     worker = JobWorker(at, processes=1)
     try:
         worker._store.prepare()

@@ -1,4 +1,4 @@
-"""Parts whose columns have several types become one table, in which no value is lost or changed."""
+"""Parts with different types of a column become one table without loss or change of a value."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ms, ns = (pa.array([1_000_000]).cast(pa.timestamp("ns")).cast(pa.timestamp(unit)
 
 @pytest.fixture(params=["all at once", "each by itself"])
 def groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many parts a row group has."""
+    """Return the number of parts in a row group."""
     if request.param == "each by itself":
         monkeypatch.setattr(assembly, "ROWS_OF_A_GROUP", 1)
 
 
 def assembled(columns: Sequence[Any], folder: Path, name: str = "parquet") -> Any:
-    """Return the column of a file that was written from parts, some of which an earlier run had finished."""
+    """Return the column of a file written from parts, some of them finished by an earlier run."""
     streams = [bytes_of(pa.table({"kept": column})) for column in columns]
     parts, target = folder / "parts", folder / "target"
     parts.write_bytes(b"".join(streams[:1]))

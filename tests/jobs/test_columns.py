@@ -1,4 +1,4 @@
-"""Columns are accepted and refused as the validator of HTTP accepts and refuses their values, one by one."""
+"""A column is accepted or refused like its single values over HTTP."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ LARGE = ["9007199254740993", "-9007199254740993", "9223372036854775807", "922337
 
 
 def judged(spec: Input, values: list[Any]) -> tuple[list[bool], Any]:
-    """What the validator of HTTP says of each value, and its column of the good ones."""
+    """Return whether the validator of HTTP accepts each value, and its column of the accepted ones."""
     validator = Validator(Signature((spec,), ("prediction",), ("prediction",), Layout.FRAME), 10**6)
     good = []
     for value in values:

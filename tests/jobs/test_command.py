@@ -1,4 +1,4 @@
-"""`flask score` and `score`: what they print, and how they refuse."""
+"""`flask score` and `score`: their output and their refusals."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_wrong_number_of_places_is_told(arguments: tuple[str, ...], said: str)
 
 @contextlib.contextmanager
 def sigint_heard() -> Iterator[None]:
-    """Handle SIGINT in this process and its new children, although shells ignore it for what runs in the background."""
+    """Handle SIGINT in this process and its new children, although shells ignore it for background jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -105,7 +105,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
         try:
             signal.raise_signal(number)
         finally:
-            signal.raise_signal(signal.SIGINT)  # somebody has no patience
+            signal.raise_signal(signal.SIGINT)  # an impatient user presses Ctrl-C again
 
     monkeypatch.setattr(ScoringProgress, "show", interrupt)
     with sigint_heard():

@@ -23,7 +23,7 @@ STARTS_WITHIN_S = 60.0
 
 
 class Cluster:
-    """A scheduler and its workers, which do not start again when they are killed."""
+    """A scheduler and its workers, which are not restarted when they are killed."""
 
     def __init__(self, folder: Path, workers: int = 3, root: Path = ROOT) -> None:
         self.folder, self.root = folder, root
@@ -68,7 +68,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def scoring(cluster: Cluster, source: Path, output: Path) -> subprocess.Popen[str]:
-    """Score on the cluster in a process of its own, in small parts."""
+    """Score on the cluster in a separate process, in small parts."""
     script = (
         "import sys; from app.jobs import table_parts; table_parts.MOST_ROWS = 200; "
         "from app.jobs.job import ScoringJob; from tests.jobs.files import SETTINGS; "
@@ -81,7 +81,7 @@ def scoring(cluster: Cluster, source: Path, output: Path) -> subprocess.Popen[st
 
 
 def wait_for_parts(run: subprocess.Popen[str], output: Path, parts: int) -> None:
-    """Wait until a run has finished so many parts."""
+    """Wait until a run has finished this many parts."""
     journal = output.with_name(f".{output.name}.scoring") / "journal.ndjson"
     deadline_s = time.monotonic() + STARTS_WITHIN_S
     while run.poll() is None and time.monotonic() < deadline_s:

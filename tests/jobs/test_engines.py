@@ -1,4 +1,4 @@
-"""Engines: copies of this process where a graph runs, else processes of joblib; one that ends loses nothing."""
+"""Engines: copies of this process for a graph, else processes of joblib. A killed process loses nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.jobs.files import SETTINGS, estimator, penguins, read, same_as, write
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScoringJob:
-    """A run of several parts."""
+    """Return a run of several parts."""
     monkeypatch.setattr(parts, "TEXT_BYTES", 4000)
     source = write(penguins(600), tmp_path / "in.csv")
     return ScoringJob("penguins", None, str(source), str(tmp_path / "out.csv"), ["id"], settings=SETTINGS)
@@ -154,7 +154,7 @@ def test_processes_score_an_artifact(job: ScoringJob) -> None:
 
 
 class Deadly:
-    """Scores in processes, one of which is killed by the first part of each round."""
+    """Score in processes, one of which is killed by the first part of each round."""
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds

@@ -1,4 +1,4 @@
-"""The files that a run writes: equal to the estimator's answers and to those over HTTP, whatever the formats."""
+"""The files of a run equal the estimator's answers and the answers over HTTP, in all formats."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OUTPUTS = ("csv", "csv.gz", "parquet", "arrow", "arrows", "ndjson", "ndjson.zst"
 
 @pytest.fixture
 def many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts are as small as they would be many in a large file."""
+    """Parts are as small as if the file were large."""
     monkeypatch.setattr(parts, "TEXT_BYTES", 4000)
     monkeypatch.setattr(table_parts, "MOST_ROWS", 90)
 
@@ -672,7 +672,7 @@ def test_without_pyarrow_text_is_scored_all_the_same(
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(many_parts: None, tmp_path: Path) -> None:
     peaks = []
-    for rows in (800, 800, 8000):  # the first run loads what it needs
+    for rows in (800, 800, 8000):  # the first run loads modules
         source = write(penguins(rows), tmp_path / "in.parquet")
         tracemalloc.start()
         score("penguins", source, tmp_path / "out.csv", keep=["id"])

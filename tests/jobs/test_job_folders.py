@@ -1,4 +1,4 @@
-"""The folders of jobs and their locks. Each lock here has a descriptor of its own, as in another process."""
+"""The folders of jobs and their locks. Each lock here has its own descriptor, as in another process."""
 
 from __future__ import annotations
 

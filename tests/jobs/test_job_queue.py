@@ -1,4 +1,4 @@
-"""The queue of jobs: in an SQLite file, and in Redis where it is installed."""
+"""The queue of jobs: in an SQLite file, and in Redis if it is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.gateway.redis_server import redis_in
 
 @contextlib.contextmanager
 def queues(redis_url: str, folder: Path) -> Iterator[tuple[JobQueue, JobQueue, list[str]]]:
-    """Yield the queue of a server and that of a worker, and what the worker ran."""
+    """Yield the queue of a server, the queue of a worker, and the list of jobs that the worker ran."""
     ran: list[str] = []
     server, worker = JobQueue(redis_url, folder, "db"), JobQueue(redis_url, folder, "db", ran.append)
     try:

@@ -1,4 +1,4 @@
-"""Jobs in a database: SQLite here, PostgreSQL where it is installed."""
+"""Jobs in a database: SQLite here, PostgreSQL if it is installed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def check_all(store: JobStore) -> None:
     assert store.job(first.id).charged_rows == 1500
     told = store.job(first.id)
 
-    # Another one takes it over, as it was seen last; the first has lost it.
+    # Another worker takes the job over, as it was last seen; the first has lost it.
     assert store.take(told, "new") is not None
     assert not store.report(first.id, "lease", progress, 500)
     assert not store.end(first.id, "lease", DONE)
@@ -115,7 +115,7 @@ def test_of_two_same_requests_at_once_one_makes_a_job(store: JobStore, monkeypat
 
     def earlier(asked: JobRecord) -> JobRecord | None:
         looked.append(asked)
-        return look(asked) if len(looked) > 1 else None  # the other request comes after the first look
+        return look(asked) if len(looked) > 1 else None  # the other request comes after the first look-up
 
     monkeypatch.setattr(store, "_earlier", earlier)
     assert store.add(job(idempotency_key="k"), *LIMITS) == first

@@ -1,4 +1,4 @@
-"""Which URLs jobs may use, and downloads from a web server of this test."""
+"""The URLs that jobs may use, and downloads from a web server of this test."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_by_default_no_url_is_allowed() -> None:
 
 
 class Pages(BaseHTTPRequestHandler):
-    """Serves a table, and redirects."""
+    """Serve a table, and redirect."""
 
     def do_GET(self) -> None:
         there = {
@@ -90,7 +90,7 @@ class Pages(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The worker of jobs: leases, workers that are lost, cancelling, stopping."""
+"""The worker of jobs: leases, lost workers, cancelling, stopping."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_job_whose_worker_is_silent_is_taken_after_its_lease(
     assert not worker.look()
     clock.now_s += 1.9
     assert not worker.look()
-    # A sign of life begins the lease anew.
+    # A heartbeat renews the lease.
     assert worker._store.report(job.id, "of a lost worker", None, 0)
     clock.now_s += 1.9
     assert not worker.look()
@@ -129,7 +129,7 @@ def test_a_job_in_a_folder_that_another_process_writes_is_left_alone(jobs: Jobs,
 
 
 class SlowRun:
-    """Stands in for the run of a job: goes on until it is cancelled, or is told to end."""
+    """A fake run of a job: it continues until it is cancelled, or is told to end."""
 
     def __init__(self) -> None:
         self.began = threading.Event()
@@ -262,7 +262,7 @@ def test_a_run_that_cannot_be_resumed_begins_anew(
 
 
 class Birds(BaseHTTPRequestHandler):
-    """Serves a table of penguins."""
+    """Serve a table of penguins."""
 
     def do_GET(self) -> None:
         content = penguins(20)
@@ -272,7 +272,7 @@ class Birds(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.mark.slow
@@ -335,7 +335,7 @@ def test_a_redis_that_does_not_answer_delays_jobs_and_loses_none(
 def test_the_command_works_until_it_is_told_to_stop(at: Settings, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     job = add(jobs)
 
-    def clean(worker: JobWorker) -> None:  # called after the first look
+    def clean(worker: JobWorker) -> None:  # called after the first check
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(JobWorker, "clean", clean)

@@ -74,7 +74,7 @@ SIGNED = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, S
 
 @pytest.fixture
 def gs_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of a server that speaks the XML API of Google Cloud Storage: that of S3, with other keys."""
+    """Yield a bucket of a server that speaks the XML API of Google Cloud Storage: the API of S3, with other keys."""
     s3 = DomainDispatcherApplication(create_backend_app)
 
     def gs(environ: dict[str, Any], start_response: Any) -> Any:
@@ -131,7 +131,7 @@ def test_azure_blob_storage_is_read_and_written(az_container: str, table: pd.Dat
     same_as(estimator("penguins"), table.drop(columns="id").assign(year=2007).drop(9), found)
     rejects = get(f"{az_container}/out/all.csv.gz.rejects.ndjson", tmp_path / "rejects").read_text()
     assert json.loads(rejects)["row"] == 10
-    # The rows are those of one version of the blob, also there.
+    # All rows are from one version of the blob, also there.
     location = f"{az_container}/in/year=2007/all.parquet"
     [source] = locations.sources_of(location)
     put(location, write(table, tmp_path / "all.parquet"))

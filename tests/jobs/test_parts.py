@@ -134,7 +134,7 @@ def test_a_header_with_very_many_lines_in_quotes_takes_time_like_its_length() ->
         assert parts._end_of_first_row(content) == len(content) - 4
         return time.process_time() - began_s
 
-    assert took_s(160_000) < 40 * max(took_s(10_000), 0.001)  # 256 times if it is quadratic
+    assert took_s(160_000) < 40 * max(took_s(10_000), 0.001)  # quadratic time would be 256 times as long
 
 
 def test_lines_that_end_with_cr_alone_are_refused(tmp_path: Path) -> None:

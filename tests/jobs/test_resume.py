@@ -1,4 +1,4 @@
-"""Runs that are killed, at any moment: nothing is lost and nothing is doubled."""
+"""Runs that are killed at any moment: no row is lost or doubled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.jobs.files import SETTINGS, penguins, read, score, write
 def test_a_run_that_is_killed_at_random_moments_gives_the_same_files(
     suffix: str, moments: int, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "TEXT_BYTES", parts.TEXT_BYTES)  # which a run in this process changes
+    monkeypatch.setattr(parts, "TEXT_BYTES", parts.TEXT_BYTES)  # a run in this process changes it
     monkeypatch.setattr(jobs, "TEXT_BYTES", jobs.TEXT_BYTES)
     source, output = killed.table_with_bad_rows(tmp_path / "in.csv"), tmp_path / f"out.{suffix}"
     assert killed.killed_at(source, output, moments, processes) == moments
@@ -31,7 +31,7 @@ def test_a_run_that_is_killed_at_random_moments_gives_the_same_files(
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScoringJob:
-    """A run of several parts with rejects."""
+    """Return a run of several parts with rejects."""
     monkeypatch.setattr(parts, "TEXT_BYTES", 4000)
     table = penguins(400)
     table.loc[[5, 300], "island"] = "Mars"
@@ -53,7 +53,7 @@ def undisturbed(job: ScoringJob) -> tuple[bytes, bytes]:
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """A fake end of the process."""
 
 
 @pytest.mark.parametrize("step", ["put the rejects", "put the output", "remove the folder"])
@@ -181,7 +181,7 @@ def test_a_run_of_which_half_a_line_is_there_begins_anew(job: ScoringJob, undist
 def test_nothing_is_said_of_parts_that_a_stopped_run_does_not_need(
     job: ScoringJob, processes: int, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "TEXT_BYTES", 4000)  # else one process is enough
+    monkeypatch.setattr(jobs, "TEXT_BYTES", 4000)  # otherwise one process is enough
     job.processes = processes
     with pytest.raises(ScoringCancelled):
         job.run(is_cancelled=lambda: True)

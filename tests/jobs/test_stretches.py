@@ -1,4 +1,4 @@
-"""Stretches: a worker that sees a file reads exactly the parts that the process of the command would read."""
+"""Stretches: a worker that sees a file reads exactly the same parts as the process of the command."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ def test_a_file_that_changes_while_a_worker_reads_it_ends_the_run(tmp_path: Path
     ("parts", "runs", "workers", "stretches"),
     [
         (30, 4, 2, [30, 30, 30, 30]),
-        (30, 3, 2, [30, 30, 15]),  # else one worker has two of them, and the other one has one
+        (30, 3, 2, [30, 30, 15]),  # otherwise one worker has two of them, and the other has one
         (30, 1, 3, [10]),
         (30, 2, 4, [15, 15]),
         (1, 5, 4, [1, 1, 1, 1, 1]),
-        (500, 2, 2, [32, 32]),  # for the sake of memory
+        (500, 2, 2, [32, 32]),  # a limit of memory
     ],
 )
 def test_row_groups_are_cut_only_to_keep_all_workers_busy(

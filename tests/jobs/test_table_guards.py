@@ -1,4 +1,4 @@
-"""Tests that a small file of a job cannot take much memory or time, whatever it declares of itself."""
+"""Tests that a small file of a job cannot take much memory or time, whatever it declares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scored rows as bytes: the same with and without pyarrow, and as pandas reads them."""
+"""Scored rows as bytes: the same with and without pyarrow, and readable by pandas."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def injected(service: str, address: str, port: int = 8000, protocol: str = "tcp") -> dict[str, str]:
-    """The variables that Kubernetes sets for one Service, in both of its forms."""
+    """Return the variables that Kubernetes sets for one Service, in both of its forms."""
     host = f"[{address}]" if ":" in address else address
     url, endpoint = f"{protocol}://{host}:{port}", f"{service}_PORT_{port}_{protocol.upper()}"
     return {

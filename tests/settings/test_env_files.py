@@ -15,15 +15,15 @@ from tests.end_to_end.process import ROOT
 
 EXPECTED = {
     "RETORT_MAX_INSTANCES": "7",  # in .env
-    "RETORT_THREADS": "5",  # in both files: .env goes before
+    "RETORT_THREADS": "5",  # in both files: .env takes precedence
     "PORT": "9000",  # in .flaskenv
-    "LOG_LEVEL": "ERROR",  # in .env and in the environment, which goes before
+    "LOG_LEVEL": "ERROR",  # in .env and in the environment, which takes precedence
 }
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with both files, wsgi.py and no models; the current folder is below it."""
+    """Make a folder with both files, wsgi.py and no models; the current folder is below it."""
     (tmp_path / ".env").write_text("RETORT_MAX_INSTANCES=7\nexport RETORT_THREADS='5'\nLOG_LEVEL=DEBUG\nBARE\n")
     (tmp_path / ".flaskenv").write_text("PORT=9000\nRETORT_THREADS=6\n")
     (tmp_path / "below").mkdir()

@@ -232,7 +232,7 @@ def predictions(server: Server) -> list[Callable[[], LoadRequest]]:
             fields = {"Content-Type": media_type, "Accept": "application/json"}
             answer = server.ask("POST", path, body, fields)
             assert answer.status == 200, (path, media_type, answer)
-            if media_type != "application/x-ndjson":  # whose answers are streams, by chunks, which a line does not read
+            if media_type != "application/x-ndjson":  # their answers are streams, by chunks, which a line does not read
                 made.append(lambda p=path, m=media_type, b=body, a=answer.content: asks(p, m, b, a))
     return made
 

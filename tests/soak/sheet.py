@@ -37,7 +37,7 @@ class Sheet:
     shows: str
     figures: list[Figure] = field(default_factory=list)
     stopped: str = ""
-    """Why it ended early."""
+    """The reason why it ended early."""
     took_s: float = 0.0
     load_average: float = 0.0
     """Load average of the machine when the row began."""

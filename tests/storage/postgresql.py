@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, which listens on a Unix socket alone."""
+"""A PostgreSQL server for one test, which listens only on a Unix socket."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DEBIAN = Path("/usr/lib/postgresql")
-"""Debian keeps the programs of each release out of PATH; `pg_ctlcluster` is there if one is installed."""
+"""Debian does not put the programs of each release into PATH; `pg_ctlcluster` is there if one is installed."""
 
 
 def programs() -> Path:
-    """Return the folder of the programs, of the newest release."""
+    """Return the folder of the newest release's programs."""
     found = sorted(DEBIAN.glob("*/bin/pg_ctl"), key=lambda path: float(path.parts[4]))
     return found[-1].parent
 
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
-    """Run a server, and give the URL of its database, as a platform writes it."""
+    """Run a server, and yield the URL of its database in the form that platforms use."""
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     as_user: list[str] = []
-    if os.geteuid() == 0:  # which PostgreSQL refuses to run as
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         owner = pwd.getpwnam("postgres")
         os.chown(folder, owner.pw_uid, owner.pw_gid)
         as_user = ["runuser", "-u", "postgres", "--"]

@@ -17,7 +17,7 @@ from tests.storage.versions import MANIFEST, publish
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    """Three versions of one model, one of another."""
+    """Return a repository with three versions of one model, and one version of another."""
     made = Repository(tmp_path / "models")
     for _ in range(3):
         publish(made)
@@ -61,7 +61,7 @@ def test_a_rollback_goes_back_step_by_step(repository: Repository) -> None:
     repository.use("flowers", 3)
     assert [repository.roll_back("flowers") for _ in range(3)] == [1, 3, 2]
     assert answers(repository) == 2
-    publish(repository)  # one is in use, so that it does not answer
+    publish(repository)  # one version is in use, so this one does not answer
     assert repository.roll_back("flowers") == 1
     with pytest.raises(ChoiceRefused, match=r"^flowers has nothing to roll back to"):
         repository.roll_back("flowers")

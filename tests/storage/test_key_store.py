@@ -1,4 +1,4 @@
-"""API keys in a database: SQLite here, PostgreSQL where it is installed."""
+"""API keys in a database: SQLite here, PostgreSQL if it is installed."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_database_that_does_not_answer_is_an_error_without_the_password() -> N
     assert raised.value.detail.startswith("the database postgresql+psycopg://127.0.0.1:1/shop cannot be used: ")
 
 
-# --- where a server finds its keys
+# --- the place of a server's keys
 
 
 def test_keys_come_from_the_environment_and_from_the_file(tmp_path: Path, store: KeyStore) -> None:

@@ -1,4 +1,4 @@
-"""API keys: their random parts, what is stored of them, and the entries of RETORT_API_KEYS."""
+"""API keys: their random parts, their stored form, and the entries of RETORT_API_KEYS."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_a_folder_in_place_of_the_manifest_is_refused(tmp_path: Path) -> None:
 
 
 def damaged(sound: bytes, seed: int) -> bytes:
-    """The manifest with a byte flipped, a part cut out, a field dropped, or a number or a type changed."""
+    """Draw the manifest with a byte flipped, a part cut out, a field dropped, or a number or a type changed."""
     drawn = random.Random(seed)
     place = drawn.randrange(len(sound))
     document = json.loads(sound)

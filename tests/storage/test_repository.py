@@ -1,4 +1,4 @@
-"""The repository: listing, publishing and removing versions, aliases, artifacts that were not packed."""
+"""The repository: listing, publishing and removing versions, aliases, stray artifacts."""
 
 from __future__ import annotations
 

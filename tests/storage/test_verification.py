@@ -1,4 +1,4 @@
-"""A file that is not the one that was packed is refused before any byte of it is read as a model."""
+"""A file that differs from the packed one is refused before any byte of it is read as a model."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_pipe_is_refused_without_waiting(folder: Path) -> None:
     reader.start()
     reader.join(1.0)
     waited = reader.is_alive()
-    if waited:  # let it go
+    if waited:  # release the reader
         os.close(os.open(folder / ARTIFACT, os.O_WRONLY))
         reader.join()
     assert refusals == [f"{ARTIFACT} is not a regular file"]

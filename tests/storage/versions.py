@@ -46,7 +46,7 @@ MANIFEST = Manifest(
 
 
 def publish(repository: Repository, model: str = "flowers", content: bytes = b"artifact", **facts: Any) -> Manifest:
-    """The next version of a model, its artifact of these bytes; returns its manifest."""
+    """Publish the next version of a model with an artifact of these bytes; return its manifest."""
     with repository.staging() as folder:
         (folder / ARTIFACT).write_bytes(content)
         files = {ARTIFACT: sha256_of(folder / ARTIFACT)}
@@ -54,6 +54,6 @@ def publish(repository: Repository, model: str = "flowers", content: bytes = b"a
 
 
 def edit(folder: Path, **facts: Any) -> None:
-    """Packs the version in a folder as if it had had these facts."""
+    """Change facts in the manifest of the version in a folder."""
     document = json.loads((folder / FILE).read_text("utf-8"))
     write(folder, msgspec.convert({**document, **facts}, Manifest))

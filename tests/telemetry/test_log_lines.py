@@ -54,7 +54,7 @@ class Collector(logging.Handler):
 
 @pytest.fixture
 def root_logger() -> Iterator[logging.Logger]:
-    """The root logger without our handler, restored after the test."""
+    """Remove our handler from the root logger during a test."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     root.handlers[:] = [handler for handler in handlers if not isinstance(handler, LineHandler)]

@@ -84,7 +84,7 @@ def test_counts_of_a_server_are_published_as_they_grow() -> None:
     metrics = SharedMetrics()
     metrics.observe(snapshot(accepted=5, inline=3, refused={"queue_full": 2}, queued=4, connections={"idle": 6}))
     metrics.observe(snapshot(accepted=7, inline=3, refused={"queue_full": 2}, queued=1, connections={"idle": 2}))
-    metrics.observe(snapshot(accepted=6, refused={"queue_full": 1}))  # an older one, by a thread that was held up
+    metrics.observe(snapshot(accepted=6, refused={"queue_full": 1}))  # an older count, from a thread that was delayed
     samples = metrics.samples()
     assert samples["retort_connections_accepted"] == {(): (7.0,)}
     assert samples["retort_requests"] == {("awaited",): (0.0,), ("inline",): (3.0,), ("threaded",): (0.0,)}
@@ -118,7 +118,7 @@ class Forked:
                 metrics.begin(self.number)
                 does()
             finally:
-                os._exit(0)  # whatever happens: what forked this is a test run
+                os._exit(0)  # in any case: the parent is a test run
         os.waitpid(self.pid, 0)
 
     def end(self) -> None:
@@ -126,7 +126,9 @@ class Forked:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
+@pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded:DeprecationWarning"
+)  # the child uses nothing that other threads lock
 def test_the_master_shows_the_counts_of_all_workers_and_of_ended_ones() -> None:
     metrics = SharedMetrics()
     metrics.share(2)
@@ -159,11 +161,13 @@ def test_the_master_shows_the_counts_of_all_workers_and_of_ended_ones() -> None:
     assert samples["retort_predictions"] == {(*PENGUINS, OK): (3.0,)}
     assert samples["retort_prediction_rows"] == {PENGUINS: (9.0,)}
     assert samples["retort_connections_accepted"] == {(): (10.0,)}
-    assert samples["retort_queue_requests"] == {(): (2.0,)}  # what the first left behind is not the third's
+    assert samples["retort_queue_requests"] == {(): (2.0,)}  # the third does not inherit the counts of the first
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
+@pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded:DeprecationWarning"
+)  # the child uses nothing that other threads lock
 def test_the_master_knows_the_running_versions_of_a_crashed_worker() -> None:
     metrics = SharedMetrics()
     metrics.share(2)
@@ -186,7 +190,7 @@ def test_the_master_knows_the_running_versions_of_a_crashed_worker() -> None:
     assert metrics.ended(left.number) == {}
     assert metrics.ended(died.number) == {("penguins", 1): 4.0}
     again = Forked(metrics, lambda: None)
-    assert metrics.ended(again.number) == {}  # what the first left behind is not the third's
+    assert metrics.ended(again.number) == {}  # the third does not inherit the counts of the first
     assert metrics.samples()["retort_artifact_runs_running"] == {}
 
 

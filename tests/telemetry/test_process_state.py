@@ -22,7 +22,7 @@ from app.telemetry.process_state import ProcessState
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, restored after the test."""
+    """Restore the root logger after the test."""
     logger, limit = logging.getLogger(), sys.getrecursionlimit()
     handlers, level, disabled = list(logger.handlers), logger.level, logger.manager.disable
     yield logger

@@ -74,7 +74,9 @@ def test_a_full_page_is_logged_once_and_loses_only_new_blocks(caplog: pytest.Log
     assert page.read(0).values == {"kept": (1.0,)}
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
+@pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded:DeprecationWarning"
+)  # the child uses nothing that other threads lock
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_parent_reads_what_its_child_writes_only_if_shared(shared: bool) -> None:
     counters = SharedCounters(1, SMALL_BYTES, shared)

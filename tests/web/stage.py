@@ -1,7 +1,7 @@
 """A small Flask app around the pages: a catalogue of made-up models, their OpenAPI document, and /predict.
 
-The models are chosen to be awkward: a version that failed beside one that serves, 64 inputs, names and values full of
-quotes and markup, a model that cannot serve at all.
+The models are awkward: a version that failed beside one that serves, 64 inputs, names and values full of quotes and
+markup, a model that cannot serve at all.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class ManyModels(StoredCatalogue):
 
 
 def silent(entry: dict[str, Any]) -> dict[str, Any]:
-    """A model that cannot answer, as GET /models/<name> tells it where nothing could be read."""
+    """Describe a model that cannot answer, like GET /models/<name> for a version that cannot be read."""
     newest = max(entry["versions"], key=lambda each: each["version"])
     return {"name": entry["name"], "default": entry["default"], "versions": entry["versions"], **newest}
 
@@ -157,7 +157,7 @@ def make_app(catalogue: Any) -> Flask:
 
 
 def predict(model: str) -> Response:
-    """Answer with the recorded prediction; a body of `refuse` in any value is refused there."""
+    """Answer with the recorded prediction; refuse a body with `refuse` as any value."""
     record = request.get_json()
     wrong = [name for name, value in record.items() if value == "refuse"]
     if wrong:
@@ -172,7 +172,7 @@ def predict(model: str) -> Response:
 
 @contextmanager
 def serving(app: Flask) -> Iterator[str]:
-    """The address of `app` on a port of its own. At the end no thread or socket remains."""
+    """Serve `app` on its own port, and yield the address. At the end no thread or socket remains."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     server.daemon_threads = False  # type: ignore[attr-defined]  # so that closing waits for the answers under way
     thread = threading.Thread(target=server.serve_forever)

@@ -31,7 +31,7 @@ def play(name: str, **changed: Any) -> dict[str, Any]:
 
 
 def sent(line: str) -> tuple[str, Any]:
-    """The URL and the body that a real shell makes of a command line."""
+    """Let a real shell run a command line, and return the URL and the body of its request."""
     printed = subprocess.run(["sh", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True).stdout.decode()
     program, url, flag, body, rest = printed.split("\0")
     assert (program, flag, rest) == ("curl", "-d", "")

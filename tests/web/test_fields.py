@@ -1,4 +1,4 @@
-"""The form of the playground: the field of each kind of input, and the record that a filled form stands for."""
+"""The form of the playground: the field of each kind of input, and the record of a filled form."""
 
 from __future__ import annotations
 

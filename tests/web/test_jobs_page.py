@@ -1,4 +1,4 @@
-"""A job as a person reads it."""
+"""A job in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The author's card: what is understood of Markdown, and that nothing in it becomes markup of its own."""
+"""The author's card: supported Markdown becomes HTML, and no text in it becomes other markup."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALLOWED = frozenset(
 
 
 class Tags(HTMLParser):
-    """Notes the tags and attributes of a text."""
+    """Record the tags and attributes of a text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,6 +119,6 @@ def check(text: str) -> None:
     ["*", "**a", "[", "[a](", "`", "_a", "> ", "| - ", "- ", "1. ", "---\n", "<https://", "#", "# ", " ", "\t", "- - "],
 )
 def test_the_longest_card_is_read_whatever_it_repeats(piece: str) -> None:
-    """Each takes a fraction of a second; a pattern that tries every way would take hours."""
+    """Each takes a fraction of a second; a pattern that backtracks would take hours."""
     check((piece * MAX_CARD_BYTES)[:MAX_CARD_BYTES])
     check(f"# {(piece * MAX_CARD_BYTES)[:MAX_CARD_BYTES]}x")

@@ -1,4 +1,4 @@
-"""The pages as a client without a browser sees them: negotiation, headers, escaping and texts."""
+"""The pages as a client without a browser gets them: negotiation, headers, escaping and texts."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_programs_get_the_models_as_json(path: str, accept: str | None) -> None:
 
 
 class Stepped(StoredCatalogue):
-    """Has models with steps, or with an input that has no example."""
+    """Models with steps, or with an input that has no example."""
 
     def model(self, name: str, version: str | None = None) -> dict[str, Any]:
         steps = {"steps": {"before": ["enrich"], "after": ["<b>price</b>"]}} if name == "diabetes" else {}
@@ -132,7 +132,7 @@ def test_a_model_with_steps_names_them_and_claims_no_answer() -> None:
 
 
 class WithCard(StoredCatalogue):
-    """Its models have a card of their author."""
+    """Models with a card of their author."""
 
     def model(self, name: str, version: str | None = None) -> dict[str, Any]:
         return super().model(name, version) | {"card": "# Made for\n\n**biologists**, not <script>alert(1)</script>"}

@@ -1,4 +1,4 @@
-"""The playground without JavaScript: the form is posted, and the page that comes has the answer of the public API."""
+"""The playground without JavaScript: posting the form returns a page with the answer of the public API."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ APP = Path(__file__).resolve().parents[2] / "app"
 HTML = {"Accept": "text/html"}
 NAME = re.compile(r"[a-z]+([-_][a-z]+)*")
 TELLERS = ("CredentialsRefused", "Problem", "Refusal", "RequestRefused")
-"""Functions that are given the name of a problem."""
+"""Functions whose argument is the name of a problem."""
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ MakeApp = Callable[..., Application]
 
 @pytest.fixture(scope="session")
 def app() -> Application:
-    """The service with the repository's five models, all available."""
+    """Serve the repository's five models, all available."""
     made = create_app(Settings(models_dir=MODELS))
     assert made.test_client().get("/readyz").status_code == 200
     return made
@@ -34,13 +34,13 @@ def app() -> Application:
 
 @pytest.fixture(scope="session")
 def manifests() -> dict[str, Any]:
-    """The manifest of each committed model, by its name."""
+    """Return the manifest of each committed model, by its name."""
     return {path.parts[-3]: json.loads(path.read_text("utf-8")) for path in sorted(MODELS.glob(f"*/*/{MANIFEST}"))}
 
 
 @pytest.fixture(scope="session")
 def iris_alone(tmp_path_factory: pytest.TempPathFactory) -> Application:
-    """A service whose only model is iris-two. Tests share it: take away what you register."""
+    """Return a service whose only model is iris-two. Tests share it: undo registrations."""
     models = tmp_path_factory.mktemp("iris-alone")
     shutil.copytree(MODELS / "iris-two", models / "iris-two")
     return create_app(Settings(models_dir=models))

@@ -72,13 +72,13 @@ def get(app: Flask, path: str, headers: Mapping[str, str] | None = None) -> Answ
 
 
 def told_of_inside(answer: Answer, sent: bytes | str = b"") -> set[str]:
-    """Return the words of a response that tell of the server's inside, without those that the client has sent."""
+    """Return the words of a response that reveal internals of the server, except words that the client sent."""
     text = sent if isinstance(sent, str) else sent.decode("utf-8", "replace")
     return {word for word in FROM_INSIDE.findall(answer.content.decode("utf-8")) if word not in text}
 
 
 def check(answer: Answer, sent: bytes | str = b"") -> None:
-    """Check the common properties of JSON responses: an id, valid JSON, nothing internal that was not sent."""
+    """Check the common properties of JSON responses: an id, valid JSON, and no internals that were not sent."""
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", answer.headers["X-Request-ID"])
     document = answer.document
     if answer.status < 400:

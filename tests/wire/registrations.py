@@ -40,7 +40,7 @@ PREDICT = "predict.predict"
 
 
 class Proxy:
-    """Stands for a function like the proxies of wrapt, which tracers use: it equals the function, and has its class."""
+    """Stand for a function like the proxies of wrapt, which tracers use: it equals the function, and has its class."""
 
     def __init__(self, wrapped: Any, seen: list[Any]) -> None:
         self.wrapped, self.seen = wrapped, seen
@@ -102,7 +102,7 @@ def before_request(app: Application, seen: list[Any], patch: pytest.MonkeyPatch)
 
 
 def _executed(seen: list[Any]) -> dict[str, Any]:
-    """Return what code defines that is in no module. `decorator` and template engines make functions like that."""
+    """Return functions that are in no module. `decorator` and template engines make such functions."""
     names: dict[str, Any] = {"seen": seen, "dispatch": Flask.dispatch_request}
     exec(EXECUTED, names)
     return names
@@ -236,7 +236,7 @@ def error_handler_of_a_blueprint(app: Application, seen: list[Any], patch: pytes
 
 @registration
 def error_handler_of_ours_behind_a_proxy(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
-    """Do what a tracer does that is set up late."""
+    """Wrap the handler as a tracer does that is set up late."""
     handlers = app.error_handler_spec[None][None]
     handlers[RetortError] = Proxy(handlers[RetortError], seen)
 
@@ -371,7 +371,7 @@ def the_dictionary_of_the_application_updated(app: Application, seen: list[Any],
 @registration
 def a_method_of_the_session_interface_replaced(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
     _check_at_once(patch)
-    sessions = app.session_interface  # of all applications
+    sessions = app.session_interface  # the method serves all applications
     patch.setattr(sessions, "open_session", counted(sessions.open_session, seen))
 
 
@@ -559,7 +559,7 @@ for module, name, replace in MODULE_NAMES:
     key = f"{module.__name__}.{name} replaced by {replace.__name__.strip('_')}"
     REGISTRATIONS[key] = _in_module(module, name, replace)
 PATCHES = [name for name in REGISTRATIONS if name[0].isupper() or name.startswith(("flask.", "werkzeug."))]
-"""Those that patch classes and modules, and need no application."""
+"""Registrations that patch classes and modules, and need no application."""
 
 
 @registration

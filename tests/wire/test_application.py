@@ -91,7 +91,7 @@ def served_by(app: Application, wrapped: Any = None) -> Gateway:
 
 @pytest.fixture
 def service() -> Application:
-    """An application that was checked: what a test registers has to be noticed."""
+    """Return an application that was checked: registrations of a test have to be noticed."""
     service = made()
     assert is_direct(service)
     return service
@@ -135,7 +135,7 @@ def test_a_registration_counts_for_requests_that_were_admitted_before(
     before = served.admit(environ(path))
     wrapped = REGISTRATIONS[name](service, seen, monkeypatch)
     if wrapped is not None:
-        return  # another application, which has admitted nothing
+        return  # another application, which has admitted no request
     assert served.respond([before]) is None
     assert seen == []
     run_wsgi_app(served, before.environ)
@@ -179,7 +179,7 @@ def test_a_registration_that_is_taken_back_no_longer_counts(
 
 
 def test_the_next_request_needs_no_flask_once_a_hook_is_taken_back(service: Application) -> None:
-    """No server need look at the registrations in between."""
+    """No server has to check the registrations in between."""
     for _ in range(2):
         service.teardown_request_funcs.setdefault(None, []).append(print)
         list(run_wsgi_app(service, environ())[0])

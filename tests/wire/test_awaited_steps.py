@@ -50,7 +50,7 @@ async def cancelled(instances: list[Any]) -> None:
 
 
 class Watching(Interceptor):
-    """Records its threads and the status; refuses clients without access."""
+    """Record its threads and the status; refuse clients without access."""
 
     def __init__(self, may_block: bool) -> None:
         self.may_block = may_block

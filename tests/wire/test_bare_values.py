@@ -24,7 +24,7 @@ TEXTS = ["love it", "hate it", "[a list]", '{"an": "object"}']
 
 @pytest.fixture
 def reviews(served: MakeApp) -> Flask:
-    """A model of one text."""
+    """Return a service of a model of one text."""
     words = make_pipeline(CountVectorizer(), LogisticRegression()).fit(["love it", "hate it"] * 4, ["yes", "no"] * 4)
     return served(words, "reviews")
 

@@ -59,7 +59,7 @@ def direct(app: Application) -> Callable[[Path], tuple[int, dict[str, str], byte
 
 @pytest.fixture(scope="module")
 def hooked() -> Application:
-    """A service with a hook, so that every request goes through Flask."""
+    """Return a service with a hook, so that every request goes through Flask."""
     service = create_app(Settings(models_dir=MODELS))
     service.teardown_request(lambda error: None)
     return service
@@ -88,7 +88,7 @@ READERS: dict[str, Callable[[], object]] = {
 
 @pytest.fixture(scope="module", params=READERS)
 def reading(request: pytest.FixtureRequest) -> Application:
-    """A service with a hook that reads the body before a view does."""
+    """Return a service with a hook that reads the body before a view does."""
     service, reader = create_app(Settings(models_dir=MODELS)), READERS[request.param]
 
     @service.before_request

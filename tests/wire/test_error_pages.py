@@ -1,4 +1,4 @@
-"""Errors that people come upon in a browser are pages; programs get problem documents as ever."""
+"""Errors are pages in a browser, and still problem documents for programs."""
 
 from __future__ import annotations
 

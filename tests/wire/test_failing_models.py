@@ -59,7 +59,7 @@ def test_a_misbehaving_model_is_a_500_that_hides_everything(
     with caplog.at_level(logging.ERROR):
         answer = ask(troublesome, wish)
     hides_everything(answer, caplog.text)
-    assert ask(troublesome, 7).document["prediction"] == [7.0, 1.0]  # and it goes on
+    assert ask(troublesome, 7).document["prediction"] == [7.0, 1.0]  # and the service continues
 
 
 def counted(app: Flask) -> str:

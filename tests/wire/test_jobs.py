@@ -34,7 +34,7 @@ LINES = "".join(f"{json.dumps(each)}\n" for each in RECORDS).encode()
 
 
 class WholeAnswers(FlaskClient):
-    """Reads each answer to its end, and so closes its file."""
+    """Read each answer to its end, and so close its file."""
 
     def open(self, *args: Any, **options: Any) -> TestResponse:
         return super().open(*args, buffered=True, **options)
@@ -53,14 +53,14 @@ def at(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def client(at: Settings) -> Iterator[Client]:
-    """The service, with a sign that a worker runs."""
+    """Return the service, with a heartbeat of a worker."""
     with JobFolders(at.jobs_folder).working():
         yield service_of(at)
 
 
 @pytest.fixture
 def keyed(at: Settings) -> Iterator[Client]:
-    """The same for callers with keys."""
+    """Return the same service for callers with keys."""
     with JobFolders(at.jobs_folder).working():
         yield service_of(replace(at, api_keys=tuple(stored.entry() for _, stored in KEYS.values())))
 
@@ -177,7 +177,7 @@ def test_a_job_that_fails_says_why_without_the_paths_of_the_server(
 
 
 def errors_of(answer: TestResponse) -> list[tuple[str, str, Any]]:
-    """The bad places of a request that is refused with 422, in the words of a prediction."""
+    """Return the places of the bad values in a refusal with 422, in the form of a prediction's."""
     refused(answer, 422, "invalid-instances", "not acceptable")
     return [(each["pointer"], each["detail"], each.get("value")) for each in answer.get_json()["errors"]]
 
@@ -429,11 +429,11 @@ def test_rows_that_the_worker_counts_are_charged_once(at: Settings) -> None:
         assert left(client.get(first, headers=by("one"))) == 1000
         work(at)
         assert left(client.get("/jobs", headers=by("two"))) == 1000
-        # One request about a job pays for all of the key.
+        # One request about a job charges all jobs of the key.
         assert [left(client.get(first, headers=by("one"))) for _ in range(2)] == [840, 840]
         assert left(client.get(f"{second}/result", headers=by("one"))) == 840
         assert client.delete(third, headers=by("one")).status_code == 204
-        # An uploaded text is charged at once; what the worker counts of it is not charged again.
+        # An uploaded text is charged at once; the rows that the worker counts are not charged again.
         text = upload(client, penguins(100), headers=by("one"))
         assert left(text) == 840 - 101
         work(at)

@@ -1,4 +1,4 @@
-"""API keys around the application: scopes, models, views of a user, browsers. The real worker has tests of its own."""
+"""API keys around the application: scopes, models, views of a user, browsers. The real worker has its own tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def keyed() -> Application:
-    """The service with these keys."""
+    """Return the service with these keys."""
     given = tuple(stored.entry() for _, stored in KEYS.values())
     made = create_app(Settings(models_dir=MODELS, api_keys=given, access_log=False))
     made.extensions["retort"].prove()
@@ -240,7 +240,7 @@ def test_a_page_of_another_origin_cannot_make_a_browser_send_its_key_with_a_chan
         assert ask("POST", path, headers={**basic(key), **headers}, json=ROW).status_code == 403
         assert ask("POST", path, headers=basic(key), json=ROW).status_code == 200
     page = ask("POST", "/models/iris-two/predict", "predict", headers=headers, json=ROW)
-    assert page.status_code == 200  # it has put the key there itself
+    assert page.status_code == 200  # the page has put the key there itself
 
 
 # --- views of a user
@@ -248,7 +248,7 @@ def test_a_page_of_another_origin_cannot_make_a_browser_send_its_key_with_a_chan
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Application:
-    """The service with views of a user."""
+    """Return the service with views of a user."""
     given = tuple(stored.entry() for _, stored in KEYS.values())
     made = create_app(Settings(models_dir=MODELS, api_keys=given, access_log=False))
     views = Blueprint("own", __name__, static_folder=str(tmp_path_factory.mktemp("static")), static_url_path="/files")

@@ -62,7 +62,7 @@ def soon(app: Flask, body: str) -> Answer:
 @pytest.mark.fault("N05")
 def test_a_body_over_the_limit_is_refused_however_it_comes(iris_two: MakeApp, over_bytes: int) -> None:
     app = iris_two(body_limit_bytes=10_000)
-    # Cut anywhere after the first row and closed again, this would be a document of fewer rows: nothing may be cut.
+    # If the body were cut after a row and closed, it would be a valid document of fewer rows.
     body = (b'{"instances": [[5.1, 3.5]]}' + b" " * 10_000)[:10_000] + b" " * over_bytes
     for answer in (post(app, PATH, body), send(app, chunked(body))):
         assert answer.status == 413

@@ -1,4 +1,4 @@
-"""Tests that errors of views, a user's own as well as Retort's, are answered as problems, and logged once."""
+"""Tests that errors of views, a user's and Retort's, are answered as problems, and logged once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PREDICTIONS = [
 
 @pytest.fixture
 def app(iris_alone: Application, monkeypatch: pytest.MonkeyPatch) -> Application:
-    """The shared service, which forgets the error handlers of a test at its end."""
+    """Return the shared service; remove the error handlers of a test at its end."""
     monkeypatch.setattr(iris_alone, "error_handler_spec", deepcopy(iris_alone.error_handler_spec))
     monkeypatch.setattr(iris_alone, "_got_first_request", False)
     return iris_alone

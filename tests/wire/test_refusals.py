@@ -39,7 +39,7 @@ def refusal(app: Application, path: str, status: int) -> tuple[str, Any]:
     with staged(
         app.gateway.serve(app), body_bytes=1000, head_bytes=4096, queue_max_wait_s=0.0 if status == 503 else 60.0
     ) as stage:
-        stage.dispatcher.threads.queue.places = 0  # whatever comes as far as that waits
+        stage.dispatcher.threads.queue.places = 0  # requests that reach it wait
         with stage.connect() as client:
             stage.say(client, f"POST {path} HTTP/1.1\r\nHost: a\r\n{REFUSED[status]}".encode())
             stage.turn()

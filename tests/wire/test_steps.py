@@ -32,7 +32,7 @@ def made_in(folder: Path, models: dict[str, tuple[Sequence[str], Sequence[str]]]
 
 @pytest.fixture
 def stepped(tmp_path: Path) -> Iterator[Stepped]:
-    """Make such a service, and close what it has opened."""
+    """Return a function that makes such a service; close all of them at the end."""
     made: list[Flask] = []
     steps_module.SEEN.clear()
 
@@ -47,7 +47,7 @@ def stepped(tmp_path: Path) -> Iterator[Stepped]:
 
 @pytest.fixture(scope="module")
 def enriched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    """A service of one model that a step enriches."""
+    """Return a service of one model that a step enriches."""
     app = made_in(tmp_path_factory.mktemp("enriched"), {"iris": (["enrich"], [])})
     yield app
     app.extensions["retort_services"].close()

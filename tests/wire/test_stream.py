@@ -65,13 +65,13 @@ def test_a_stream_with_too_many_bad_lines_ends_with_a_line_that_says_so(app: Fla
     "bad", [b"[5.1]\n", b"not json\n", b'["a", 1]\n', b'{"feature3": 1}\n', b"[5.1, [[]]]\n", b"3\n"]
 )
 def test_refused_lines_leave_nothing_for_the_garbage_collector(app: Flask, bad: bytes) -> None:
-    """It would stop every thread of the worker meanwhile."""
+    """The collector would stop every thread of the worker meanwhile."""
 
     def cycles(count: int) -> int:
         lines(app, bad * count)
         return gc.collect()
 
-    gc.freeze()  # each collection would look at everything that was imported
+    gc.freeze()  # each collection would visit all imported objects
     cycles(1)
     gc.disable()
     try:

@@ -59,7 +59,7 @@ def test_predictions_are_asked_at_any_route(iris_two: MakeApp, predict: str) -> 
     refused = post(app, predict, json.dumps({"instances": [[5.1, "x"]]}))
     assert refused.status == (
         400 if predict.startswith(("/invocations", "/v1/models/")) else 422
-    )  # errors are those of the path
+    )  # errors have the format of the path
 
 
 def test_its_own_predict_stays_where_the_platform_chose_another(iris_two: MakeApp) -> None:

@@ -59,7 +59,7 @@ ODDITIES: dict[int, tuple[Any, Any]] = {
 
 
 class Troublesome(RegressorMixin, BaseEstimator):
-    """Predicts the first input. The first row decides whether it misbehaves."""
+    """Predict the first input. The first row decides whether it misbehaves."""
 
     def fit(self, features: Any, target: Any = None) -> Troublesome:
         self.n_features_in_ = 2
@@ -78,7 +78,7 @@ class Troublesome(RegressorMixin, BaseEstimator):
 
 
 def raise_near_1001(rows: np.ndarray) -> np.ndarray:
-    """A function for a FunctionTransformer. Packing finds the end of a domain, but not a hole in it."""
+    """Raise an error near 1001, as a function of a FunctionTransformer. Packing finds limits, but not such a gap."""
     if (np.abs(rows - 1001) < 0.5).any():
         raise ValueError(f"near 1001: see {SECRET}")
     return rows

@@ -1,4 +1,4 @@
-"""Deadlines of coroutines: what is cancelled, when, and by whom."""
+"""Deadlines of coroutines and their cancellation."""
 
 from __future__ import annotations
 

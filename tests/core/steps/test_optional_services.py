@@ -36,7 +36,7 @@ def offered() -> Iterator[Services]:
 
 
 class Upstream:
-    """Answers each request with its cookies, when `opened` is set, and sets a cookie."""
+    """Answer each request with its cookies, when `opened` is set, and set a cookie."""
 
     def __init__(self) -> None:
         self.opened = asyncio.Event()

@@ -30,7 +30,7 @@ def ask(app: Flask) -> Sends:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Flask:
-    """The models that take every kind of input."""
+    """Serve models that together take every kind of input."""
     return served(tmp_path_factory.mktemp("kinds"))
 
 

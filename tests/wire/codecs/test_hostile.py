@@ -73,7 +73,7 @@ def memory_bytes(field: str) -> int:
 
 @pytest.fixture(scope="module")
 def warm(app: Flask) -> Flask:
-    """The service as its workers run it, with the imports for each media type done."""
+    """Return the service as its workers run it, with the imports for each media type done."""
     give_large_blocks_back()
     for make in (bodies.as_json, bodies.as_msgpack, bodies.as_csv, bodies.as_parquet, bodies.as_arrow, bodies.as_npz):
         media_type, content = make([{"feature1": 5.1, "feature2": 3.5}])
@@ -92,7 +92,7 @@ def test_there_are_hundreds_of_them_and_each_has_a_name_of_its_own() -> None:
 def test_a_small_body_costs_at_most_a_loop_and_little_memory_or_is_refused(warm: Flask, body: Hostile) -> None:
     headers, content = body.request()
     assert len(content) <= hostile.LARGEST_SENT_BYTES
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again from here
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is measured anew from here
     before_bytes, before_s = memory_bytes("VmRSS"), cpu_of_the_loop_s()
     began_s = time.process_time()
     answer = post(warm, body.path, content, headers)

@@ -132,7 +132,7 @@ def test_abuse_is_refused_in_the_time_that_a_good_form_of_its_length_takes(ask: 
         min(timeit.repeat(functools.partial(ask, TYPE, each), number=1, repeat=3)) for each in (content, good)
     )
     assert answers[0].status in {400, 422}
-    assert bad_s < 20 * good_s  # 4 where it is longest, many thousands where its ends are looked for again and again
+    assert bad_s < 20 * good_s  # 4 times for the longest ones, many thousands if the ends are searched repeatedly
 
 
 @pytest.mark.parametrize("length", [1, 70, 72, 200])

@@ -22,7 +22,7 @@ MEDIA_TYPES += ["application/octet-stream", "application/x-python-serialize", "a
 
 
 class Touch:
-    """Makes a folder when it is unpickled."""
+    """Make a folder when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary

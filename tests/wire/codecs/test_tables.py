@@ -108,7 +108,7 @@ def test_columns_of_types_that_are_not_numbers(ask: Sends, values: pa.Array) -> 
         try:
             content = write(table)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            continue  # cannot be written as that
+            continue  # no file can be written with it
         answer = ask(media_type, content)
         assert answer.status in {400, 422}, answer.content
         if answer.status == 422:
@@ -134,7 +134,7 @@ def test_types_that_only_arrow_has(ask: Sends) -> None:
 def test_truncated_and_damaged_files(ask: Sends, media_type: str, make: Any) -> None:
     _, good = make(ROWS)
     noise = random.Random(20)
-    # A stream may end between two batches: what was read until there is whole.
+    # A stream may end between two batches: the batches before are complete.
     for end in range(0, len(good) - 8, 7):
         assert ask(media_type, good[:end]).status in {200, 400, 422}
     for _ in range(300):
