@@ -113,12 +113,12 @@ def test_each_tier_has_all_of_the_smaller_one_at_the_same_versions() -> None:
 
 
 @pytest.mark.parametrize("requirement", [*declared(), *declared(*SERVING_EXTRAS)], ids=str)
-def test_what_serves_is_pinned_as_setup_cfg_allows(requirement: Requirement) -> None:
+def test_serving_requirements_are_pinned_as_setup_cfg_allows(requirement: Requirement) -> None:
     assert requirement.specifier.contains(SERVING[canonicalize_name(requirement.name)])
 
 
 @pytest.mark.parametrize("requirement", declared("dev", *OPTIONAL_EXTRAS), ids=str)
-def test_what_tests_is_pinned_as_setup_cfg_allows(requirement: Requirement) -> None:
+def test_development_requirements_are_pinned_as_setup_cfg_allows(requirement: Requirement) -> None:
     assert requirement.specifier.contains(TESTING[canonicalize_name(requirement.name)])
 
 

@@ -81,7 +81,7 @@ def test_the_longest_drain_delay_is_kept_and_the_shortest_queue_is_one() -> None
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_is_loaded_before_the_fork_is_no_longer_the_collectors_affair() -> None:
+def test_objects_from_before_the_fork_are_not_searched_for_garbage() -> None:
     done = run(
         "gc.disable()\n"
         "gunicorn_conf.on_starting(server)\n"
@@ -107,7 +107,7 @@ def test_importing_the_settings_loads_no_library_that_reads_its_number_of_thread
     assert done.returncode == 0, done.stderr
 
 
-def test_workers_have_numbers_and_the_next_gets_that_of_the_gone() -> None:
+def test_a_new_worker_gets_the_number_of_an_ended_one() -> None:
     done = run(
         "gunicorn_conf.on_starting(server)\n"
         "workers = [SimpleNamespace(pid=NO_PROCESS + number) for number in range(3)]\n"
@@ -128,7 +128,7 @@ def test_workers_have_numbers_and_the_next_gets_that_of_the_gone() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_end_of_a_worker_is_not_that_of_the_master() -> None:
+def test_the_hook_for_an_ended_worker_does_not_end_the_master() -> None:
     """Gunicorn calls the hook in the master too, for a worker that had ended when it was signalled."""
     done = run(
         "gunicorn_conf.on_starting(server)\n"
@@ -141,7 +141,7 @@ def test_the_end_of_a_worker_is_not_that_of_the_master() -> None:
     assert done.returncode == 7, done.stderr
 
 
-def test_a_worker_ends_with_the_status_that_it_leaves_by() -> None:
+def test_a_worker_ends_with_its_exit_status() -> None:
     done = run(
         "try:\n    sys.exit(3)\nfinally:\n    gunicorn_conf.worker_exit(server, SimpleNamespace(pid=os.getpid()))\n"
     )

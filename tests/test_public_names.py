@@ -37,7 +37,7 @@ def test_the_table_lists_all_names_once() -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
-def test_a_name_can_be_imported_and_says_what_it_is(name: str) -> None:
+def test_a_name_can_be_imported_and_has_a_docstring(name: str) -> None:
     namespace: dict[str, object] = {}
     exec(f"from app import {name}", namespace)
     assert inspect.getdoc(namespace[name])

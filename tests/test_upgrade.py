@@ -83,7 +83,7 @@ UPGRADED = {
 }
 
 
-def test_the_newest_release_is_merged_and_what_is_the_users_stays(mine: Path, release: str) -> None:
+def test_the_newest_release_is_merged_and_files_of_the_user_stay(mine: Path, release: str) -> None:
     before = done(mine, "git", "rev-parse", "HEAD").strip()
     told = done(mine, "make", "upgrade")
     assert told.startswith("Retort 0.1.0 is now 0.2.0 (v0.2.0).")
@@ -171,7 +171,7 @@ def test_a_file_that_git_does_not_know_is_not_overwritten(mine: Path, retort: Pa
     assert (mine / "app/more.py").read_text() == "mine\n"
 
 
-def test_what_is_missing_is_named(mine: Path, retort: Path) -> None:
+def test_a_missing_release_or_remote_is_named(mine: Path, retort: Path) -> None:
     assert refusal(mine, "TO=v9") == "upstream has no tag, branch or commit called v9"
     assert "there is no remote called origin; name the repository" in refusal(mine, "REMOTE=origin")
     done(retort, "git", "tag", "-d", "v0.1.0")

@@ -33,7 +33,7 @@ PENGUIN = {"island": "Biscoe", "bill_depth_mm": None}
         ),
     ],
 )
-def test_what_each_side_is_asked(side: str, model: str, rows: list[object], document: object) -> None:
+def test_the_request_to_each_side(side: str, model: str, rows: list[object], document: object) -> None:
     assert json.loads(cases.body(side, model, rows)) == document
 
 

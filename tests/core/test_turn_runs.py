@@ -72,7 +72,7 @@ def test_every_request_of_a_failed_run_gets_an_error(error: BaseException, expec
     assert [type(each) for each in found] == [expected, expected]
 
 
-def test_an_error_that_nobody_expects_reaches_every_request() -> None:
+def test_an_unexpected_error_reaches_every_request() -> None:
     class Broken(JoiningServable):
         def run_each(self, asked: Any) -> Any:
             raise MemoryError

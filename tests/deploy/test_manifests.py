@@ -121,7 +121,7 @@ def test_each_variable_is_a_setting() -> None:
 
 
 @pytest.mark.slow
-def test_each_probe_asks_a_path_that_there_is() -> None:
+def test_each_probe_asks_an_existing_path() -> None:
     asked = {
         probe["httpGet"]["path"]
         for container, _ in containers()
@@ -166,13 +166,13 @@ def test_a_platform_waits_longer_than_the_server_needs_to_stop() -> None:
     assert int(read("compose.yaml")["services"]["retort"]["stop_grace_period"].removesuffix("s")) > STOPS_WITHIN_S
 
 
-def test_a_pod_has_as_long_to_start_as_the_image_says_and_more() -> None:
+def test_a_pod_has_more_time_to_start_than_the_image_requires() -> None:
     [container] = kubernetes("deployment.yaml")["spec"]["template"]["spec"]["containers"]
     startup = container["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 60
 
 
-def test_the_autoscaler_follows_a_metric_that_there_is() -> None:
+def test_the_autoscaler_follows_an_existing_metric() -> None:
     hpa, [rule] = kubernetes("hpa.yaml")["spec"], kubernetes("prometheus-adapter.yaml")["rules"]["custom"]
     [metric] = [each["pods"] for each in hpa["metrics"] if each["type"] == "Pods"]
     name = metric["metric"]["name"]
@@ -264,7 +264,7 @@ def test_every_image_has_a_version() -> None:
         assert re.fullmatch(r"[a-z0-9./-]+:(local|v?\d+\.\d+[a-z0-9.-]*)", image), image
 
 
-def test_compose_mounts_files_that_there_are() -> None:
+def test_compose_mounts_existing_files() -> None:
     mounted = [
         volume.partition(":")[0]
         for service in read("compose.yaml")["services"].values()

@@ -88,5 +88,5 @@ def test_the_named_test_uses_the_block(used: tuple[str, str], test: str) -> None
     assert any((block.page, block.title) == used for block in BLOCKS), f"{page} has no block {title!r}"
 
 
-def test_the_list_of_what_is_not_run_has_nothing_else() -> None:
+def test_the_list_of_blocks_without_a_test_has_no_other_blocks() -> None:
     assert NOT_RUN.keys() <= {(block.page, block.text.partition("\n")[0]) for block in BLOCKS}

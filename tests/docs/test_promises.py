@@ -17,13 +17,13 @@ from tests.faults.rows import FAULTS, SECTIONS
 PROMISES = {promise: re.findall(r"`([^`]+)`", tests) for promise, _, tests in rows("docs/promises.md", "promise")}
 
 
-def test_the_promises_are_these() -> None:
+def test_the_page_has_the_known_promises() -> None:
     assert len(PROMISES) == 8
     assert all(len(tests) >= 3 for tests in PROMISES.values())
 
 
 @pytest.mark.parametrize("promise", PROMISES)
-def test_each_test_that_holds_a_promise_is_there(promise: str) -> None:
+def test_each_named_test_exists(promise: str) -> None:
     for test in PROMISES[promise]:
         path, _, name = test.partition("::")
         functions = ast.parse((ROOT / path).read_text("utf-8")).body
@@ -40,7 +40,7 @@ def test_pytest_collects_each_of_them() -> None:
 
 
 @pytest.mark.slow
-def test_each_fault_has_a_test_or_a_reason_and_no_other_is_marked() -> None:
+def test_each_fault_has_a_test_or_a_reason_and_every_marker_names_a_fault() -> None:
     tests = marked()
     assert tests.keys() == FAULTS.keys()
     assert len(FAULTS) == sum(map(len, SECTIONS.values()))

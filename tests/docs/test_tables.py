@@ -78,7 +78,7 @@ def test_the_metrics_are_those_of_the_application() -> None:
     assert all(unit and meaning for *_, unit, meaning in rows("docs/operations.md", "metric"))
 
 
-def test_the_map_of_the_packages_is_whole() -> None:
+def test_the_map_of_the_packages_is_complete() -> None:
     there = {
         path.name + "/" * path.is_dir() for path in (ROOT / "app").iterdir() if not path.name.startswith(("_", "."))
     }
@@ -86,7 +86,7 @@ def test_the_map_of_the_packages_is_whole() -> None:
 
 
 @pytest.mark.parametrize("row", rows("docs/architecture.md", "to find"), ids=lambda row: row[0])
-def test_the_table_of_places_names_what_is_there(row: list[str]) -> None:
+def test_the_table_of_places_names_existing_files(row: list[str]) -> None:
     name, path = re.findall("`([^`]+)`", row[2])
     assert re.search(rf"^(class |def )?{name}\b|\b{name}\(", (ROOT / path).read_text("utf-8"), re.MULTILINE)
 

@@ -34,7 +34,7 @@ def test_a_fault_passed_if_all_of_its_tests_have() -> None:
         ({"tests/b.py::test_match": "skipped"}, "**skipped**: `test_match`"),
     ],
 )
-def test_otherwise_it_says_which_have_not(changed: dict[str, str], said: str) -> None:
+def test_the_page_names_the_tests_that_have_not_passed(changed: dict[str, str], said: str) -> None:
     assert happened(FAULT, TESTS, outcomes(**changed)) == said
 
 
@@ -43,7 +43,7 @@ def test_a_test_that_was_not_run_has_not_passed() -> None:
     assert told == "**not run**: `test_torch`"
 
 
-def test_a_fault_without_a_test_says_why() -> None:
+def test_a_fault_without_a_test_has_a_reason() -> None:
     fault = Fault("P98", "the moon goes out", "", untested="no test: it is too far away")
     assert happened(fault, [], {}) == "no test: it is too far away"
 

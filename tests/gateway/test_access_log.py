@@ -222,7 +222,9 @@ def test_only_the_status_of_a_line_has_a_colour(caplog: pytest.LogCaptureFixture
         ({"HTTP_ORIGIN": "x" * 8192}, "x" * 200),
     ],
 )
-def test_a_blocked_origin_is_told(caplog: pytest.LogCaptureFixture, sent: dict[str, str], blocked: str | None) -> None:
+def test_a_blocked_origin_is_logged(
+    caplog: pytest.LogCaptureFixture, sent: dict[str, str], blocked: str | None
+) -> None:
     ask(AccessLog(), Cors([PAGE], False, 600), **sent)
     assert documents(caplog)[0].get("blocked_origin") == blocked
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -241,7 +243,7 @@ def test_a_blocked_origin_is_warned_of_once(caplog: pytest.LogCaptureFixture) ->
     assert documents(caplog)[0]["blocked_origin"] == PAGE
 
 
-def test_where_every_origin_is_allowed_none_is_blocked(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_origin_is_blocked_if_every_origin_is_allowed(caplog: pytest.LogCaptureFixture) -> None:
     ask(AccessLog(), Cors(["*"], False, 600), HTTP_ORIGIN=PAGE)
     assert "blocked_origin" not in documents(caplog)[0]
 

@@ -72,7 +72,7 @@ def test_a_view_with_fields_of_its_own_keeps_them() -> None:
 
 
 @pytest.mark.parametrize("name", ["Location", "Content-Disposition", "Content-Range", "Retry-After", "RateLimit"])
-def test_scripts_of_an_allowed_page_may_read_what_tells_them_how_to_go_on(name: str) -> None:
+def test_scripts_of_an_allowed_page_may_read_the_fields_about_limits_and_retries(name: str) -> None:
     assert name in ask(cors(PAGE), HTTP_ORIGIN=PAGE).headers["Access-Control-Expose-Headers"].split(", ")
 
 

@@ -81,7 +81,7 @@ def test_an_interceptor_that_is_added_twice_is_called_twice() -> None:
 
 
 @pytest.mark.parametrize("value", [5, None, "a\r\nX-Other: 1", "a\nb", "\0", "Łódź", b"bytes"])
-def test_a_header_field_that_cannot_be_sent_is_left_out_of_the_answer_to_that_failure(value: Any) -> None:
+def test_an_invalid_header_field_is_left_out_of_the_error(value: Any) -> None:
     class Adding(Interceptor):
         may_block = False
 
@@ -98,7 +98,7 @@ def test_a_header_field_that_cannot_be_sent_is_left_out_of_the_answer_to_that_fa
 
 
 @pytest.mark.parametrize("body", [[b"a", b"b"], iter([b"a", b"b"])])
-def test_an_answer_in_parts_is_whole_where_the_request_runs_on_the_event_loop(body: Any) -> None:
+def test_an_answer_in_parts_is_joined_on_the_event_loop(body: Any) -> None:
     class Answering(Interceptor):
         may_block = False
 
@@ -171,7 +171,7 @@ def test_a_refusal_that_comes_after_the_answer_is_not_shown_again() -> None:
     assert calls == ["a before", "a after 200"]
 
 
-def test_where_none_may_block_a_refusal_ends_the_request_at_once() -> None:
+def test_without_blocking_interceptors_a_refusal_ends_the_request_at_once() -> None:
     ends: list[int] = []
     served = gateway(Recorder())
     context = served.admit(environ())

@@ -149,7 +149,7 @@ def test_a_new_key_holds_after_the_next_reading(table: KeyTable, source: FakeSou
 
 
 @pytest.mark.fault("S05")
-def test_what_was_read_holds_for_the_grace_time_while_the_database_is_gone(
+def test_known_keys_hold_for_the_grace_time_without_the_database(
     table: KeyTable, source: FakeSource, at: Callable[[float], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -180,7 +180,7 @@ def test_without_any_key_none_is_required(source: FakeSource) -> None:
     assert table.caller(VALID["bearer"]) is None
 
 
-def test_once_there_was_a_key_one_is_required_to_the_end(table: KeyTable, source: FakeSource) -> None:
+def test_after_the_first_key_one_is_always_required(table: KeyTable, source: FakeSource) -> None:
     source.found = []
     table.refresh()
     assert table.required
@@ -188,7 +188,7 @@ def test_once_there_was_a_key_one_is_required_to_the_end(table: KeyTable, source
         table.find(VALID["bearer"])
 
 
-def test_keys_are_required_while_nobody_knows_whether_there_are_any(source: FakeSource) -> None:
+def test_a_key_is_required_until_the_keys_can_be_read(source: FakeSource) -> None:
     source.found, source.error = [], DatabaseUnavailable("db", "gone")
     table = KeyTable(source)
     table.refresh()
@@ -270,7 +270,7 @@ def test_keys_of_the_environment_need_no_database(source: FakeSource) -> None:
 # --- at the start
 
 
-def test_a_server_that_others_reach_does_not_start_without_a_key(source: FakeSource) -> None:
+def test_a_public_server_does_not_start_without_a_key(source: FakeSource) -> None:
     source.found = []
     with pytest.raises(NoKeys, match=r"other machines may reach 192\.0\.2\.1"):
         KeyTable(source).prepare(["192.0.2.1"])
@@ -279,7 +279,7 @@ def test_a_server_that_others_reach_does_not_start_without_a_key(source: FakeSou
     KeyTable(source).prepare(["192.0.2.1"])
 
 
-def test_a_server_that_others_reach_does_not_start_if_nobody_knows(source: FakeSource) -> None:
+def test_a_public_server_does_not_start_without_the_database_of_its_keys(source: FakeSource) -> None:
     source.error = DatabaseUnavailable("db", "gone")
     with pytest.raises(DatabaseUnavailable):
         KeyTable(source).prepare(["192.0.2.1"])
@@ -297,7 +297,7 @@ def test_the_start_says_whether_keys_are_needed(source: FakeSource, caplog: pyte
     assert told == ["requests need an API key", "there is no API key, so requests need none"]
 
 
-def test_why_the_database_has_no_keys_is_told(source: FakeSource) -> None:
+def test_the_reason_for_a_database_without_keys_is_logged(source: FakeSource) -> None:
     source.found, source.unusable = [], "the database db cannot be used: No module named 'psycopg2'"
     with pytest.raises(NoKeys, match="No module named 'psycopg2'"):
         KeyTable(source).prepare(["192.0.2.1"])

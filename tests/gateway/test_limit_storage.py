@@ -33,7 +33,7 @@ def test_a_key_counts_what_is_added(storage: SharedStorage) -> None:
     assert storage.add("b", MINUTE_S, 1)[0] == 1
 
 
-def test_the_last_window_counts_in_proportion_to_what_is_left_of_it(storage: SharedStorage) -> None:
+def test_the_last_window_counts_in_proportion_to_its_remaining_part(storage: SharedStorage) -> None:
     storage.add("a", MINUTE_S, 100)
     storage.ahead_s += MINUTE_S
     assert storage.add("a", MINUTE_S, 0)[0] == 99

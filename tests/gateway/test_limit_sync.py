@@ -88,7 +88,7 @@ def test_a_restarted_host_finds_what_it_had_counted(redis: RedisServer) -> None:
         assert soon(lambda: after.count() == 8)
 
 
-def test_what_was_taken_back_counts_nowhere(redis: RedisServer) -> None:
+def test_counts_that_are_taken_back_count_on_no_host(redis: RedisServer) -> None:
     with hosts(redis) as (first, second):
         first.count(5)
         first.count(-1)
@@ -150,7 +150,7 @@ def test_hosts_whose_clocks_differ_share_a_window(redis: RedisServer, monkeypatc
             assert soon(lambda: wrong.count() == 3)
 
 
-def test_what_waits_for_redis_is_bounded_and_forgets_old_windows(tmp_path: Path) -> None:
+def test_the_counts_that_wait_for_redis_are_bounded_and_drop_old_windows(tmp_path: Path) -> None:
     host = Host.__new__(Host)
     host.storage, host.metrics = SharedStorage(64), SharedMetrics()
     host.sync = RedisSync("redis://127.0.0.1:1/0", host.storage, host.metrics)

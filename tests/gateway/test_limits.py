@@ -104,7 +104,7 @@ def test_after_the_time_in_retry_after_a_request_passes(limit: str) -> None:
     assert stage.statuses(1) == [200]
 
 
-def test_every_answer_tells_what_is_left() -> None:
+def test_every_answer_has_the_remaining_requests_and_rows() -> None:
     stage = Stage(limit_requests="3/minute;100 per 2 hours", limit_rows="10/minute")
     first, second = stage.ask(rows=4), stage.ask(rows=1)
     assert first.headers["RateLimit-Policy"] == (

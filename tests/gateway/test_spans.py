@@ -242,9 +242,7 @@ def test_without_the_extra_the_log_names_it(monkeypatch: pytest.MonkeyPatch, cap
     assert "pip install opentelemetry-sdk" in caplog.text
 
 
-def test_an_exporter_that_cannot_be_made_costs_the_traces_alone(
-    traced: Traced, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_an_exporter_only_traces_are_missing(traced: Traced, caplog: pytest.LogCaptureFixture) -> None:
     def wrong() -> SpanExporter:
         raise ValueError("Invalid compression type")
 
@@ -257,7 +255,7 @@ def test_an_exporter_that_cannot_be_made_costs_the_traces_alone(
     assert "Invalid compression type" in caplog.text
 
 
-def test_an_exporter_that_raises_is_told_once(traced: Traced, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exporter_that_raises_is_logged_once(traced: Traced, caplog: pytest.LogCaptureFixture) -> None:
     def failing(spans: Sequence[ReadableSpan]) -> SpanExportResult:
         raise OSError("no room")
 

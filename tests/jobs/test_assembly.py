@@ -22,7 +22,7 @@ ms, ns = (pa.array([1_000_000]).cast(pa.timestamp("ns")).cast(pa.timestamp(unit)
 
 @pytest.fixture(params=["all at once", "each by itself"])
 def groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Return the number of parts in a row group."""
+    """Set the number of parts in a row group."""
     if request.param == "each by itself":
         monkeypatch.setattr(assembly, "ROWS_OF_A_GROUP", 1)
 

@@ -149,7 +149,7 @@ def test_ctrl_c_on_a_terminal_ends_all_processes_with_one_sentence(parts_done: i
     assert killed.ended(children)
 
 
-def test_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_a_line_at_intervals(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "LINE_EVERY_S", 0.0)
     with ScoringProgress() as line:
         line.show(Progress())

@@ -223,9 +223,7 @@ def test_parquet_of_string_views_is_read(table: pd.DataFrame, wanted: Any, tmp_p
 
 @pytest.mark.parametrize("suffix", INPUTS)
 @pytest.mark.parametrize("rows", [0, 3])
-def test_an_output_without_rows_has_the_columns_all_the_same(
-    rows: int, suffix: str, table: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_an_output_without_rows_has_the_columns(rows: int, suffix: str, table: pd.DataFrame, tmp_path: Path) -> None:
     source = write(table.head(rows).assign(island="Mars"), tmp_path / f"in.{suffix}")
     names = ["id", "prediction", *(f"probability_{label}" for label in estimator("penguins").classes_)]
     for output in ("out.csv", "out.parquet", "out.arrow", "out/"):
@@ -480,7 +478,7 @@ def test_content_of_another_format_than_the_name_tells(
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
-def test_a_table_without_a_byte_is_told(tmp_path: Path, suffix: str) -> None:
+def test_a_table_file_without_content_is_refused(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"in{suffix}").touch()
     with pytest.raises(
         ScoringRefused, match=f"in{suffix}: the file is empty; one of {suffix} without rows has its col"
@@ -488,7 +486,7 @@ def test_a_table_without_a_byte_is_told(tmp_path: Path, suffix: str) -> None:
         score("penguins", tmp_path / f"in{suffix}", tmp_path / "out.csv")
 
 
-def test_text_in_utf_16_is_told(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_text_in_utf_16_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:
     table.to_csv(tmp_path / "in.csv", index=False, encoding="utf-16")
     with pytest.raises(ScoringRefused, match=r"but the content is text in UTF-16, not in UTF-8$"):
         score("penguins", tmp_path / "in.csv", tmp_path / "out.csv")
@@ -652,7 +650,7 @@ def test_a_file_that_changes_while_it_is_read_ends_the_run(
 
 
 @pytest.mark.slow
-def test_without_pyarrow_text_is_scored_all_the_same(
+def test_text_is_scored_without_pyarrow(
     table: pd.DataFrame, wanted: Any, many_parts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write(table, tmp_path / "in.csv")

@@ -109,7 +109,7 @@ def test_jobs_are_stored_taken_and_ended(store: JobStore) -> None:
     check_all(store)
 
 
-def test_of_two_same_requests_at_once_one_makes_a_job(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_equal_requests_at_once_make_one_job(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     first = store.add(job(idempotency_key="k"), *LIMITS)
     look, looked = store._earlier, []
 

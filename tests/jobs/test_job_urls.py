@@ -28,7 +28,7 @@ CONTENT = b"a,b\n1,2\n" * 1000
         "http://127.0.0.1:9/a/b.csv",
     ],
 )
-def test_what_begins_as_allowed_is_allowed(url: str) -> None:
+def test_a_url_with_an_allowed_beginning_is_allowed(url: str) -> None:
     assert is_permitted(url, PREFIXES)
 
 

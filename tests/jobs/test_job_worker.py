@@ -235,7 +235,7 @@ def test_an_error_names_the_file_as_the_client_does(jobs: Jobs, worker: JobWorke
     assert (told.error or "").startswith("rows.csv: the quote on line 12 is never closed")
 
 
-def test_a_mistake_of_ours_fails_the_job_and_is_not_told(
+def test_an_internal_error_fails_the_job_and_is_hidden(
     jobs: Jobs, worker: JobWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> Scored:

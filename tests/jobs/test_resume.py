@@ -156,7 +156,7 @@ def test_only_whole_parts_count(damage: str, job: ScoringJob, undisturbed: tuple
     assert files_of(job) == undisturbed
 
 
-def test_a_run_that_could_not_even_begin_leaves_nothing(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_begin_leaves_nothing(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -167,7 +167,7 @@ def test_a_run_that_could_not_even_begin_leaves_nothing(job: ScoringJob, monkeyp
     assert [path.name for path in Path(job.output).parent.iterdir()] == ["in.csv"]
 
 
-def test_a_run_of_which_half_a_line_is_there_begins_anew(job: ScoringJob, undisturbed: tuple[bytes, bytes]) -> None:
+def test_a_run_with_half_a_line_in_its_journal_begins_again(job: ScoringJob, undisturbed: tuple[bytes, bytes]) -> None:
     with pytest.raises(ScoringCancelled):
         job.run(is_cancelled=lambda: True)
     journal = Path(job.output).with_name(".out.csv.scoring") / "journal.ndjson"
@@ -178,7 +178,7 @@ def test_a_run_of_which_half_a_line_is_there_begins_anew(job: ScoringJob, undist
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_nothing_is_said_of_parts_that_a_stopped_run_does_not_need(
+def test_parts_that_a_stopped_run_does_not_need_cause_no_warning(
     job: ScoringJob, processes: int, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "TEXT_BYTES", 4000)  # otherwise one process is enough

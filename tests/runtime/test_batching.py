@@ -224,7 +224,7 @@ def test_a_request_progresses_when_another_thread_runs_for_it() -> None:
     assert scopes[1].progressed_s == scopes[2].progressed_s > -math.inf
 
 
-def test_an_explanation_keeps_nobody_waiting_and_waits_for_nobody() -> None:
+def test_an_explanation_does_not_wait_and_delays_no_request() -> None:
     inner = Gated()
     servable = BatchingServable(inner, 10, 10.0)
     with ThreadPoolExecutor(2) as pool:

@@ -172,7 +172,7 @@ def test_messages_are_written_as_they_were_read(tmp_path: Path) -> None:
         fields_of(content[:-5])
 
 
-def test_the_first_large_batch_decides_who_runs_large_batches(tmp_path: Path) -> None:
+def test_the_first_large_batch_decides_how_large_batches_run(tmp_path: Path) -> None:
     model, features, targets = MODELS["votes for three classes"]
     content, graph, signature = served(model, features, targets, tmp_path)
     reads: list[int] = []

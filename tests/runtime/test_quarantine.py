@@ -71,7 +71,7 @@ def test_a_version_that_ran_at_some_of_the_crashes_only_is_spared() -> None:
     assert [crashes.count(ran, 0.0) for ran in ({A: 9.0, B: 1.0}, {A: 9.0, B: 1.0}, {A: 9.0})] == [None, None, A]
 
 
-def test_of_several_suspects_the_one_with_the_fewest_runs_is_quarantined_first() -> None:
+def test_the_suspect_with_the_fewest_runs_is_quarantined_first() -> None:
     crashes = CrashTracker()
     ran = {A: 9.0, B: 1.0}
     assert [crashes.count(ran, 0.0) for _ in range(3)] == [None, None, B]

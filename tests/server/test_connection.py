@@ -217,7 +217,7 @@ def test_the_deadline_of_a_body_grows_with_its_bytes() -> None:
         assert connection.deadline_s <= time.monotonic() + 1.0
 
 
-def test_a_connection_is_closed_politely_now_and_then() -> None:
+def test_a_connection_is_closed_after_a_random_number_of_requests() -> None:
     with staged(Recorder(), connection_requests=10) as stage:
         received = stage.exchange(GET * 20)
         assert 8 <= len(statuses_in(received)) <= 10

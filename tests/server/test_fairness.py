@@ -19,7 +19,7 @@ are refused."""
 @pytest.mark.own_worker("it knows no clients, and serves in one line")
 @pytest.mark.parametrize("forwarded", [False, True], ids=["addresses", "behind a proxy"])
 @pytest.mark.fault("O03")
-def test_o03_a_noisy_client_waits_in_a_line_of_its_own(tmp_path: Path, forwarded: bool) -> None:
+def test_o03_a_noisy_client_does_not_delay_quiet_clients(tmp_path: Path, forwarded: bool) -> None:
     """The noisy client has ten times the connections of all others together, more than there are places.
 
     The quiet clients are never refused. Their p99 with the noisy client is compared with the p99 without it, in one

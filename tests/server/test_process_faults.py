@@ -169,7 +169,7 @@ def test_m11_a_worker_whose_model_keeps_the_gil_is_killed_by_the_master(tmp_path
 
 @pytest.mark.parametrize("how", ["segfault", "abort", "_exit", "kill"])
 @pytest.mark.fault("M13")
-def test_m13_a_model_that_takes_its_process_down_takes_only_that(tmp_path: Path, how: str) -> None:
+def test_m13_a_model_that_ends_its_process_ends_only_one_worker(tmp_path: Path, how: str) -> None:
     with worker_server(tmp_path, workers=2) as server:
         wait_until(lambda: len(server.workers) == 2, 30)
         before = set(server.workers)

@@ -97,7 +97,7 @@ def test_common_documents_are_decoded(body: str, rows: list[list[float]], output
 
 @pytest.mark.parametrize("blanks", [0, WORTH_BYTES])
 @pytest.mark.parametrize(("form", "pointer"), [("{}", "#"), ('{{"instances": {}}}', "#/instances")])
-def test_short_and_long_rows_of_numbers_say_where_they_stand(blanks: int, form: str, pointer: str) -> None:
+def test_the_position_of_short_and_long_rows_of_numbers_is_reported(blanks: int, form: str, pointer: str) -> None:
     decoder = decoder_of(NUMBERS, 10)
     assert decoder is not None
     decoded = decoder.decode((" " * blanks + form.format("[[1, 2]]")).encode())

@@ -346,7 +346,7 @@ def test_impossible_conversions_are_refused(picture: Picture) -> None:
         ("RGBA", "PNG", {}, 100),
     ],
 )
-def test_what_takes_more_memory_for_a_pixel_may_have_fewer(mode: str, form: str, how: Any, most: int) -> None:
+def test_images_with_more_memory_per_pixel_may_have_fewer_pixels(mode: str, form: str, how: Any, most: int) -> None:
     rule = rule_of(spec_of(pixel_limit=100))
     fits, too_large = (pillow_file(mode, (pixels, 1), form, **how) for pixels in (most, most + 1))
     assert rule(fits) is None
@@ -367,7 +367,7 @@ def test_an_image_is_turned_as_exif_says(orientation: int) -> None:
     assert array_of(stream.getvalue(), spec).tolist() == np.asarray(upright).astype(float).tolist()
 
 
-def test_a_side_is_no_longer_than_a_jpegs() -> None:
+def test_no_side_is_longer_than_a_jpeg_allows() -> None:
     assert "must have sides of at most 65535 pixels" in (rule_of(spec_of())(bomb(65_536, 1)) or "")
 
 

@@ -77,7 +77,7 @@ def test_a_type_of_nothing_ends_a_struct_whatever_its_step() -> None:
         b"\x1c" * 20,
     ],
 )
-def test_what_is_refused(content: bytes) -> None:
+def test_malformed_structs_are_refused(content: bytes) -> None:
     with pytest.raises((IndexError, TypeError, RecursionError)):
         struct_at(content, 0, {2: I32}, budget())
 

@@ -111,7 +111,7 @@ def test_rows_are_chosen_by_the_beginnings_of_their_names() -> None:
         soak.chosen(soak.ROWS, "p02,x9")
 
 
-def test_what_stops_a_row_is_on_its_sheet() -> None:
+def test_the_error_that_stops_a_row_is_on_its_sheet() -> None:
     def run(bounds: Bounds, sheet: Sheet) -> None:
         assert list(bounds.folder.iterdir()) == []
         raise OSError("no descriptors")

@@ -87,7 +87,7 @@ def test_any_text_may_be_a_class() -> None:
     assert sorted(labels) == sorted(["a b", "?", "x" * MOST_CLASS_CHARS, 'quote"\n\\'])
 
 
-def test_what_was_counted_before_the_fork_is_kept() -> None:
+def test_counts_before_the_fork_are_kept() -> None:
     metrics = SharedMetrics()
     metrics.loaded("penguins", 1, True, 0.2)
     metrics.loaded("penguins", 1, False, 0.2)

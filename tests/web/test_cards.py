@@ -81,7 +81,7 @@ def test_the_numbers_on_a_card_have_six_figures_at_most() -> None:
     assert made["example"] == [("a", "8.50049"), ("b", "2")]
 
 
-def test_inputs_say_what_is_known_of_them() -> None:
+def test_inputs_are_described_by_their_known_facts() -> None:
     island, length, *_, year = inputs_of(described("penguins"))
     assert (island["choices"], island["nullable"], island["seen"]) == (["Biscoe", "Dream", "Torgersen"], False, "")
     assert (length["seen"], length["nullable"], length["kind"]) == ("32.1 to 59.6", True, "number")

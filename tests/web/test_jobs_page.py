@@ -28,7 +28,7 @@ JOB = {
     ("seconds", "text"),
     [(None, "-"), (0, "0 s"), (12.2, "13 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (7260, "2 h 1 min")],
 )
-def test_times(seconds: float | None, text: str) -> None:
+def test_times_are_readable(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 

@@ -55,7 +55,7 @@ class Tags(HTMLParser):
         ("a\n\n---\n\nb", "<p>a</p><p>b</p>"),
     ],
 )
-def test_what_is_understood(text: str, wanted: str) -> None:
+def test_supported_markdown_becomes_html(text: str, wanted: str) -> None:
     assert html(text) == wanted
 
 
@@ -118,7 +118,7 @@ def check(text: str) -> None:
     "piece",
     ["*", "**a", "[", "[a](", "`", "_a", "> ", "| - ", "- ", "1. ", "---\n", "<https://", "#", "# ", " ", "\t", "- - "],
 )
-def test_the_longest_card_is_read_whatever_it_repeats(piece: str) -> None:
+def test_the_longest_card_is_read_quickly_whatever_it_repeats(piece: str) -> None:
     """Each takes a fraction of a second; a pattern that backtracks would take hours."""
     check((piece * MAX_CARD_BYTES)[:MAX_CARD_BYTES])
     check(f"# {(piece * MAX_CARD_BYTES)[:MAX_CARD_BYTES]}x")

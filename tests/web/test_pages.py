@@ -77,7 +77,7 @@ def test_the_page_says_how_many_models_are_available() -> None:
     assert "5 of 6 models are available" in home()
 
 
-def test_failures_are_told_with_their_reason() -> None:
+def test_failures_are_shown_with_their_reason() -> None:
     assert "model.joblib does not match its recorded SHA-256: the file was changed after packing" in home()
     assert "model.joblib does not match its recorded SHA-256: the file was changed after packing" in page(
         "/models/churn"
@@ -85,14 +85,14 @@ def test_failures_are_told_with_their_reason() -> None:
     assert "packed with scikit-learn 1.7.2, served with 1.9.1" in page("/models/penguins")
 
 
-def test_a_model_retired_meanwhile_is_told_and_the_page_stands() -> None:
+def test_a_model_that_is_retired_meanwhile_is_shown_on_a_whole_page() -> None:
     text = home(StoredCatalogue(retired=("diabetes",)))
     assert "its last version was retired" in text
     assert 'id="penguins"' in text
 
 
 @pytest.mark.parametrize("path", ["/", "/models", "/models/reviews"])
-def test_what_the_models_say_is_never_markup(path: str) -> None:
+def test_text_of_models_is_never_markup(path: str) -> None:
     text = page(path)
     assert "<script>alert(1)" not in text
     assert "<b>Own</b>" not in text
@@ -164,7 +164,7 @@ def test_without_models_the_page_says_how_to_add_one() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/models", "/models/penguins", "/docs", "/redoc"])
-def test_pages_keep_to_themselves(path: str) -> None:
+def test_pages_load_nothing_from_other_hosts_and_run_no_inline_scripts(path: str) -> None:
     answer = client().get(path, headers=FIREFOX)
     policy = dict(directive.split(" ", 1) for directive in answer.headers["Content-Security-Policy"].split("; "))
     assert (policy["default-src"], policy["script-src"], policy["connect-src"]) == ("'none'", "'self'", "'self'")

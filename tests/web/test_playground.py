@@ -52,7 +52,7 @@ def test_the_form_is_answered_by_the_public_api_and_stays_filled(client: FlaskCl
 
 
 @pytest.mark.slow
-def test_a_refused_value_is_told_beside_its_field(client: FlaskClient) -> None:
+def test_an_error_is_shown_beside_its_field(client: FlaskClient) -> None:
     answer = client.post("/models/penguins/try", data=PENGUIN | {"bill_length_mm": "refuse"}, headers=HTML)
     assert answer.status_code == 422
     assert re.search(r'id="f1-error">must be a number<', answer.text)
@@ -105,7 +105,7 @@ def test_a_probability_is_never_rounded_to_certainty(share: float, text: str) ->
     assert percent(share) == text
 
 
-def test_of_many_classes_the_likeliest_have_a_bar() -> None:
+def test_the_likeliest_of_many_classes_have_a_bar() -> None:
     document = {"prediction": [19], "probabilities": [[number / 190 for number in range(20)]], "classes": [*range(20)]}
     view = answer_view({"inputs": [], "task": "classifier"}, 200, document)
     assert [bar["label"] for bar in view["bars"]] == ["19", "18", "17", "16", "15", "14", "13", "12"]
@@ -124,11 +124,11 @@ def test_predictions_in_one_line(document: dict[str, Any], headline: str) -> Non
     assert answer_view({"inputs": []}, 200, document)["headline"] == headline
 
 
-def test_an_outlier_is_called_one() -> None:
+def test_an_outlier_is_named() -> None:
     assert answer_view({"inputs": [], "task": "outlier_detector"}, 200, {"prediction": [-1]})["headline"] == "outlier"
 
 
-def test_a_model_says_in_a_sentence_what_it_does() -> None:
+def test_the_task_of_a_model_is_a_sentence() -> None:
     described = STORED["described"]
     assert sentence(described["penguins"]) == (
         "Predicts Adelie, Chinstrap or Gentoo from 4 numbers, 2 categories and 1 integer."
@@ -150,11 +150,11 @@ def test_a_model_says_in_a_sentence_what_it_does() -> None:
         ("classifier", "a", "Prediction"),
     ],
 )
-def test_the_words_above_a_prediction_say_what_it_is(task: str, prediction: object, words: str) -> None:
+def test_a_prediction_has_a_heading_for_its_task(task: str, prediction: object, words: str) -> None:
     assert says({"task": task, "examples": [{"instance": {}}, {"instance": {}, "prediction": prediction}]}) == words
 
 
-def test_the_proof_is_told_in_sentences() -> None:
+def test_the_proof_is_shown_in_sentences() -> None:
     proof = {
         "proven": True,
         "rows": 6312,

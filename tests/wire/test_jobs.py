@@ -346,7 +346,7 @@ def test_a_key_that_is_limited_to_models_scores_with_these_alone(keyed: Client) 
     assert upload(keyed, rows, model="iris-two", headers=by("iris")).status_code == 202
 
 
-def test_what_is_refused_says_what_is_allowed(client: Client, at: Settings) -> None:
+def test_refusals_name_the_allowed_values(client: Client, at: Settings) -> None:
     refused(upload(client, model="nothing"), 404, "model-not-found", "penguins")
     refused(upload(client, model="iris-two", version="9"), 404, "version-not-found", "there are: 1")
     refused(upload(client, output="xlsx"), 400, "malformed-request", "output", "csv, ndjson, parquet, arrow")

@@ -175,7 +175,7 @@ def test_the_errors_are_those_of_the_protocol(ask: Ask) -> None:
     assert ask("POST", "/predict", "iris").get_json()["type"] == "/problems/model-not-permitted"
 
 
-def test_the_client_of_fairness_is_the_key(keyed: Application) -> None:
+def test_fairness_distinguishes_clients_by_their_keys(keyed: Application) -> None:
     key, stored = KEYS["predict"]
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/models", "REMOTE_ADDR": "192.0.2.1"}
     assert keyed.gateway.client_of(environ) == "192.0.2.1"
@@ -304,7 +304,7 @@ def test_a_view_asks_no_model_that_the_key_may_not_use(own: Application) -> None
     assert status(own, "/quote/penguins", "iris", "POST") == 403
 
 
-def test_what_a_middleware_answers_needs_a_key(own: Application) -> None:
+def test_a_response_of_a_middleware_needs_a_key(own: Application) -> None:
     assert [status(own, "/mounted", key) for key in ("", "predict")] == [401, 200]
 
 

@@ -62,7 +62,7 @@ def test_predictions_are_asked_at_any_route(iris_two: MakeApp, predict: str) -> 
     )  # errors have the format of the path
 
 
-def test_its_own_predict_stays_where_the_platform_chose_another(iris_two: MakeApp) -> None:
+def test_predict_stays_if_the_platform_chooses_another_route(iris_two: MakeApp) -> None:
     app = iris_two(aip_predict_route=f"{ROUTE}:predict")
     assert post(app, "/predict", ROWS).document["prediction"] == [0, 2]
 

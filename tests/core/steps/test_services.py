@@ -96,7 +96,7 @@ class Shelf:
         self.settings, self.client = settings, client
 
 
-def test_a_factory_per_process_may_ask_for_the_settings_and_what_is_offered_to_all() -> None:
+def test_a_factory_per_process_may_ask_for_the_settings_and_common_services() -> None:
     asked = {"settings": Settings, "client": Client}
     found = StepModule({"log": Step("log", log_instances)}, (Factory(Shelf, Shelf, "process", services=asked),))
     settings, client = Settings(), Client()
@@ -110,7 +110,7 @@ def test_a_factory_per_process_may_ask_for_the_settings_and_what_is_offered_to_a
         one.close()
 
 
-def test_a_factory_that_asks_for_what_nothing_offers_is_refused() -> None:
+def test_a_factory_that_asks_for_an_unknown_service_is_refused() -> None:
     found = StepModule({}, (Factory(Shelf, Shelf, "process", services={"client": Client}),))
     one = Services(found, Settings())
     with pytest.raises(InvalidSettings, match=r"the factory of .*Shelf asks for .*Client, which nothing offers per"):

@@ -142,7 +142,7 @@ def test_too_many_rows(ask: Sends) -> None:
         (b"5.1,3.5\n" * 1000 + b"5.1,\xff\n" + b"5.1,3.5\n" * 2_000, "not UTF-8 (line 1001)"),
     ],
 )
-def test_what_is_too_long_or_wrong_far_below_is_named(ask: Sends, content: bytes, says: str) -> None:
+def test_too_long_cells_and_errors_in_late_lines_are_named(ask: Sends, content: bytes, says: str) -> None:
     answer = ask("text/csv; header=absent", content)
     assert answer.status == 400
     assert says in answer.document["detail"]
