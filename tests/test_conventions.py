@@ -10,23 +10,23 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-APP = Path(__file__).parents[1] / "app"
+ROOT = Path(__file__).parents[1]
+APP = ROOT / "app"
 BANNED = frozenset(
     ("common", "data", "handler", "helper", "info", "item", "manager", "misc", "obj", "payload", "util", "utils")
 )
-"""Names that tell nothing: a reader has to look for the thing that they stand for."""
+"""Names without a meaning: a reader has to look for the thing."""
 UNPICKLING = frozenset(("cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"))
-"""Libraries that run code which a file names."""
+"""Libraries that run code that a file names."""
 
 
 RIDDLE = re.compile('^ *"""(?:What|How|Where|Who|Which) .*', re.MULTILINE)
-"""A docstring whose subject is a question: it does not name the thing."""
+"""A docstring that begins with a question and does not name its subject."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """The banned names in a module, its imports (modules with the names that are imported from them), and docstrings
-    that begin with a question."""
+    """The banned names, the imports (pairs of module and name) and the riddles of a module."""
 
     banned: list[str]
     imports: set[tuple[str, str]]
@@ -76,6 +76,11 @@ def test_names_say_what_they_stand_for(modules: dict[Path, Module]) -> None:
 
 def test_docstrings_name_their_subject(modules: dict[Path, Module]) -> None:
     assert {path: module.riddles for path, module in modules.items() if module.riddles} == {}
+    others = {path for place in ("tests", "benchmarks", "examples") for path in (ROOT / place).rglob("*.py")}
+    found = {
+        path: RIDDLE.findall(path.read_text("utf-8")) for path in others if ROOT / "tests" / "own" not in path.parents
+    }
+    assert {path: riddles for path, riddles in found.items() if riddles} == {}
     assert RIDDLE.findall('    """How long it waits."""\n"""The wait."""') == ['    """How long it waits."""']
 
 
@@ -93,7 +98,7 @@ def test_in_the_server_only_the_loader_of_artifacts_imports_what_unpickles(modul
 
 
 def test_no_module_imports_from_the_public_home(modules: dict[Path, Module]) -> None:
-    """It would make a package import from those above it, and the import contracts do not look there."""
+    """It would let a package import from packages above it, which the import contracts do not check."""
     allowed = {"", "__version__", *(each.stem for each in APP.iterdir())}
     imported = {path: {name for home, name in module.imports if home == "app"} for path, module in modules.items()}
     assert {path: names - allowed for path, names in imported.items() if names - allowed} == {}
