@@ -277,10 +277,10 @@ def nothing_left_behind(the_process: None) -> Iterator[None]:
     yield
     left = [f"thread {thread.name!r}" for thread in threads_left(threads)]
     if open_sockets() - sockets:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             gc.collect()  # a forgotten socket is closed only here, and warns about it
-        left += [str(warning.message) for warning in told]
+        left += [str(warning.message) for warning in caught]
         left += [f"socket {descriptor}" for descriptor, _ in sorted(sockets_left(sockets))]
     if (now := environment_now()) != environment:
         changed = [name for name in sorted(now | environment) if now.get(name) != environment.get(name)]

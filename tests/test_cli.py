@@ -210,15 +210,15 @@ def test_add_with_a_sample_and_a_target_as_the_default(terminal: Terminal) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["missing.joblib", "--name", "two"], "missing.joblib cannot be read: No such file or directory"),
         (["missing.txt", "--name", "two"], "missing.txt cannot be read: No such file or directory"),
         (["missing.joblib", "--name", "my model"], "name 'my model' cannot stand in a URL: "),
     ],
 )
-def test_add_refuses_in_one_sentence(terminal: Terminal, arguments: list[str], said: str) -> None:
-    assert terminal.refusal("models", "add", *arguments, "--default").startswith(said)
+def test_add_refuses_in_one_sentence(terminal: Terminal, arguments: list[str], message: str) -> None:
+    assert terminal.refusal("models", "add", *arguments, "--default").startswith(message)
     assert terminal.repository.models() == []
     assert terminal.repository.pointers().default is None
 
@@ -407,17 +407,17 @@ def test_add_keeps_the_authors_card(terminal: Terminal, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"\xff", "is not UTF-8"), (b"a" * 70_000, "has 70000 bytes; at most 65536 are kept"), (None, "cannot be read")],
     ids=["latin", "long", "absent"],
 )
 def test_add_refuses_a_card_that_is_no_text(
-    terminal: Terminal, tmp_path: Path, content: bytes | None, said: str
+    terminal: Terminal, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     card = tmp_path / "CARD.md"
     if content is not None:
         card.write_bytes(content)
-    assert said in terminal.refusal("models", "add", terminal.artifact, "--name", "two", "--card", card)
+    assert message in terminal.refusal("models", "add", terminal.artifact, "--name", "two", "--card", card)
 
 
 @pytest.mark.slow
@@ -432,7 +432,7 @@ def test_add_declares_inputs_and_the_treatment_of_new_values(terminal: Terminal)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "said"),
+    ("inputs", "message"),
     [
         ("[]", "must declare at least one input, each once"),
         ("{", "is no JSON list of inputs"),
@@ -452,11 +452,11 @@ def test_add_declares_inputs_and_the_treatment_of_new_values(terminal: Terminal)
         ('[{"name": "a", "kind": "array", "shape": [2], "dtype": "text"}]', "an array is of one of: bool, int8"),
     ],
 )
-def test_add_refuses_inputs_that_do_not_fit(terminal: Terminal, inputs: str, said: str) -> None:
+def test_add_refuses_inputs_that_do_not_fit(terminal: Terminal, inputs: str, message: str) -> None:
     artifact = saved(two(), terminal.folder / "two.joblib")
     (terminal.folder / "inputs.json").write_text(inputs)
     arguments = [artifact, "--name", "two", "--inputs", terminal.folder / "inputs.json"]
-    assert said in terminal.refusal("models", "add", *arguments)
+    assert message in terminal.refusal("models", "add", *arguments)
 
 
 @pytest.fixture
@@ -480,9 +480,9 @@ def test_add_lists_the_steps_in_the_manifest(with_steps: Terminal) -> None:
 
 def test_add_refuses_missing_steps(with_steps: Terminal) -> None:
     listed = ("--before", "enrich", "--before", "enrish", "--after", "scope")
-    said = with_steps.refusal("models", "add", with_steps.artifact, "--name", "two", *listed)
-    assert "tests.wire.steps_module has no step 'enrish' or 'scope'; there are: " in said
-    assert "enrich" in said.partition("there are: ")[2]
+    message = with_steps.refusal("models", "add", with_steps.artifact, "--name", "two", *listed)
+    assert "tests.wire.steps_module has no step 'enrish' or 'scope'; there are: " in message
+    assert "enrich" in message.partition("there are: ")[2]
     assert with_steps.repository.versions("two") == []
 
 
@@ -520,7 +520,7 @@ def test_commands_choose_the_version_that_answers(packed: Terminal) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["use", "two", 9], "model 'two' has no version or alias '9'; there are: 1, 2"),
         (["use", "three", 1], "there is no model 'three'; there are: two"),
@@ -532,23 +532,23 @@ def test_commands_choose_the_version_that_answers(packed: Terminal) -> None:
         (["history", "three"], "there is no model 'three'; there are: two"),
     ],
 )
-def test_an_impossible_choice_is_refused(packed: Terminal, arguments: list[str], said: str) -> None:
-    assert packed.refusal("models", *arguments) == said
+def test_an_impossible_choice_is_refused(packed: Terminal, arguments: list[str], message: str) -> None:
+    assert packed.refusal("models", *arguments) == message
     assert packed.repository.pointers() == Pointers()
 
 
 def test_a_damaged_version_is_not_chosen(packed: Terminal) -> None:
     packed.damage()
-    said = packed.refusal("models", "use", "two", 1)
-    assert said.startswith("two version 1 cannot answer: FAILED (model.joblib has 7 bytes, not ")
+    message = packed.refusal("models", "use", "two", 1)
+    assert message.startswith("two version 1 cannot answer: FAILED (model.joblib has 7 bytes, not ")
     assert packed.repository.pointers() == Pointers()
 
 
 @pytest.mark.slow
 def test_the_version_in_use_is_not_removed(packed: Terminal) -> None:
     packed.printed("models", "use", "two", 1)
-    said = packed.refusal("models", "remove", "two", 1)
-    assert said.endswith("choose another: flask models use two VERSION|newest")
+    message = packed.refusal("models", "remove", "two", 1)
+    assert message.endswith("choose another: flask models use two VERSION|newest")
 
 
 @pytest.mark.slow
@@ -633,8 +633,8 @@ def test_two_versions_are_compared(terminal: Terminal) -> None:
         == "the file lacks petals, which version 1 takes"
     )
     data.write_text("petals\n1\nmany\n")
-    said = terminal.refusal("models", "compare", "flowers", 1, 2, "--data", data)
-    assert said.startswith("version 1 does not accept row 0 of the file: petals must be ")
+    message = terminal.refusal("models", "compare", "flowers", 1, 2, "--data", data)
+    assert message.startswith("version 1 does not accept row 0 of the file: petals must be ")
 
 
 @pytest.mark.slow

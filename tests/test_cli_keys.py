@@ -66,7 +66,7 @@ def test_a_model_that_is_not_there_yet_is_a_warning(keys: Terminal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--name", "a", "--scope", "predicts"], "must be of: predict, admin, metrics; not predicts"),
         (["--name", "a", "--scope", ","], "must be of: predict, admin, metrics"),
@@ -79,10 +79,10 @@ def test_a_model_that_is_not_there_yet_is_a_warning(keys: Terminal) -> None:
         ([], "Missing option '--name'"),
     ],
 )
-def test_wrong_options_are_refused(keys: Terminal, words: list[str], said: str) -> None:
+def test_wrong_options_are_refused(keys: Terminal, words: list[str], message: str) -> None:
     made = keys("create", *words)
     assert made.exit_code == 2
-    assert said in made.stderr
+    assert message in made.stderr
     assert keys.rows() == []
 
 

@@ -32,9 +32,11 @@ def test_wrk_summary_is_read() -> None:
     assert load.throughput == 5210
 
 
-@pytest.mark.parametrize(("text", "said"), [("unable to connect to 127.0.0.1\n", "unable to connect"), ("", "nothing")])
-def test_wrk_without_a_summary_is_said(text: str, said: str) -> None:
-    with pytest.raises(MeasureError, match=said):
+@pytest.mark.parametrize(
+    ("text", "message"), [("unable to connect to 127.0.0.1\n", "unable to connect"), ("", "nothing")]
+)
+def test_wrk_without_a_summary_is_said(text: str, message: str) -> None:
+    with pytest.raises(MeasureError, match=message):
         Load.parsed(text)
 
 

@@ -31,9 +31,9 @@ def root() -> Iterator[str]:
 
 def test_the_playground_and_the_documentation_work_with_a_key(chromium: Browser, root: str) -> None:
     for visit in visiting(chromium, root, http_credentials={"username": "", "password": KEY}):
-        with visit.page.expect_response(re.compile(r"/models/iris-two/predict$")) as told:
+        with visit.page.expect_response(re.compile(r"/models/iris-two/predict$")) as response:
             visit.page.goto(f"{root}/models/iris-two")
-        assert told.value.status == 200
+        assert response.value.status == 200
         expect(visit.page.locator("#answer .headline")).not_to_be_empty()
         visit.page.goto(f"{root}/docs")
         expect(visit.page.locator(".opblock", has_text="Predict with iris-two")).to_be_visible()

@@ -73,12 +73,12 @@ def headline(page: Page) -> Any:
 def test_every_example_of_every_model_is_predicted_as_recorded(visit: Visit, name: str) -> None:
     page = opened(visit, name)
     for number, example in enumerate(recorded(name)):
-        with page.expect_response(re.compile(r"/predict$")) as told:
+        with page.expect_response(re.compile(r"/predict$")) as response:
             page.locator(f"[data-preset='{number}']").click()
         wanted = example.pop("->")
-        assert told.value.status == 200
-        assert record_in(told.value.request) == example
-        assert told.value.json()["prediction"] == [pytest.approx(wanted) if isinstance(wanted, float) else wanted]
+        assert response.value.status == 200
+        assert record_in(response.value.request) == example
+        assert response.value.json()["prediction"] == [pytest.approx(wanted) if isinstance(wanted, float) else wanted]
         shown = f"{wanted:.6g}" if isinstance(wanted, float) else str(wanted)
         expect(headline(page)).to_have_text(shown)
 
@@ -86,31 +86,31 @@ def test_every_example_of_every_model_is_predicted_as_recorded(visit: Visit, nam
 def test_a_slider_a_choice_and_a_number_change_the_answer(visit: Visit) -> None:
     page = opened(visit, "penguins")
     field = page.locator("[data-name=flipper_length_mm]")
-    with page.expect_response(re.compile(r"/predict$")) as told:
+    with page.expect_response(re.compile(r"/predict$")) as response:
         field.locator(".slider").fill("225")
-    assert record_in(told.value.request)["flipper_length_mm"] == 225
+    assert record_in(response.value.request)["flipper_length_mm"] == 225
     expect(field.locator("input[inputmode]")).to_have_value("225")
-    with page.expect_response(re.compile(r"/predict$")) as told:
+    with page.expect_response(re.compile(r"/predict$")) as response:
         page.get_by_label("Biscoe").check()
-    assert record_in(told.value.request)["island"] == "Biscoe"
-    with page.expect_response(re.compile(r"/predict$")) as told:
+    assert record_in(response.value.request)["island"] == "Biscoe"
+    with page.expect_response(re.compile(r"/predict$")) as response:
         page.get_by_label("body_mass_g", exact=True).fill("5700")
-    assert record_in(told.value.request)["body_mass_g"] == 5700
+    assert record_in(response.value.request)["body_mass_g"] == 5700
     expect(page.locator("[data-name=body_mass_g] .slider")).to_have_value("5700")
     expect(page.locator("[data-timing]")).to_contain_text("in the model")
     first = page.locator(".bars .first")
-    expect(first.locator(".name")).to_have_text(told.value.json()["prediction"][0])
+    expect(first.locator(".name")).to_have_text(response.value.json()["prediction"][0])
 
 
 def test_a_value_may_be_missing(visit: Visit) -> None:
     page = opened(visit, "penguins")
-    with page.expect_response(re.compile(r"/predict$")) as told:
+    with page.expect_response(re.compile(r"/predict$")) as response:
         page.get_by_role("button", name="body_mass_g is missing").click()
-    assert record_in(told.value.request)["body_mass_g"] is None
-    with page.expect_response(re.compile(r"/predict$")) as told:
+    assert record_in(response.value.request)["body_mass_g"] is None
+    with page.expect_response(re.compile(r"/predict$")) as response:
         page.locator("[data-name=sex]").get_by_label("missing").check()
-    assert record_in(told.value.request)["sex"] is None
-    assert told.value.status == 200
+    assert record_in(response.value.request)["sex"] is None
+    assert response.value.status == 200
 
 
 def test_an_error_is_shown_beside_its_field_until_it_is_corrected(visit: Visit) -> None:
@@ -165,9 +165,9 @@ def test_answers_are_shown_while_the_slider_moves(visit: Visit) -> None:
     moved(25)
     wait_for_held(1)
     moved(40)
-    with page.expect_response("**/models/diabetes/predict") as told:
+    with page.expect_response("**/models/diabetes/predict") as response:
         held[0].continue_()
-    expect(headline(page)).to_have_text(f"{told.value.json()['prediction'][0]:.6g}")
+    expect(headline(page)).to_have_text(f"{response.value.json()['prediction'][0]:.6g}")
     wait_for_held(2)
     assert [record_in(each.request)["bmi"] for each in held] == [25, 40]
     held[1].continue_()
@@ -213,9 +213,9 @@ def test_a_value_that_is_typed_while_the_page_loads_is_kept(visit: Visit, query:
         route.continue_()
 
     page.route("**/playground.js", typed)
-    with page.expect_response(re.compile("/predict$")) as told:
+    with page.expect_response(re.compile("/predict$")) as response:
         page.goto(f"{visit.root}/models/penguins{query}")
-    assert record_in(told.value.request)["year"] == 2009
+    assert record_in(response.value.request)["year"] == 2009
     expect(page).to_have_url(re.compile("year=2009"))
     expect(page.get_by_label("female", exact=True)).to_be_checked(checked=bool(query))
 
@@ -313,14 +313,14 @@ def test_a_digit_is_drawn_and_recognised(visit: Visit, digit: int, strokes: list
 def test_an_image_is_dropped(visit: Visit) -> None:
     page = opened(visit, "digits-image")
     (example,) = [each for each in recorded("digits-image") if each["->"] == 2][:1]
-    with page.expect_response(re.compile(r"/predict$")) as told:
+    with page.expect_response(re.compile(r"/predict$")) as response:
         page.evaluate(
             DISPATCH
             + "data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], 'two.png', {type}));"
             "place.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})); }",
             ["[data-image]", "image/png", example["image"]],
         )
-    assert record_in(told.value.request) == {"image": example["image"]}
+    assert record_in(response.value.request) == {"image": example["image"]}
     expect(headline(page)).to_have_text("2")
     expect(page.locator(".easel img")).to_have_attribute("src", f"data:image/png;base64,{example['image']}")
 
@@ -328,14 +328,14 @@ def test_an_image_is_dropped(visit: Visit) -> None:
 def test_a_pasted_row_fills_the_fields(visit: Visit) -> None:
     page = opened(visit, "digits")
     row = [str(int(value)) for name, value in recorded("digits")[1].items() if name != "->"]
-    with page.expect_response(re.compile(r"/predict$")) as told:
+    with page.expect_response(re.compile(r"/predict$")) as response:
         page.evaluate(
             DISPATCH + "data.setData('text/plain', text);"
             "const options = {clipboardData: data, bubbles: true, cancelable: true};"
             "place.dispatchEvent(new ClipboardEvent('paste', options)); }",
             ["[data-name=pixel_0_0] input", "", "\t".join(row)],
         )
-    assert list(record_in(told.value.request).values()) == [int(value) for value in row]
+    assert list(record_in(response.value.request).values()) == [int(value) for value in row]
 
 
 ROWS = 4_500
@@ -646,17 +646,17 @@ def kinds(chromium: Browser) -> Iterator[Visit]:
 
 def test_every_kind_of_input_is_filled_changed_and_missing(kinds: Visit) -> None:
     page, sent = kinds.page, EveryKind.INSTANCE | {"when": "2024-01-31T10:30"}
-    with page.expect_response(re.compile("/predict$")) as told:
+    with page.expect_response(re.compile("/predict$")) as response:
         page.goto(f"{kinds.root}/models/iris-two")
-    assert record_in(told.value.request) == sent
+    assert record_in(response.value.request) == sent
     for name, change, value in CHANGES:
         sent |= {name: value}
         with page.expect_request(asks_for(sent)):
             change(page)  # in several steps, each of which may send a request
     expect(page).to_have_url(re.compile("missing=comment.*visits=$"))
-    with page.expect_response(re.compile("/predict$")) as told:
+    with page.expect_response(re.compile("/predict$")) as response:
         page.reload()
-    assert record_in(told.value.request) == sent
+    assert record_in(response.value.request) == sent
 
 
 def test_hostile_names_are_only_text(chromium: Browser, stage: str) -> None:
@@ -664,9 +664,9 @@ def test_hostile_names_are_only_text(chromium: Browser, stage: str) -> None:
         page = opened(visit, "reviews")
         name = 'it\'s <text> & "more"'
         expect(page.get_by_label(name)).to_be_visible()
-        with page.expect_response(re.compile("/predict$")) as told:
+        with page.expect_response(re.compile("/predict$")) as response:
             page.get_by_label(name).fill("</textarea><script>alert(1)</script>")
-        assert record_in(told.value.request)[name] == "</textarea><script>alert(1)</script>"
+        assert record_in(response.value.request)[name] == "</textarea><script>alert(1)</script>"
         expect(page).to_have_url(re.compile(r"\?.*script"))
         page.reload()
         expect(page.get_by_label(name)).to_have_value("</textarea><script>alert(1)</script>")

@@ -35,15 +35,15 @@ def test_execute_gives_the_recorded_prediction(visit: Visit, name: str) -> None:
     operation = page.locator(".opblock", has_text=re.compile(rf"Predict with {name}(?!-)"))
     operation.locator(".opblock-summary-control").click()
     assert json.loads(operation.locator("textarea").input_value()) == example["instance"]
-    with page.expect_response(f"{visit.root}/models/{name}/predict") as told:
+    with page.expect_response(f"{visit.root}/models/{name}/predict") as response:
         operation.get_by_role("button", name="Execute").click()
     shown = operation.locator(".live-responses-table")
     expect(shown.locator(".response-col_status").last).to_contain_text("200")
     expect(shown.locator(".response-col_description").last).to_contain_text(f'"model": "{name}"')
     if name == "penguins":
         expect(shown.locator(".response-col_description").last).to_contain_text('"Adelie"')
-    assert told.value.status == 200
-    answer = told.value.json()
+    assert response.value.status == 200
+    answer = response.value.json()
     for output, value in example["outputs"].items():
         assert same([value], answer[output])
 
@@ -59,12 +59,12 @@ def opened(visit: Visit, name: str, media_type: str) -> Locator:
 
 def executed(visit: Visit, operation: Locator, name: str) -> str:
     """Press Execute, check that the page shows status 200, and return the answer."""
-    with visit.page.expect_response(f"{visit.root}/models/{name}/predict") as told:
+    with visit.page.expect_response(f"{visit.root}/models/{name}/predict") as response:
         operation.get_by_role("button", name="Execute").click()
     shown = operation.locator(".live-responses-table")
-    expect(shown.locator(".response-col_status").last).to_contain_text(str(told.value.status))
-    answer = told.value.text()
-    assert told.value.status == 200, answer
+    expect(shown.locator(".response-col_status").last).to_contain_text(str(response.value.status))
+    answer = response.value.text()
+    assert response.value.status == 200, answer
     return answer
 
 

@@ -197,9 +197,9 @@ def test_execute_predicts(page: Page, behind: Behind) -> None:
     page.goto(f"{behind.root}docs")
     operation = page.locator(".opblock", has_text="Predict with penguins")
     operation.locator(".opblock-summary-control").click()
-    with page.expect_response(f"{behind.root}models/penguins/predict") as told:
+    with page.expect_response(f"{behind.root}models/penguins/predict") as response:
         operation.get_by_role("button", name="Execute").click()
-    assert told.value.status == 200
+    assert response.value.status == 200
     expect(operation.locator(".live-responses-table .response-col_description").last).to_contain_text('"Adelie"')
     expect(operation.locator(".curl")).to_contain_text(f"{behind.root}models/penguins/predict")
 
@@ -212,9 +212,9 @@ def test_execute_may_change_what_is_served(page: Page, behind: Behind) -> None:
     path = "/v2/repository/models/{model}/load"
     operation = page.locator(".opblock", has=page.locator(f'[data-path="{path}"]'))
     operation.locator(".opblock-summary-control").click()
-    with page.expect_response(re.compile("/v2/repository/models/.*/load$")) as told:
+    with page.expect_response(re.compile("/v2/repository/models/.*/load$")) as response:
         operation.get_by_role("button", name="Execute").click()
-    assert told.value.status == 200, told.value.text()
+    assert response.value.status == 200, response.value.text()
 
 
 @in_chromium
@@ -238,9 +238,9 @@ def test_the_commands_work_where_they_are_pasted(page: Page, behind: Behind) -> 
 def test_the_playground_answers(page: Page, behind: Behind) -> None:
     with page.expect_response(f"{behind.root}models/penguins/predict"):
         page.goto(behind.root)
-    with page.expect_response(f"{behind.root}models/penguins/predict") as told:
+    with page.expect_response(f"{behind.root}models/penguins/predict") as response:
         page.get_by_label("Dream").check()
-    assert told.value.status == 200
+    assert response.value.status == 200
     with page.expect_navigation(url=re.compile(f"^{re.escape(behind.root)}models/penguins/try")):
         page.evaluate("document.querySelector('[data-playground] form').submit()")
     assert page.locator("#answer .headline").inner_text() == "Adelie"

@@ -28,14 +28,14 @@ def test_a_fault_passed_if_all_of_its_tests_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"tests/a.py::test_candle[oil]": "failed"}, "**failed**: `test_candle`"),
         ({"tests/b.py::test_match": "skipped"}, "**skipped**: `test_match`"),
     ],
 )
-def test_the_page_names_the_tests_that_have_not_passed(changed: dict[str, str], said: str) -> None:
-    assert happened(FAULT, TESTS, outcomes(**changed)) == said
+def test_the_page_names_the_tests_that_have_not_passed(changed: dict[str, str], message: str) -> None:
+    assert happened(FAULT, TESTS, outcomes(**changed)) == message
 
 
 def test_a_test_that_was_not_run_has_not_passed() -> None:

@@ -166,10 +166,10 @@ def test_known_keys_hold_for_the_grace_time_without_the_database(
     source.error = None
     table.refresh()
     assert table.find(VALID["bearer"])
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 2
-    assert told[0].startswith("the API keys cannot be read, and the last known ones hold: the database postgresql:")
-    assert told[1] == "the API keys can be read again"
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert messages[0].startswith("the API keys cannot be read, and the last known ones hold: the database postgresql:")
+    assert messages[1] == "the API keys can be read again"
 
 
 def test_without_any_key_none_is_required(source: FakeSource) -> None:
@@ -293,8 +293,8 @@ def test_the_start_says_whether_keys_are_needed(source: FakeSource, caplog: pyte
     KeyTable(source).prepare()
     source.found = []
     KeyTable(source).prepare()
-    told = [record.getMessage() for record in caplog.records]
-    assert told == ["requests need an API key", "there is no API key, so requests need none"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["requests need an API key", "there is no API key, so requests need none"]
 
 
 def test_the_reason_for_a_database_without_keys_is_logged(source: FakeSource) -> None:

@@ -215,13 +215,13 @@ WRONG: dict[str, tuple[Callable[[Issuer], str], str]] = {
 }
 
 
-@pytest.mark.parametrize(("make", "said"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize(("make", "message"), WRONG.values(), ids=WRONG)
 def test_any_other_token_is_refused(
-    issuer: Issuer, checked: IssuerTokens, make: Callable[[Issuer], str], said: str
+    issuer: Issuer, checked: IssuerTokens, make: Callable[[Issuer], str], message: str
 ) -> None:
     with pytest.raises(CredentialsRefused) as raised:
         checked.principal(make(issuer))
-    assert said in raised.value.detail
+    assert message in raised.value.detail
     assert raised.value.name == "key-refused"
 
 

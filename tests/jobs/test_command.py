@@ -74,17 +74,17 @@ def test_a_refusal_is_one_sentence(arguments: tuple[str, ...], reason: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("a.csv", "b.csv", "out.csv"), "INPUT is one file, folder or glob: put a glob in quotes, else the shell"),
         (("", "out.csv"), "INPUT is empty"),
         (("a.csv", ""), "OUTPUT is empty"),
     ],
 )
-def test_a_wrong_number_of_places_is_told(arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_number_of_places_is_told(arguments: tuple[str, ...], message: str) -> None:
     result = run("penguins", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.splitlines()[-1].startswith(f"Error: {said}")
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {message}")
 
 
 @contextlib.contextmanager

@@ -455,7 +455,7 @@ def test_an_output_in_the_folder_of_the_input_is_refused(table: pd.DataFrame, tm
 
 
 @pytest.mark.parametrize(
-    ("written", "named", "said"),
+    ("written", "named", "message"),
     [
         ("in.csv.gz", "in.csv", ".csv, but the content is gzip"),
         ("in.csv.zst", "in.ndjson", ".ndjson, but the content is zstd"),
@@ -470,10 +470,10 @@ def test_an_output_in_the_folder_of_the_input_is_refused(table: pd.DataFrame, tm
     ],
 )
 def test_content_of_another_format_than_the_name_tells(
-    table: pd.DataFrame, tmp_path: Path, written: str, named: str, said: str
+    table: pd.DataFrame, tmp_path: Path, written: str, named: str, message: str
 ) -> None:
     write(table, tmp_path / written).rename(tmp_path / named)
-    with pytest.raises(ScoringRefused, match=f"{named}: the name says {said}$" if said else "no gzip"):
+    with pytest.raises(ScoringRefused, match=f"{named}: the name says {message}$" if message else "no gzip"):
         score("penguins", tmp_path / named, tmp_path / "out.csv")
 
 
@@ -493,7 +493,7 @@ def test_text_in_utf_16_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         ("id,feature1,feature2 ", "lacks the model's features feature2; its columns are: id, feature1, 'feature2 '"),
         (
@@ -503,9 +503,9 @@ def test_text_in_utf_16_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:
         ("1,5.1,3.5", "lacks the model's features feature1, feature2; its columns, by its first row, are: 1, 5.1, 3.5"),
     ],
 )
-def test_columns_that_look_right_are_told_apart(tmp_path: Path, header: str, said: str) -> None:
+def test_columns_that_look_right_are_told_apart(tmp_path: Path, header: str, message: str) -> None:
     (tmp_path / "in.csv").write_text(f"{header}\n1,5.1,3.5\n")
-    with pytest.raises(ScoringRefused, match=re.escape(said)):
+    with pytest.raises(ScoringRefused, match=re.escape(message)):
         score("iris-two", tmp_path / "in.csv", tmp_path / "out.csv")
 
 

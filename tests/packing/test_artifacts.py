@@ -126,7 +126,7 @@ def test_a_step_of_the_users_module_is_not_a_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"),
+    ("choice", "message"),
     [
         ({"use": "best"}, "--use best: there is no such part; there are: model, scaler, columns, encoder, accuracy"),
         ({"use": "scaler", "before": ("model",)}, "--before model: it is a LogisticRegression, and has no transform"),
@@ -135,8 +135,8 @@ def test_a_step_of_the_users_module_is_not_a_part(tmp_path: Path) -> None:
         ({"use": "accuracy"}, "it is a float, not a model: it has no predict method"),
     ],
 )
-def test_an_impossible_choice_of_parts_is_refused(tmp_path: Path, choice: dict[str, Any], said: str) -> None:
-    assert refusal(saved(BUNDLE, tmp_path / "bundle.pkl"), **choice).startswith(said)
+def test_an_impossible_choice_of_parts_is_refused(tmp_path: Path, choice: dict[str, Any], message: str) -> None:
+    assert refusal(saved(BUNDLE, tmp_path / "bundle.pkl"), **choice).startswith(message)
 
 
 def test_labels_of_another_model_are_refused(tmp_path: Path) -> None:
@@ -209,11 +209,11 @@ NO_MODELS = [
 ]
 
 
-@pytest.mark.parametrize(("content", "said"), NO_MODELS)
+@pytest.mark.parametrize(("content", "message"), NO_MODELS)
 @pytest.mark.fault("M05")
-def test_a_file_that_is_not_a_model_is_refused_by_its_kind(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_model_is_refused_by_its_kind(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "model.pkl").write_bytes(content)
-    assert refusal(tmp_path / "model.pkl").startswith(f"{tmp_path / 'model.pkl'} {said}")
+    assert refusal(tmp_path / "model.pkl").startswith(f"{tmp_path / 'model.pkl'} {message}")
 
 
 def test_every_suffix_that_the_repository_knows_has_a_reader_and_a_loader() -> None:

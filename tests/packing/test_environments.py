@@ -52,20 +52,20 @@ def test_without_an_index_the_error_names_the_two_commands(cache: Path) -> None:
     progress = KeptProgress()
     with pytest.raises(PackingRefused) as caught:
         interpreter_for(OLDER, ["model.joblib"], None, progress)
-    said = caught.value.detail
+    message = caught.value.detail
     here = version("scikit-learn")
-    assert said.startswith(f"it was trained with scikit-learn 1.4.2 (says the artifact), {here} of scikit-learn is ")
-    assert "the package index cannot be reached" in said
-    assert "-m venv train` and `train/bin/pip install --only-binary :all: joblib" in said
-    assert "scikit-learn==1.4.2" in said
-    assert said.endswith("--python train/bin/python")
-    assert "\n" not in said
+    assert message.startswith(f"it was trained with scikit-learn 1.4.2 (says the artifact), {here} of scikit-learn is ")
+    assert "the package index cannot be reached" in message
+    assert "-m venv train` and `train/bin/pip install --only-binary :all: joblib" in message
+    assert "scikit-learn==1.4.2" in message
+    assert message.endswith("--python train/bin/python")
+    assert "\n" not in message
     assert progress.lines[0].startswith("making an environment with scikit-learn 1.4.2, once, in ")
     assert [path.name for path in cache.iterdir() if not path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("message", "why"),
     [
         (
             "ERROR: Could not find a version that satisfies the requirement scikit-learn==0.20 (from versions: 1.1.3)",
@@ -90,8 +90,8 @@ def test_without_an_index_the_error_names_the_two_commands(cache: Path) -> None:
         ("", "it ended without a message"),
     ],
 )
-def test_the_reason_of_a_failed_installation_is_one_line(said: str, why: str) -> None:
-    assert environments._reason(said.splitlines()).startswith(why)
+def test_the_reason_of_a_failed_installation_is_one_line(message: str, why: str) -> None:
+    assert environments._reason(message.splitlines()).startswith(why)
 
 
 @pytest.mark.slow

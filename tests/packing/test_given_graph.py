@@ -202,19 +202,19 @@ def test_numbers_that_become_nan_may_not_be_missing(workspace: Workspace) -> Non
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "message"),
     [([8, 3], "it takes 8 rows at once: export it with a dynamic first axis"), ([], "is a single value for all rows")],
 )
-def test_inputs_that_are_not_rows_are_refused(workspace: Workspace, shape: list[int], said: str) -> None:
+def test_inputs_that_are_not_rows_are_refused(workspace: Workspace, shape: list[int], message: str) -> None:
     path = workspace.file([helper.make_node("Identity", ["x"], ["y"])], [("x", FLOAT, shape)], [("y", FLOAT, shape)])
-    assert said in workspace.refusal(path)
+    assert message in workspace.refusal(path)
 
 
 def test_a_file_that_is_cut_off_is_refused(workspace: Workspace) -> None:
     content = classifier(workspace).read_bytes()
     (workspace.folder / "cut.onnx").write_bytes(content[: len(content) // 2])
-    said = workspace.refusal(workspace.folder / "cut.onnx")
-    assert said.startswith(f"{workspace.folder / 'cut.onnx'} is no ONNX model that can be read")
+    message = workspace.refusal(workspace.folder / "cut.onnx")
+    assert message.startswith(f"{workspace.folder / 'cut.onnx'} is no ONNX model that can be read")
     (workspace.folder / "text.onnx").write_bytes(b"hello")
     assert "is no ONNX model: its first bytes are b'hello'" in workspace.refusal(workspace.folder / "text.onnx")
 

@@ -39,7 +39,7 @@ class NoEstimator:
 
 
 @pytest.mark.parametrize(
-    ("thing", "said"),
+    ("thing", "message"),
     [
         ({"model": 1}, "it is a dict, not a model: it has no predict method"),
         ([1, 2], "it is a list, not a model: it has no predict method"),
@@ -60,10 +60,10 @@ class NoEstimator:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_an_object_that_is_not_a_fitted_model_is_refused(thing: object, said: str) -> None:
+def test_an_object_that_is_not_a_fitted_model_is_refused(thing: object, message: str) -> None:
     with pytest.raises(PackingRefused) as caught:
         require_model(thing)
-    assert caught.value.detail == said
+    assert caught.value.detail == message
 
 
 @pytest.mark.parametrize("model", [LogisticRegression().fit(X, Y), StandardScaler().fit(X), NoEstimator()])

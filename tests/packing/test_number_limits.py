@@ -78,7 +78,7 @@ def test_a_limit_that_depends_on_another_input_or_is_a_gap_is_left_out(function:
 
 
 @pytest.mark.parametrize(
-    ("spec", "value", "said"),
+    ("spec", "value", "message"),
     [
         (Input("x", "number", "float64", least=math.nextafter(-1.0, 0.0)), -1.0, "must be greater than -1"),
         (Input("x", "number", "float64", least=0.0), -0.5, "must be at least 0"),
@@ -86,11 +86,11 @@ def test_a_limit_that_depends_on_another_input_or_is_a_gap_is_left_out(function:
         (Input("x", "integer", "int64", least=1), 0, "must be an integer from 1 to 9223372036854775807"),
     ],
 )
-def test_a_number_beyond_a_limit_is_refused_with_the_limit(spec: Input, value: float, said: str) -> None:
+def test_a_number_beyond_a_limit_is_refused_with_the_limit(spec: Input, value: float, message: str) -> None:
     validator = Validator(Signature((spec,), ("prediction",), ("prediction",), Layout.FRAME), 10)
     with pytest.raises(InvalidInstances) as caught:
         validator.validate([{"x": value}])
-    assert [error.detail for error in caught.value.errors] == [said]
+    assert [error.detail for error in caught.value.errors] == [message]
     assert validator.decode(b'[{"x": %s}]' % str(value).encode()) is None
 
 

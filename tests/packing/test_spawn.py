@@ -110,10 +110,10 @@ def test_crashes_and_hangs_leave_no_files(started: Started) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("verb", "said"),
+    ("verb", "message"),
     [("pack", "models: File exists"), ("check", "there is no model 'flowers'; the repository is empty")],
 )
-def test_a_refusal_is_a_result_and_not_a_crash(tmp_path: Path, verb: str, said: str) -> None:
+def test_a_refusal_is_a_result_and_not_a_crash(tmp_path: Path, verb: str, message: str) -> None:
     models = tmp_path / "models"
     models.write_bytes(b"a file where the repository should be")
     artifact = saved(LogisticRegression().fit([[0.0], [4.0]], [0, 1]), tmp_path / "good.joblib")
@@ -124,7 +124,7 @@ def test_a_refusal_is_a_result_and_not_a_crash(tmp_path: Path, verb: str, said: 
     answer = tmp_path / "result.json"
     process.main(verb, msgspec.json.encode(requests[verb]).decode(), str(answer))
     result = msgspec.json.decode(answer.read_bytes(), type=Result)
-    assert said in (result.refused or "")
+    assert message in (result.refused or "")
     assert listed(tmp_path) == ["good.joblib", "models", "result.json"]
 
 

@@ -147,7 +147,7 @@ def test_an_environment_is_made_for_the_file_in_a_folder(tmp_path: Path, runs: R
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("no.joblib", {}, "{}/no.joblib cannot be read: No such file or directory"),
         ("a.joblib", {"beside": ("no.pkl",)}, "no.pkl cannot be read: No such file or directory"),
@@ -157,12 +157,12 @@ def test_an_environment_is_made_for_the_file_in_a_folder(tmp_path: Path, runs: R
     ],
 )
 def test_a_missing_file_is_refused_before_a_process_starts(
-    tmp_path: Path, runs: Runs, name: str, options: dict[str, Any], said: str
+    tmp_path: Path, runs: Runs, name: str, options: dict[str, Any], message: str
 ) -> None:
     (tmp_path / "a.joblib").touch()
     with pytest.raises(PackingRefused) as caught:
         start.add(PackRequest(str(tmp_path / name), "m", str(tmp_path / "models"), **options), 60)
-    assert caught.value.detail == said.format(tmp_path)
+    assert caught.value.detail == message.format(tmp_path)
     assert runs.files == []
 
 
@@ -173,7 +173,7 @@ def test_a_name_that_cannot_stand_in_a_url_is_refused_before_a_process_starts(tm
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("message", "expected"),
     [
         (
             "it fails",
@@ -182,8 +182,8 @@ def test_a_name_that_cannot_stand_in_a_url_is_refused_before_a_process_starts(tm
         (f"it was 1.4.2, and {HERE} fails", f"it was 1.4.2, and {HERE} fails"),
     ],
 )
-def test_a_refusal_of_another_python_names_both_versions(models: Path, runs: Runs, said: str, expected: str) -> None:
-    runs.refused = said
+def test_a_refusal_of_another_python_names_both_versions(models: Path, runs: Runs, message: str, expected: str) -> None:
+    runs.refused = message
     with pytest.raises(PackingRefused) as caught:
         start.repack(RepackRequest("m", 1, str(models)), 60, trained_with="scikit-learn==1.4.2")
     assert caught.value.detail == expected.replace("(says X)", "(says --trained-with)")

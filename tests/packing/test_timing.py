@@ -86,7 +86,7 @@ def test_calls_take_turns(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("graph_us", "times", "said"),
+    ("graph_us", "times", "message"),
     [
         ((10.0, 20.0, 119.0), {}, None),
         (
@@ -103,15 +103,15 @@ def test_calls_take_turns(clock: Clock) -> None:
     ],
 )
 def test_a_graph_more_than_a_fifth_slower_is_called_slower(
-    graph_us: tuple[float, ...], times: dict[str, float], said: str | None
+    graph_us: tuple[float, ...], times: dict[str, float], message: str | None
 ) -> None:
     taken_us = {timing.key_of("graph", rows): taken for rows, taken in zip(timing.ROWS_TIMED, graph_us, strict=True)}
     taken_us |= {timing.key_of("artifact", rows): 100.0 for rows in timing.ROWS_TIMED}
     assert slower_times(taken_us) == times
     recorded = Proof(5000, 0, 1e-16, taken_us).recorded()
-    assert (recorded["slower_times"], recorded.get("slower")) == (times, said)
-    assert graph_remarks(recorded)[1:] == ([said] if said else [])
-    assert said is None or slower_sentence(times) == said
+    assert (recorded["slower_times"], recorded.get("slower")) == (times, message)
+    assert graph_remarks(recorded)[1:] == ([message] if message else [])
+    assert message is None or slower_sentence(times) == message
 
 
 def test_a_proof_of_an_earlier_release_has_no_time_of_32_rows() -> None:

@@ -96,7 +96,7 @@ def test_declared_requirements_take_precedence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("message", "why"),
     [
         ("scikit-learn", "'scikit-learn' names no version, as in scikit-learn==1.4.2"),
         ("scikit-learn=1.4.2", "'scikit-learn=1.4.2' is not a library with a version"),
@@ -105,8 +105,8 @@ def test_declared_requirements_take_precedence(tmp_path: Path) -> None:
         ("<2", "'<2' is not a library with a version"),
     ],
 )
-def test_a_declaration_that_is_not_requirements_is_refused(tmp_path: Path, said: str, why: str) -> None:
+def test_a_declaration_that_is_not_requirements_is_refused(tmp_path: Path, message: str, why: str) -> None:
     with pytest.raises(PackingRefused) as caught:
-        find(tmp_path / "model.pkl", said)
+        find(tmp_path / "model.pkl", message)
     assert why in caught.value.detail
-    assert caught.value.detail.startswith(f"--trained-with {said!r}: ")
+    assert caught.value.detail.startswith(f"--trained-with {message!r}: ")

@@ -34,7 +34,7 @@ def test_assumptions_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("agreement", "said"),
+    ("agreement", "message"),
     [
         (
             Agreement("kind", 200, "accuracy", 0.925, 0.5),
@@ -58,5 +58,5 @@ def test_assumptions_are_named() -> None:
         ),
     ],
 )
-def test_agreement_with_the_target_is_judged(agreement: Agreement, said: str) -> None:
-    assert replace(VERDICT, agreement=agreement).shown()[-1] == said
+def test_agreement_with_the_target_is_judged(agreement: Agreement, message: str) -> None:
+    assert replace(VERDICT, agreement=agreement).shown()[-1] == message

@@ -162,7 +162,7 @@ def test_an_option_without_effect_gets_a_remark(workspace: Workspace, wish: str)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "said", "suspect"),
+    ("options", "message", "suspect"),
     [
         ("", "pixels 0 to 255 as they are, 0 to 1 seen", "end at 1, a pixel's at 255: is the divisor right?"),
         (', "divisor": 255', "pixels 0 to 255 / 255, 0 to 1 seen", None),
@@ -171,14 +171,14 @@ def test_an_option_without_effect_gets_a_remark(workspace: Workspace, wish: str)
     ],
 )
 def test_the_remarks_tell_how_pixels_are_scaled(
-    workspace: Workspace, options: str, said: str, suspect: str | None
+    workspace: Workspace, options: str, message: str, suspect: str | None
 ) -> None:
     pixels = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 1.0], [1.0, 0.5]])
     inputs = workspace.folder / "inputs.json"
     inputs.write_text(f'[{{"name": "photo", "kind": "image", "mode": "L", "size": [2, 1]{options}}}]')
     artifact = saved(LogisticRegression().fit(pixels, [0, 1, 0, 1]), workspace.folder / "model.joblib")
     remarks = workspace.pack(artifact, sample=workspace.sample(pd.DataFrame(pixels)), inputs=str(inputs)).remarks
-    assert f"input photo: image of mode L, 2 x 1, {said}" in remarks
+    assert f"input photo: image of mode L, 2 x 1, {message}" in remarks
     told = [remark for remark in remarks if "divisor" in remark]
     assert told == ([f"input photo: the sample's values {suspect}"] if suspect else [])
 
@@ -250,7 +250,7 @@ def test_a_name_that_cannot_stand_in_a_url_is_refused(workspace: Workspace, name
 
 
 @pytest.mark.parametrize(
-    ("thing", "said"),
+    ("thing", "message"),
     [
         ({"model": TWO}, "it holds parts, not one model: model: LogisticRegression. To pack one: flask models add "),
         ({"a": 1}, "none of its 1 parts is a model; they are: a: int"),
@@ -264,12 +264,12 @@ def test_a_name_that_cannot_stand_in_a_url_is_refused(workspace: Workspace, name
     ],
     ids=["dict", "dict without a model", "class", "not fitted", "DBSCAN", "fails"],
 )
-def test_an_object_that_is_not_a_fitted_model_is_refused(workspace: Workspace, thing: object, said: str) -> None:
-    assert workspace.refusal(thing).startswith(said)
+def test_an_object_that_is_not_a_fitted_model_is_refused(workspace: Workspace, thing: object, message: str) -> None:
+    assert workspace.refusal(thing).startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.joblib", b"hello", "is a text file, not a model; its first line is 'hello'"),
         ("a.joblib", b"", "is empty"),
@@ -281,12 +281,12 @@ def test_an_object_that_is_not_a_fitted_model_is_refused(workspace: Workspace, t
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(
-    workspace: Workspace, name: str, content: bytes | None, said: str
+    workspace: Workspace, name: str, content: bytes | None, message: str
 ) -> None:
     path = workspace.folder / name
     if content is not None:
         path.write_bytes(content)
-    assert workspace.refusal(path).startswith(f"{path} {said}")
+    assert workspace.refusal(path).startswith(f"{path} {message}")
 
 
 def test_the_refusal_says_where_to_put_a_missing_module(workspace: Workspace) -> None:
@@ -311,7 +311,7 @@ def test_a_pickle_that_exits_is_refused(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         (["length", "petals"], "the sample lacks colour; the model takes: length, petals, colour"),
         (
@@ -322,24 +322,24 @@ def test_a_pickle_that_exits_is_refused(workspace: Workspace) -> None:
         (["length", "petals", "species"], "the sample lacks colour and adds species; the model takes: length, petals"),
     ],
 )
-def test_a_sample_that_lacks_or_adds_columns_is_refused(workspace: Workspace, columns: list[str], said: str) -> None:
-    assert workspace.refusal(flower_model(), sample=workspace.sample(FRAME[columns])).startswith(said)
+def test_a_sample_that_lacks_or_adds_columns_is_refused(workspace: Workspace, columns: list[str], message: str) -> None:
+    assert workspace.refusal(flower_model(), sample=workspace.sample(FRAME[columns])).startswith(message)
 
 
 def test_a_missing_target_column_is_refused(workspace: Workspace) -> None:
-    said = workspace.refusal(flower_model(), sample=workspace.sample(FEATURES), target="kind")
-    assert said.endswith("has no target column 'kind'; it has: length, petals, colour")
+    message = workspace.refusal(flower_model(), sample=workspace.sample(FEATURES), target="kind")
+    assert message.endswith("has no target column 'kind'; it has: length, petals, colour")
 
 
 def test_dates_that_the_model_was_not_trained_on_are_refused(workspace: Workspace) -> None:
     rows = FEATURES.assign(colour=pd.Timestamp("2026-01-01"))
-    said = workspace.refusal(flower_model(), sample=workspace.sample(rows, "sample.parquet"))
-    assert said.startswith("the model fails on the sample's rows (")
+    message = workspace.refusal(flower_model(), sample=workspace.sample(rows, "sample.parquet"))
+    assert message.startswith("the model fails on the sample's rows (")
 
 
 def test_a_sample_of_words_that_the_model_never_saw_is_refused(workspace: Workspace) -> None:
-    said = workspace.refusal(flower_model(), sample=workspace.sample(FEATURES.assign(colour="mauve")))
-    assert said.startswith("the model fails on the sample's rows (ValueError: Found unknown categories")
+    message = workspace.refusal(flower_model(), sample=workspace.sample(FEATURES.assign(colour="mauve")))
+    assert message.startswith("the model fails on the sample's rows (ValueError: Found unknown categories")
 
 
 @pytest.mark.slow
@@ -356,9 +356,9 @@ def test_a_column_is_served_with_the_width_of_training(workspace: Workspace) -> 
 def test_a_model_that_answers_differently_after_json_is_refused(workspace: Workspace) -> None:
     rows = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]}, index=[7, 8, 9, 11])
     model = make_pipeline(FunctionTransformer(numbered_by_index), LinearRegression()).fit(rows, [1.0, 2.0, 3.0, 4.0])
-    said = workspace.refusal(model, sample=workspace.sample(rows, "sample.parquet"))
-    assert said.startswith("through JSON the model gives ")
-    assert said.endswith("the sample's types or its index cannot be sent as JSON")
+    message = workspace.refusal(model, sample=workspace.sample(rows, "sample.parquet"))
+    assert message.startswith("through JSON the model gives ")
+    assert message.endswith("the sample's types or its index cannot be sent as JSON")
 
 
 @pytest.mark.slow
@@ -430,10 +430,10 @@ def test_an_artifact_with_other_answers_under_other_libraries_is_refused_with_bo
     for refused in (lambda: check(request), lambda: serve(ServeRequest(str(folder)))):
         with pytest.raises(PackingRefused) as caught:
             refused()
-        said = caught.value.detail
-        assert f"its probabilities is another for 1 of {len(rows.instances)} recorded rows, [" in said
-        assert f"scikit-learn was 1.2.2, is {environment()['scikit-learn']}" in said
-        assert said.endswith("train and save it with those that are installed")
+        message = caught.value.detail
+        assert f"its probabilities is another for 1 of {len(rows.instances)} recorded rows, [" in message
+        assert f"scikit-learn was 1.2.2, is {environment()['scikit-learn']}" in message
+        assert message.endswith("train and save it with those that are installed")
 
 
 @pytest.mark.slow

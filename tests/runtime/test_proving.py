@@ -97,43 +97,43 @@ def test_without_examples_nothing_is_run() -> None:
 
 
 def test_other_predictions_are_refused_with_the_changed_versions() -> None:
-    said = refusal(ArtifactServable(Triples(), SIGNATURE), *DOUBLED, environment=with_libraries(scikit_learn="0.1"))
-    assert said.startswith(
+    message = refusal(ArtifactServable(Triples(), SIGNATURE), *DOUBLED, environment=with_libraries(scikit_learn="0.1"))
+    assert message.startswith(
         "its prediction of recorded example 0 was 3.0, is 4.5; since packing, scikit-learn was 0.1, is "
     )
 
 
 def test_other_predictions_by_the_same_libraries_are_refused() -> None:
-    said = refusal(ArtifactServable(Triples(), SIGNATURE), *DOUBLED)
-    assert said.endswith("; the library versions are those of packing time")
+    message = refusal(ArtifactServable(Triples(), SIGNATURE), *DOUBLED)
+    assert message.endswith("; the library versions are those of packing time")
 
 
 def test_a_model_that_raises_is_refused() -> None:
-    said = refusal(ArtifactServable(Raises(), SIGNATURE), *DOUBLED, environment=with_libraries(numpy="1.0"))
-    assert said.startswith(
+    message = refusal(ArtifactServable(Raises(), SIGNATURE), *DOUBLED, environment=with_libraries(numpy="1.0"))
+    assert message.startswith(
         "it fails on its recorded examples (ValueError: this is not for clients); since packing, numpy was 1.0, is "
     )
 
 
 def test_a_model_that_exits_is_refused() -> None:
-    said = refusal(ArtifactServable(Exits(), SIGNATURE), *DOUBLED)
-    assert said.startswith("it fails on its recorded examples (SystemExit: 3); ")
+    message = refusal(ArtifactServable(Exits(), SIGNATURE), *DOUBLED)
+    assert message.startswith("it fails on its recorded examples (SystemExit: 3); ")
 
 
 def test_examples_that_the_signature_refuses_are_an_error() -> None:
-    said = refusal(ArtifactServable(Doubles(), SIGNATURE), Example({"x": "a"}, {"prediction": 1.0}))
-    assert said == "its recorded examples are not accepted: 1 value is not acceptable"
+    message = refusal(ArtifactServable(Doubles(), SIGNATURE), Example({"x": "a"}, {"prediction": 1.0}))
+    assert message == "its recorded examples are not accepted: 1 value is not acceptable"
 
 
 def test_too_few_predictions_are_refused() -> None:
-    said = refusal(Gives({"prediction": np.array([3.0])}), *DOUBLED)
-    assert said.startswith("its prediction of recorded example 1 was -4.0, is nothing")
+    message = refusal(Gives({"prediction": np.array([3.0])}), *DOUBLED)
+    assert message.startswith("its prediction of recorded example 1 was -4.0, is nothing")
 
 
 def test_a_long_value_is_shortened_in_the_message() -> None:
-    said = refusal(Gives({"prediction": np.array(["x" * 1000])}), Example({"x": 1.0}, {"prediction": "y" * 1000}))
-    assert len(said) < 400
-    assert "y" * 80 + "…, is " + "x" * 80 + "…;" in said
+    message = refusal(Gives({"prediction": np.array(["x" * 1000])}), Example({"x": 1.0}, {"prediction": "y" * 1000}))
+    assert len(message) < 400
+    assert "y" * 80 + "…, is " + "x" * 80 + "…;" in message
 
 
 @pytest.mark.parametrize("outputs", [{"prediction": np.array(3.0)}, {}], ids=["a scalar", "none at all"])

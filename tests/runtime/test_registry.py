@@ -199,7 +199,7 @@ def test_other_predictions_fail_with_the_changed_versions(repository: Repository
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "message"),
     [
         ({"format": "pmml"}, "no loader for the format 'pmml'"),
         ({"content": b"nonsense"}, "there is no estimator nonsense"),
@@ -208,9 +208,11 @@ def test_other_predictions_fail_with_the_changed_versions(repository: Repository
         ({"artifact": "../flowers.joblib"}, "the manifest lists no hash for "),
     ],
 )
-def test_a_version_that_cannot_be_served_says_why(repository: Repository, facts: dict[str, object], said: str) -> None:
+def test_a_version_that_cannot_be_served_says_why(
+    repository: Repository, facts: dict[str, object], message: str
+) -> None:
     add(repository, **facts)  # type: ignore[arg-type]
-    assert reason(registry(repository)).startswith(said)
+    assert reason(registry(repository)).startswith(message)
 
 
 def test_an_input_of_a_kind_that_this_release_does_not_know_fails_only_its_version(repository: Repository) -> None:

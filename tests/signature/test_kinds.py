@@ -239,7 +239,7 @@ def test_an_empty_list_becomes_an_empty_column(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         (Input("x", "number", "float64", minimum=0.5, maximum=1234567.0), "seen in training: 0.5 to 1.23457e+06"),
         (Input("x", "integer", "int64", minimum=1, maximum=9), "seen in training: 1 to 9"),
@@ -251,8 +251,8 @@ def test_an_empty_list_becomes_an_empty_column(kind: str) -> None:
         (SEEN_COLOURS, "seen in training: red, green; others are accepted"),
     ],
 )
-def test_inputs_are_described(spec: Input, said: str) -> None:
-    assert KINDS[spec.kind].describe(spec) == said
+def test_inputs_are_described(spec: Input, message: str) -> None:
+    assert KINDS[spec.kind].describe(spec) == message
 
 
 def test_a_message_names_at_most_a_hundred_categories() -> None:

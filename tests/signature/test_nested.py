@@ -47,16 +47,16 @@ def test_nested_objects_become_dotted_names(record: dict[str, Any]) -> None:
 
 
 def test_pointers_lead_to_the_place_in_the_sent_record() -> None:
-    said = refused([{"a": {"b": "1", "c": {"x": 0}}, "e": {}, "f.g": None}])
-    assert list(said) == [
+    message = refused([{"a": {"b": "1", "c": {"x": 0}}, "e": {}, "f.g": None}])
+    assert list(message) == [
         "#/instances/0/a/b",
         "#/instances/0/a/c/d",
         "#/instances/0/e",
         "#/instances/0/f.g",
         "#/instances/0/a/c/x",
     ]
-    assert said["#/instances/0/a/c/d"].startswith("is missing")
-    assert said["#/instances/0/a/c/x"].startswith("is not a feature of this model")
+    assert message["#/instances/0/a/c/d"].startswith("is missing")
+    assert message["#/instances/0/a/c/x"].startswith("is not a feature of this model")
 
 
 def test_a_very_deep_record_is_refused() -> None:
@@ -86,8 +86,8 @@ def test_free_form_records_are_accepted() -> None:
 
 def test_bad_members_are_refused_with_a_reason() -> None:
     bad = [{"a/b": None}, [{"x": {"y": [1]}}], {"n": 2**70}, {"n": float("inf")}, deep(500), 7, [1, 2], [7]]
-    said = refused(bad, Validator(WHOLE, 10))
-    assert list(said) == [
+    message = refused(bad, Validator(WHOLE, 10))
+    assert list(message) == [
         "#/instances/0/a~1b",
         "#/instances/1/0/x/y",
         "#/instances/2/n",
@@ -97,7 +97,7 @@ def test_bad_members_are_refused_with_a_reason() -> None:
         "#/instances/6",
         "#/instances/7/0",
     ]
-    assert said["#/instances/0/a~1b"].startswith("must not be missing")
+    assert message["#/instances/0/a~1b"].startswith("must not be missing")
 
 
 def test_every_bad_member_is_named_and_counted() -> None:

@@ -187,7 +187,7 @@ def test_valid_pointers_have_no_problem(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pointers", "said"),
+    ("pointers", "message"),
     [
         ({"default": "ferns"}, "default: there is no model 'ferns'; there are: flowers, trees"),
         ({"aliases": {"ferns": {"a": 1}}}, "aliases: there is no model 'ferns'; there are: flowers, trees"),
@@ -200,9 +200,9 @@ def test_valid_pointers_have_no_problem(repository: Repository) -> None:
         ({"alias": {}}, "there is no key 'alias'; there are: default, aliases, use, staged"),
     ],
 )
-def test_each_missing_model_and_version_is_named(repository: Repository, pointers: object, said: str) -> None:
+def test_each_missing_model_and_version_is_named(repository: Repository, pointers: object, message: str) -> None:
     (repository.root / POINTERS).write_text(json.dumps(pointers))
-    assert repository.problems() == [f"{repository.root / POINTERS}: {said}"]
+    assert repository.problems() == [f"{repository.root / POINTERS}: {message}"]
 
 
 def test_an_unknown_key_is_not_overwritten(repository: Repository) -> None:

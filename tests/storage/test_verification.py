@@ -88,11 +88,11 @@ def test_the_content_read_is_the_content_checked(folder: Path) -> None:
         assert stream.read() == CONTENT
 
 
-@pytest.mark.parametrize(("damage", "said"), DAMAGE, ids=[damage.__name__ for damage, _ in DAMAGE])
-def test_another_file_is_refused(folder: Path, damage: Callable[[Path], None], said: str) -> None:
+@pytest.mark.parametrize(("damage", "message"), DAMAGE, ids=[damage.__name__ for damage, _ in DAMAGE])
+def test_another_file_is_refused(folder: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(folder / ARTIFACT)
     open_before = len(list(Path("/dev/fd").iterdir()))
-    assert refusal(folder).startswith(f"{ARTIFACT} {said}")
+    assert refusal(folder).startswith(f"{ARTIFACT} {message}")
     assert len(list(Path("/dev/fd").iterdir())) == open_before
 
 

@@ -15,7 +15,7 @@ TEXTS = Expected(width=1, positions=(Column(text=True),), targets=("kind",))
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (TEXT.encode(), "UTF-8, separated by ','"),
         (TEXT.encode("utf-8-sig"), "UTF-8, separated by ','"),
@@ -28,10 +28,10 @@ TEXTS = Expected(width=1, positions=(Column(text=True),), targets=("kind",))
         (("sep=^\n" + TEXT.replace(",", "^")).encode(), "separated by '^', as its line sep= says"),
     ],
 )
-def test_encoding_and_separator_are_found_and_noted(tmp_path: Path, content: bytes, said: str) -> None:
+def test_encoding_and_separator_are_found_and_noted(tmp_path: Path, content: bytes, message: str) -> None:
     sample = read_content(tmp_path, "rows.csv", content)
     assert rows_of(sample) == ROWS
-    assert said in sample.notes[0]
+    assert message in sample.notes[0]
     assert sample.target is not None
     assert sample.target.tolist() == ["a", "b", "a"]
 

@@ -76,15 +76,15 @@ def test_rows_of_values_without_names_are_numbered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('{"a": {"b": 1}, "c": [1]}', "is JSON, but not of rows: its keys are a, c"),
         ('[{"a": 1}, [2]]', "is JSON, but some of its rows are records and some are not"),
         ('{"a": 1}\n{"a": ', "cannot be read ("),
     ],
 )
-def test_json_without_rows_is_refused(tmp_path: Path, content: str, said: str) -> None:
-    assert refusal(tmp_path, "rows.json", content).startswith(said)
+def test_json_without_rows_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    assert refusal(tmp_path, "rows.json", content).startswith(message)
 
 
 def test_numbers_of_a_typed_file_become_the_learned_codes(tmp_path: Path) -> None:

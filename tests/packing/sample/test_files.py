@@ -73,7 +73,7 @@ def test_an_array_of_numpy_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer, not the file itself"),
         (b"<!DOCTYPE html>\n<html>", "is an HTML page, not a table"),
@@ -83,8 +83,8 @@ def test_an_array_of_numpy_is_read(tmp_path: Path) -> None:
         (gzip.compress(b"", mtime=0), "is empty"),
     ],
 )
-def test_a_file_that_is_not_a_table_is_refused_by_its_kind(tmp_path: Path, content: bytes, said: str) -> None:
-    assert refusal(tmp_path, "rows.csv", content).startswith(said)
+def test_a_file_that_is_not_a_table_is_refused_by_its_kind(tmp_path: Path, content: bytes, message: str) -> None:
+    assert refusal(tmp_path, "rows.csv", content).startswith(message)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
@@ -96,8 +96,10 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 def test_a_workbook_is_read(tmp_path: Path) -> None:
     """Workbooks are read if openpyxl is installed; otherwise the refusal names it."""
     if importlib.util.find_spec("openpyxl") is None:
-        said = refusal(tmp_path, "rows.xlsx", zipped(**{"[Content_Types].xml": "", "xl/workbook.xml": ""}))
-        assert said == "is a workbook of Excel, which needs openpyxl, and that is not installed: pip install openpyxl"
+        message = refusal(tmp_path, "rows.xlsx", zipped(**{"[Content_Types].xml": "", "xl/workbook.xml": ""}))
+        assert (
+            message == "is a workbook of Excel, which needs openpyxl, and that is not installed: pip install openpyxl"
+        )
         return
     book = importlib.import_module("openpyxl").Workbook()
     book.active.append(["", *FRAME.columns])

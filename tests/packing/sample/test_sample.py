@@ -63,7 +63,7 @@ def test_strings_in_json_stay_strings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("rows.csv", b"", "is empty"),
         ("rows.csv", b"a,b\n", "has no rows"),
@@ -76,15 +76,15 @@ def test_strings_in_json_stay_strings(tmp_path: Path) -> None:
         ("rows.parquet", b"PAR1", "cannot be read (ArrowInvalid: "),
     ],
 )
-def test_a_file_that_is_not_a_sample_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_sample_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    assert refusal(path).startswith(f"sample {path} {said}")
+    assert refusal(path).startswith(f"sample {path} {message}")
 
 
 def test_a_missing_sample_is_refused(tmp_path: Path) -> None:
-    said = refusal(tmp_path / "rows.csv")
-    assert said == f"sample {tmp_path / 'rows.csv'} cannot be read: No such file or directory"
+    message = refusal(tmp_path / "rows.csv")
+    assert message == f"sample {tmp_path / 'rows.csv'} cannot be read: No such file or directory"
 
 
 def test_a_missing_target_is_refused_with_the_columns(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_spaces_of_the_sample_are_the_underscores_of_a_model_that_renamed_its_co
 
 
 @pytest.mark.parametrize(
-    ("columns", "names", "width", "said"),
+    ("columns", "names", "width", "message"),
     [
         (["a"], ["a", "b"], 2, "the sample lacks b; the model takes: a, b"),
         (
@@ -136,9 +136,9 @@ def test_spaces_of_the_sample_are_the_underscores_of_a_model_that_renamed_its_co
     ],
 )
 def test_missing_and_additional_columns_are_refused(
-    columns: list[str], names: list[str] | None, width: int, said: str
+    columns: list[str], names: list[str] | None, width: int, message: str
 ) -> None:
     frame = pd.DataFrame({name: [1] for name in columns})
     with pytest.raises(PackingRefused) as caught:
         fitted_to(frame, names, width)
-    assert said in caught.value.detail
+    assert message in caught.value.detail

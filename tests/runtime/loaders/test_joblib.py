@@ -92,22 +92,22 @@ def test_other_files_are_refused(content: bytes) -> None:
 def test_a_library_that_is_not_installed_is_named(module: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PIL", "PIL.Image"):
         monkeypatch.setitem(sys.modules, name, None)
-    said = refusal(f"c{module}\nModel\n.".encode())
-    assert said.startswith(f"it needs {library}, which is not installed")
-    assert ("a module of your own" in said) is (library == "no_such_library")
-    assert said.endswith(": pip install pillow") is (library == "pillow")
+    message = refusal(f"c{module}\nModel\n.".encode())
+    assert message.startswith(f"it needs {library}, which is not installed")
+    assert ("a module of your own" in message) is (library == "no_such_library")
+    assert message.endswith(": pip install pillow") is (library == "pillow")
 
 
 def test_a_module_that_an_installed_library_no_longer_has_is_named() -> None:
-    said = refusal(b"csklearn.ensemble.gradient_boosting\nGradientBoostingClassifier\n.")
-    assert "sklearn.ensemble.gradient_boosting" in said
-    assert "not installed" not in said
+    message = refusal(b"csklearn.ensemble.gradient_boosting\nGradientBoostingClassifier\n.")
+    assert "sklearn.ensemble.gradient_boosting" in message
+    assert "not installed" not in message
 
 
 def test_a_name_that_an_installed_library_no_longer_has_is_named() -> None:
-    said = refusal(b"csklearn.linear_model\nNoSuchRegression\n.")
-    assert said.startswith("it needs something that the installed libraries do not have (")
-    assert "NoSuchRegression" in said
+    message = refusal(b"csklearn.linear_model\nNoSuchRegression\n.")
+    assert message.startswith("it needs something that the installed libraries do not have (")
+    assert "NoSuchRegression" in message
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_a_class_of_a_notebook_is_refused_with_advice(
 def test_a_pickle_that_exits_is_refused() -> None:
     # The first pickle only makes a SystemExit; the second raises it.
     assert isinstance(read(io.BytesIO(pickle.dumps(Exits()))), SystemExit)
-    said = refusal(pickle.dumps(Raising("SystemExit('bye')")))
-    assert said == "it is not a readable joblib or pickle file (SystemExit: bye)"
+    message = refusal(pickle.dumps(Raising("SystemExit('bye')")))
+    assert message == "it is not a readable joblib or pickle file (SystemExit: bye)"
 
 
 @pytest.mark.parametrize("error", ["ValueError('no')", "MemoryError()", "RecursionError()", "ImportError('half')"])

@@ -58,10 +58,10 @@ def sent(app: Flask, body: bodies.Body) -> Answer:
 def same_as_json(app: Flask, records: list[dict[str, Any]], body: bodies.Body, status: int) -> None:
     answer, expected = sent(app, body), sent(app, bodies.as_json(records))
     assert answer.status == expected.status == status, answer.content
-    told, known = answer.document, expected.document
+    document, known = answer.document, expected.document
     if status != 200:
-        told.pop("request_id"), known.pop("request_id")
-    assert told == known
+        document.pop("request_id"), known.pop("request_id")
+    assert document == known
 
 
 @pytest.mark.parametrize("media_type", [*bodies.ALL, *bodies.NUMPY])
