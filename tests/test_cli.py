@@ -694,9 +694,7 @@ def test_progress_is_one_line_on_a_terminal(
 
 
 @pytest.mark.parametrize(("misspelled", "meant"), [("model", "models"), ("scor", "score"), ("setings", "settings")])
-def test_a_misspelled_command_is_told_with_the_one_that_was_meant(
-    misspelled: str, meant: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_misspelled_command_gets_a_suggestion(misspelled: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_RUN_FROM_CLI", "true")  # as the group sets it
     flask = FlaskGroup(create_app=lambda: create_app(Settings(models_dir=EXAMPLE_MODELS)))
     result = CliRunner().invoke(flask, [misspelled])

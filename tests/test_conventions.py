@@ -68,7 +68,7 @@ def modules() -> dict[Path, Module]:
     return found
 
 
-def test_names_say_what_they_stand_for(modules: dict[Path, Module]) -> None:
+def test_names_have_a_meaning(modules: dict[Path, Module]) -> None:
     assert [path for path in modules if path.stem in BANNED] == []
     # A handler is what logging calls its own classes.
     assert {path: module.banned for path, module in modules.items() if {*module.banned} - {"LineHandler"}} == {}

@@ -394,7 +394,7 @@ def test_a_host_that_cannot_be_bound_is_refused(host: str) -> None:
     assert problem.startswith(f"HOST={host!r} must be a host name, an IPv4 or IPv6 address, or unix:/path/to.sock")
 
 
-def test_the_table_says_value_default_unit_and_source_of_each() -> None:
+def test_the_table_has_value_default_unit_and_source_of_each() -> None:
     environ = {"PORT": "9000", "HOST": "", "RETORT_CORS_ORIGINS": "http://a,http://b", "RETORT_MODELS_DIR": "models"}
     lines = {line.env: line for line in table(Settings.from_environ(environ), environ)}
     assert list(lines) == [env for env, *_ in READ]

@@ -35,7 +35,7 @@ def test_wrk_summary_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "message"), [("unable to connect to 127.0.0.1\n", "unable to connect"), ("", "nothing")]
 )
-def test_wrk_without_a_summary_is_said(text: str, message: str) -> None:
+def test_wrk_without_a_summary_is_an_error(text: str, message: str) -> None:
     with pytest.raises(MeasureError, match=message):
         Load.parsed(text)
 
@@ -73,7 +73,7 @@ def test_busy_ticks_of_a_core_leave_out_waiting() -> None:
     )
 
 
-def test_a_server_that_ends_at_start_says_its_last_words(tmp_path: Path) -> None:
+def test_the_error_for_a_server_that_ends_at_start_has_its_last_output(tmp_path: Path) -> None:
     core = min(os.sched_getaffinity(0))
     launch = Launch([sys.executable, "-c", "raise SystemExit('no such model')"], tmp_path)
     with measure.running(launch, tmp_path / "log", core) as server, pytest.raises(MeasureError, match="no such model"):

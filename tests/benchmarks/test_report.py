@@ -99,7 +99,7 @@ def test_figures_have_about_three_digits(figure: float, shown: str) -> None:
 
 
 @pytest.mark.parametrize(("us", "shown"), [(105.2, "105 µs"), (4200, "4.2 ms"), (123_000, "123 ms")])
-def test_durations_are_said_as_people_say_them(us: float, shown: str) -> None:
+def test_durations_are_readable(us: float, shown: str) -> None:
     assert charts.duration(us) == shown
 
 
@@ -110,7 +110,7 @@ def test_bars_are_held_against_the_figures() -> None:
     assert by_title["30-feature forest, against the FastAPI tutorial"] == "not measured in this run"
 
 
-def test_bars_table_says_met_with_gthread_and_not_measured() -> None:
+def test_the_table_of_bars_distinguishes_met_with_gthread_and_not_measured() -> None:
     found = figures()
     found["cases"]["linear"][TUTORIAL] = side(200, 220, 240)
     lines = report.bars_table(found).splitlines()
@@ -138,7 +138,7 @@ def test_the_report_says_what_one_core_answers_in_requests_and_rows() -> None:
     assert "What one core answers" not in report.markdown(found | {"cases": {}})
 
 
-def test_a_machine_that_was_busy_is_said() -> None:
+def test_a_busy_machine_is_reported() -> None:
     found = figures()
     assert "quiet machine" not in report.markdown(found)
     for side in found["cases"]["linear"].values():
@@ -147,7 +147,7 @@ def test_a_machine_that_was_busy_is_said() -> None:
     assert "it had 50% of the servers' core" in report.markdown(found)
 
 
-def test_a_bar_on_a_side_that_failed_says_why() -> None:
+def test_a_bar_on_a_side_that_failed_has_a_reason() -> None:
     found = figures()
     found["cases"]["batching"] = {OURS: side(100), OURS_UNBATCHED: {"failure": "no such setting"}}
     bar = next(bar for bar in BARS if bar.case == "batching")

@@ -507,7 +507,7 @@ def test_an_explanation_is_shown_as_the_api_gives_it(visit: Visit) -> None:
     expect(why).to_contain_text("on average to > 99.9 %: what each input adds to the probability of Adelie.")
 
 
-def test_approximate_contributions_are_said_to_be(visit: Visit) -> None:
+def test_approximate_contributions_are_marked(visit: Visit) -> None:
     why = opened(visit, "digits-image").get_by_role("region", name="Why")
     expect(why).to_contain_text("The contributions are approximate.")
 

@@ -62,7 +62,7 @@ def test_the_page_of_faults_has_the_faults_and_the_tests_that_are_marked() -> No
         assert happened in (f"{PASSED}: {fault.expected}", fault.untested) or happened.startswith("**"), id_
 
 
-def test_the_page_of_faults_says_when_it_was_written_and_is_not_edited() -> None:
+def test_the_page_of_faults_has_its_date_and_is_not_edited() -> None:
     text = text_of("docs/faults.md")
     assert "Do not edit this page" in text
     assert re.search(r"Generated (from )?20\d\d-\d\d-\d\d \d\d:\d\d", text)

@@ -46,7 +46,7 @@ def test_the_last_window_counts_in_proportion_to_its_remaining_part(storage: Sha
     assert storage.add("a", MINUTE_S, 0)[0] == 0
 
 
-def test_the_end_of_the_window_is_told(storage: SharedStorage) -> None:
+def test_the_end_of_the_window_is_known(storage: SharedStorage) -> None:
     assert MINUTE_S - 1 < storage.add("a", MINUTE_S, 1)[1] < MINUTE_S
     storage.ahead_s += 50
     assert 9 < storage.add("a", MINUTE_S, 1)[1] < 10

@@ -98,7 +98,7 @@ def test_counts_that_are_taken_back_count_on_no_host(redis: RedisServer) -> None
 
 
 @pytest.mark.fault("S06")
-def test_without_redis_each_host_counts_alone_and_says_so_once(
+def test_without_redis_each_host_counts_alone_and_logs_it_once(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "app.gateway.limit_sync")

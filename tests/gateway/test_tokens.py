@@ -292,7 +292,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         key_table(Settings(oidc_issuer="https://login.example.org", oidc_audience="retort"))
 
 
-def test_tokens_and_keys_are_told_apart(issuer: Issuer) -> None:
+def test_tokens_and_keys_are_distinguished(issuer: Issuer) -> None:
     table = key_table(Settings(oidc_issuer=issuer.url, oidc_audience=AUDIENCE))
     table.source._file = table.source._file.with_name("none")
     assert table.required

@@ -49,7 +49,7 @@ def test_the_command_scores_a_file(model: str, tmp_path: Path) -> None:
     assert list(read(output).columns)[:4] == ["id", "sex", "year", "prediction"]
 
 
-def test_rejects_are_told(tmp_path: Path) -> None:
+def test_rejects_are_counted_in_the_output(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("feature1,feature2\n5.1,3.5\ntall,3.5\n")
     result = run("iris-two", tmp_path / "in.csv", tmp_path / "out.csv")
     assert result.stdout.splitlines()[-1] == f"1 row could not be scored: {tmp_path}/out.csv.rejects.ndjson"
@@ -81,7 +81,7 @@ def test_a_refusal_is_one_sentence(arguments: tuple[str, ...], reason: str) -> N
         (("a.csv", ""), "OUTPUT is empty"),
     ],
 )
-def test_a_wrong_number_of_places_is_told(arguments: tuple[str, ...], message: str) -> None:
+def test_a_wrong_number_of_places_is_an_error(arguments: tuple[str, ...], message: str) -> None:
     result = run("penguins", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1].startswith(f"Error: {message}")
@@ -98,7 +98,7 @@ def sigint_heard() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_says_how_to_go_on(
+def test_a_run_that_is_stopped_says_how_to_continue(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:

@@ -118,7 +118,7 @@ def test_a_worker_that_is_killed_loses_and_doubles_no_row(cluster: Cluster, tmp_
     compare(table, output)
 
 
-def test_a_run_whose_scheduler_ends_says_so_and_is_resumed_elsewhere(
+def test_a_run_whose_scheduler_ends_reports_it_and_is_resumed_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_parts, "MOST_ROWS", 200)  # as in `scoring`
@@ -173,7 +173,7 @@ def test_rows_travel_to_workers_that_do_not_see_the_input(cluster: Cluster, name
     compare(table, tmp_path / "out.csv")
 
 
-def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
     source = write(penguins(5), tmp_path / "in.csv")
     command = ["flask", "score", "penguins", str(source), str(tmp_path / "out.csv"), "--engine", "dask"]
     ran = subprocess.run(
@@ -189,7 +189,7 @@ def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("workers", "which"), [(0, r"tcp://\S+ \(the scheduler\)"), (1, r"tcp://\S+")])
-def test_a_process_of_dask_that_cannot_import_retort_is_told(workers: int, which: str, tmp_path: Path) -> None:
+def test_a_process_of_dask_that_cannot_import_retort_is_an_error(workers: int, which: str, tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, workers=workers, root=tmp_path)
     source = write(penguins(5), tmp_path / "in.csv")
     try:

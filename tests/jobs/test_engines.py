@@ -96,7 +96,7 @@ def test_copies_end_with_a_run_that_is_left_in_the_middle(job: ScoringJob, monke
 
 
 @pytest.mark.slow
-def test_a_killed_copy_is_told(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_copy_is_an_error(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forking, "score_rows", kills)
     with pytest.raises(WorkerLost, match="a worker process ended"):
         list(forked(job))
@@ -191,7 +191,7 @@ def kills(version: VersionFiles, form: OutputForm, rows: Part | Stretch) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_killed_process_of_joblib_is_told(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_of_joblib_is_an_error(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "score_part", kills)
     version, manifest = choose(SETTINGS, "penguins", None)
     form = OutputForm((), jobs.format_of("out.csv"), False)

@@ -202,7 +202,7 @@ def test_kept_columns_of_every_type_are_written_or_refused(
     ("of", "number", "suffix"),
     [(pa.date32(), 10**7, "ndjson"), (pa.timestamp("ms", "No/Where"), 0, "csv"), (pa.timestamp("s"), 2**60, "parquet")],
 )
-def test_a_kept_value_that_a_format_does_not_hold_is_told(
+def test_a_kept_value_that_a_format_does_not_hold_is_refused(
     of: pa.DataType, number: int, suffix: str, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     numbers = pa.array([number] * 2, pa.int32() if of.bit_width == 32 else pa.int64())
@@ -469,7 +469,7 @@ def test_an_output_in_the_folder_of_the_input_is_refused(table: pd.DataFrame, tm
         ("in.csv", "in.feather", ".arrow, but the content is something else"),
     ],
 )
-def test_content_of_another_format_than_the_name_tells(
+def test_content_of_another_format_than_the_name_says_is_refused(
     table: pd.DataFrame, tmp_path: Path, written: str, named: str, message: str
 ) -> None:
     write(table, tmp_path / written).rename(tmp_path / named)
@@ -503,14 +503,14 @@ def test_text_in_utf_16_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:
         ("1,5.1,3.5", "lacks the model's features feature1, feature2; its columns, by its first row, are: 1, 5.1, 3.5"),
     ],
 )
-def test_columns_that_look_right_are_told_apart(tmp_path: Path, header: str, message: str) -> None:
+def test_columns_with_similar_names_are_quoted(tmp_path: Path, header: str, message: str) -> None:
     (tmp_path / "in.csv").write_text(f"{header}\n1,5.1,3.5\n")
     with pytest.raises(ScoringRefused, match=re.escape(message)):
         score("iris-two", tmp_path / "in.csv", tmp_path / "out.csv")
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
-def test_a_file_with_another_separator_is_told(table: pd.DataFrame, tmp_path: Path, mark: str) -> None:
+def test_a_file_with_another_separator_is_refused(table: pd.DataFrame, tmp_path: Path, mark: str) -> None:
     table.to_csv(tmp_path / "in.csv", sep=mark, index=False)
     with pytest.raises(ScoringRefused, match=rf"separated by commas, and these are by {re.escape(repr(mark))}$"):
         score("penguins", tmp_path / "in.csv", tmp_path / "out.csv")

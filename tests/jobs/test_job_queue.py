@@ -68,7 +68,7 @@ def test_a_worker_gets_it_through_redis(tmp_path: Path) -> None:
     assert not (tmp_path / FILE_NAME).exists()
 
 
-def test_a_library_for_redis_that_is_missing_is_told_with_the_command_that_installs_it(
+def test_a_missing_library_for_redis_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(job_queue, "find_spec", lambda name: None)

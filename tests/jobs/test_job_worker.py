@@ -250,7 +250,7 @@ def test_an_internal_error_fails_the_job_and_is_hidden(
     assert "secret" in caplog.text
 
 
-def test_a_run_that_cannot_be_resumed_begins_anew(
+def test_a_run_that_cannot_be_resumed_begins_again(
     jobs: Jobs, worker: JobWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = add(jobs)

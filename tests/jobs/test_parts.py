@@ -91,7 +91,7 @@ def test_an_endless_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         all_parts(path)
 
 
-def test_a_file_without_rows_has_one_part_that_tells_its_columns(tmp_path: Path) -> None:
+def test_a_file_without_rows_has_one_part_with_its_columns(tmp_path: Path) -> None:
     for content, first in [("", 1), ("n,t\n", 2), ("n,t", 1), ("\n\nn,t\n\n", 4)]:
         (tmp_path / "in.csv").write_text(content)
         [part] = all_parts(tmp_path / "in.csv")

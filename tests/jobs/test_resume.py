@@ -202,7 +202,7 @@ def test_a_table_that_was_half_written_is_written_whole(suffix: str, job: Scorin
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
-def test_a_table_that_could_not_be_moved_to_its_place_is_told(
+def test_a_table_that_cannot_be_moved_to_its_place_is_an_error(
     suffix: str, job: ScoringJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -228,7 +228,7 @@ def test_two_runs_do_not_write_one_output(job: ScoringJob) -> None:
     assert len(read(Path(job.output))) == 398
 
 
-def test_without_resume_an_unfinished_run_is_begun_anew(job: ScoringJob, undisturbed: tuple[bytes, bytes]) -> None:
+def test_without_resume_an_unfinished_run_begins_again(job: ScoringJob, undisturbed: tuple[bytes, bytes]) -> None:
     with pytest.raises(ScoringCancelled):
         job.run(is_cancelled=lambda: True)
     begun: list[int] = []

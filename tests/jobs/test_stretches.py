@@ -78,7 +78,7 @@ def test_a_stretch_has_the_parts_that_would_be_read(name: str, pieces: int, work
 
 @pytest.mark.usefixtures("many_parts")
 @pytest.mark.parametrize("name", ["in.parquet", "in.arrow", "in.csv"])
-def test_a_file_without_rows_tells_its_columns(name: str, tmp_path: Path) -> None:
+def test_a_file_without_rows_has_columns(name: str, tmp_path: Path) -> None:
     path = write(TABLE.head(0), tmp_path / name)
     assert [plain(part) for found in input_of(path).named(2) for part in read(found)] == [
         plain(part) for part in input_of(path).read()
@@ -86,7 +86,7 @@ def test_a_file_without_rows_tells_its_columns(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("many_parts")
-def test_a_worker_that_does_not_see_the_file_says_so(tmp_path: Path) -> None:
+def test_a_worker_that_does_not_see_the_file_reports_it(tmp_path: Path) -> None:
     path = write(TABLE, tmp_path / "in.parquet")
     named = list(input_of(path).named(2))
     path.rename(tmp_path / "moved.parquet")

@@ -101,7 +101,7 @@ def test_the_version_of_the_outermost_object_comes_last() -> None:
     assert list(read(pickle.dumps(state)).versions) == ["1.2.2", "1.4.2"]
 
 
-def test_numpy_1_and_2_are_told_apart_by_their_modules() -> None:
+def test_numpy_1_and_2_are_distinguished_by_their_modules() -> None:
     content = pickle.dumps(np.float64(1.5), protocol=2)
     assert "numpy._core.multiarray" in read(content).modules
     old = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
@@ -134,7 +134,7 @@ def test_a_length_beyond_the_end_of_the_file_takes_no_memory(opcode: bytes) -> N
         assert not read(b"\x80\x05" + long_opcode + struct.pack("<Q", 2**62) + b"short").whole
 
 
-def test_an_array_said_to_be_larger_than_the_file_takes_no_memory() -> None:
+def test_an_array_declared_larger_than_the_file_takes_no_memory() -> None:
     stream = io.BytesIO()
     joblib.dump(np.arange(4.0), stream)
     content = stream.getvalue()

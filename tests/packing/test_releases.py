@@ -57,7 +57,7 @@ def test_a_logistic_regression_is_one_vs_rest_as_in_its_release(release, numbers
         ((1, 9), LogisticRegression(solver="liblinear"), "coef_", False),
     ],
 )
-def test_an_attribute_tells_the_width_of_training_only_where_the_release_keeps_it(
+def test_an_attribute_has_the_width_of_training_only_if_the_release_keeps_it(
     release, numbers, estimator, attribute, expected
 ):
     release(*numbers)

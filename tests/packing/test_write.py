@@ -123,7 +123,7 @@ def test_the_examples_are_rows_of_the_sample_with_the_predictions_of_the_model(w
 
 
 @pytest.mark.slow
-def test_without_a_sample_the_examples_are_made_up_and_say_so(workspace: Workspace) -> None:
+def test_without_a_sample_the_examples_are_made_up_and_marked_so(workspace: Workspace) -> None:
     manifest = workspace.packed(flower_model())
     assert manifest.examples_made_up
     assert manifest.examples

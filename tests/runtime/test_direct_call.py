@@ -93,7 +93,7 @@ def test_the_matrix_has_the_values_and_strides_that_pandas_passes() -> None:
 
 
 @pytest.mark.parametrize("unchecked", [True, False])
-def test_checks_are_left_out_where_packing_says_so(unchecked: bool) -> None:
+def test_checks_are_left_out_if_packing_recorded_so(unchecked: bool) -> None:
     notes = Notes()
     DirectServable(fitted(notes, LogisticRegression()), SIGNATURE, DirectCall(True, unchecked)).run(BATCH, OUTPUTS)
     seen = notes.configurations[-1]

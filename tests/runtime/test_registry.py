@@ -208,7 +208,7 @@ def test_other_predictions_fail_with_the_changed_versions(repository: Repository
         ({"artifact": "../flowers.joblib"}, "the manifest lists no hash for "),
     ],
 )
-def test_a_version_that_cannot_be_served_says_why(
+def test_a_version_that_cannot_be_served_has_a_reason(
     repository: Repository, facts: dict[str, object], message: str
 ) -> None:
     add(repository, **facts)  # type: ignore[arg-type]
@@ -371,7 +371,7 @@ def test_a_stray_in_development_is_packed_and_served(repository: Repository) -> 
     assert len(packer.asked) == 1
 
 
-def test_a_stray_that_cannot_be_packed_says_why(repository: Repository) -> None:
+def test_a_stray_that_cannot_be_packed_has_a_reason(repository: Repository) -> None:
     add(repository)
     stray = place(repository, "trees.joblib")
     served = registry(repository, pack_stray=Packer(repository, PackingRefused("it is a dict")))

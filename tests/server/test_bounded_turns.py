@@ -324,7 +324,7 @@ def test_a_stream_whose_client_leaves_while_it_waits_frees_its_thread() -> None:
         assert len(app.made) < 50
 
 
-def test_a_stream_has_its_time_anew_after_each_pause() -> None:
+def test_the_time_of_a_stream_starts_again_after_each_pause() -> None:
     app = Streams(50, b"x" * 100_000)
     with staged(app, config(threads=1), answer_buffer_bytes=50_000) as stage, asking(stage, b"slow") as (slow,):
         threads = stage.dispatcher.threads

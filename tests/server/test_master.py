@@ -159,7 +159,7 @@ def test_workers_learn_that_the_server_ends() -> None:
 
 
 @pytest.mark.parametrize("others", [{"reexec_pid": 7}, {"master_pid": 7}, {"systemd": True}], ids=str)
-def test_a_server_whose_listeners_outlive_it_does_not_tell_its_end(others: dict[str, Any]) -> None:
+def test_a_server_whose_listeners_outlive_it_does_not_announce_its_end(others: dict[str, Any]) -> None:
     arbiter = StoppedArbiter(**others)
     ends = tell_workers_of_the_end(arbiter)
     arbiter.stop()

@@ -35,7 +35,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_env_goes_before_flaskenv_and_the_environment_before_both(place: Path) -> None:
+def test_env_overrides_flaskenv_and_the_environment_overrides_both(place: Path) -> None:
     assert read_env_files() == {**EXPECTED, "LOG_LEVEL": "DEBUG"}
     assert environ_with_files() == {**os.environ, **EXPECTED}
 

@@ -355,7 +355,7 @@ def test_images_with_more_memory_per_pixel_may_have_fewer_pixels(mode: str, form
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.fault("B08")
-def test_an_image_is_turned_as_exif_says(orientation: int) -> None:
+def test_an_image_is_rotated_as_exif_says(orientation: int) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = orientation
     picture = Pillow.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)

@@ -47,7 +47,7 @@ def test_the_column_takes_a_list_exactly_when_the_rule_and_the_schema_take_every
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.data())
-def test_the_schema_says_what_the_rule_says(kind: str, data: st.DataObject) -> None:
+def test_the_schema_has_the_message_of_the_rule(kind: str, data: st.DataObject) -> None:
     spec = data.draw(inputs(kind))
     value = data.draw(values_for(spec))
     problem = rule_of(spec)(value)

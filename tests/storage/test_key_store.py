@@ -81,7 +81,7 @@ def test_reading_makes_no_file(store: KeyStore, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_reading_makes_no_table_in_the_database_of_somebody_else(tmp_path: Path) -> None:
+def test_reading_makes_no_table_in_another_database(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("create table alembic_version (version_num text)")
@@ -215,7 +215,7 @@ def test_keys_are_stored_in_postgresql_too() -> None:
         store.bring_up_to_date()
 
 
-def test_a_driver_of_postgresql_that_is_missing_is_told_with_the_command_that_installs_it(
+def test_a_missing_driver_of_postgresql_is_named_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)

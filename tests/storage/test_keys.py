@@ -59,7 +59,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("stored", ENTRIES.values(), ids=ENTRIES)
-def test_an_entry_is_one_word_and_says_all(stored: StoredKey) -> None:
+def test_an_entry_is_one_word_with_all_facts(stored: StoredKey) -> None:
     assert re.fullmatch(r"[^\s,]+", stored.entry())
     assert read_entries([stored.entry()]) == [stored]
 

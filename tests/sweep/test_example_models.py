@@ -44,7 +44,7 @@ def test_the_same_models(repacked: Repository) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_repacked_says_the_same(name: str, repacked: Repository) -> None:
+def test_repacked_models_predict_the_same(name: str, repacked: Repository) -> None:
     """Signature, task, examples and their recorded predictions are equal."""
     committed, again = newest(COMMITTED, name), newest(repacked, name)
     assert again.signature == committed.signature

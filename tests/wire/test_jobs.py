@@ -142,7 +142,7 @@ def test_ranges_and_etags_of_a_result(client: Client, at: Settings) -> None:
 
 
 @pytest.mark.slow
-def test_rows_that_cannot_be_scored_are_told(client: Client, at: Settings) -> None:
+def test_rows_that_cannot_be_scored_are_listed(client: Client, at: Settings) -> None:
     here = upload(client, penguins(3, "x,Mars,1,2,3,4,male,2007")).headers["Location"]
     work(at)
     job = client.get(here).get_json()
@@ -165,7 +165,7 @@ def test_a_job_with_too_many_rejects_fails_and_keeps_them(client: Client, at: Se
     refused(client.get(f"{here}/result"), 404, "job-file-missing", "the job was failed")
 
 
-def test_a_job_that_fails_says_why_without_the_paths_of_the_server(
+def test_a_job_that_fails_has_a_reason_without_the_paths_of_the_server(
     client: Client, at: Settings, tmp_path: Path
 ) -> None:
     here = upload(client, penguins(2) + b"x,\xff,1,2,3,4,male,2007\n").headers["Location"]
@@ -465,7 +465,7 @@ def test_without_a_worker_or_a_library_no_job_is_taken(at: Settings, monkeypatch
     assert not at.instance_dir.exists()
 
 
-def test_a_job_that_waits_for_a_worker_says_so(at: Settings) -> None:
+def test_a_job_that_waits_for_a_worker_is_reported_as_waiting(at: Settings) -> None:
     client, page = service_of(at), {"Accept": "text/html"}
     with JobFolders(at.jobs_folder).working():
         made = upload(client).get_json()
@@ -482,7 +482,7 @@ def test_a_job_that_waits_for_a_worker_says_so(at: Settings) -> None:
     assert client.get(here).get_json()["waits_for"] is None
 
 
-def test_a_folder_of_jobs_that_cannot_be_read_is_told(at: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_jobs_that_cannot_be_read_is_an_error(at: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(folders: JobFolders) -> bool:
         raise PermissionError(13, "Permission denied", str(folders.root))
 

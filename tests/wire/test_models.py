@@ -93,7 +93,7 @@ def test_probes(app: Flask) -> None:
 
 
 @pytest.mark.slow
-def test_the_root_tells_programs_where_things_are(app: Flask) -> None:
+def test_the_root_has_links_for_programs(app: Flask) -> None:
     for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
         document = get(app, "/", accept).document
         assert document["status"] == "alive"

@@ -51,7 +51,7 @@ def test_answers_do_not_depend_on_the_division_into_blocks(app: Flask) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bad", [b"[5.1]\n", b"not json\n", b'["a", 1]\n'])
-def test_a_stream_with_too_many_bad_lines_ends_with_a_line_that_says_so(app: Flask, bad: bytes) -> None:
+def test_a_stream_with_too_many_bad_lines_ends_with_an_error_line(app: Flask, bad: bytes) -> None:
     answered = lines(app, b"[5.1, 3.5]\n" + bad * (MOST_BAD_LINES - 1) + b"[5.1, 3.5]\n" * 2)
     assert len(answered) == MOST_BAD_LINES + 2
     assert "prediction" in answered[-1]

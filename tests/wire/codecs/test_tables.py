@@ -40,7 +40,7 @@ def both(ask: Sends, table: pa.Table) -> list[Any]:
 
 
 @pytest.mark.parametrize("make", [as_csv, as_parquet, as_arrow, as_npz])
-def test_a_column_that_is_unknown_or_missing_is_said_once(ask: Sends, make: Any) -> None:
+def test_an_unknown_or_missing_column_is_reported_once(ask: Sends, make: Any) -> None:
     for names, details in [
         (("feature1", "feature2", "more"), ["is not a feature of this model; the features are: feature1, feature2"]),
         (
