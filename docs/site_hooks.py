@@ -19,7 +19,7 @@ PUBLISHED = (
     "CONTRIBUTING.md",
     "LICENSE",
 )
-"""Files that pages link to as `../<path>`, as the links have to be on a code host; the site has them at `<path>`."""
+"""Files that pages link to as `../<path>`, the path on a code host. The site has them at `<path>`."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -30,7 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links at the places of the published files in the site."""
+    """Change links to the places of the published files in the site."""
     if page.file.src_uri.startswith("benchmarks/"):
         return re.sub(r"\[([^\]]+)\]\(peers/\)", r"\1", markdown)  # the peers' sources are not published
     return markdown.replace("](../", "](")

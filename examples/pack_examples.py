@@ -19,7 +19,7 @@ import train_penguins
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What trains each model, and what `flask models add` is told beside the artifact; a sample is the training table.
+# The script that trains each model, and the options of `flask models add`. A sample is the training table.
 EXAMPLES = {
     "penguins": (train_penguins.main, ["--sample", "penguins.csv", "--target", "species", "--default"]),
     "diabetes": (train_diabetes.main, ["--sample", "diabetes.csv", "--target", "progression"]),

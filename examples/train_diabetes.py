@@ -1,4 +1,4 @@
-"""Train `diabetes`: how far will the disease have progressed after a year?
+"""Train `diabetes`, which predicts the progression of the disease after a year.
 
     python examples/train_diabetes.py [OUT_DIR]
 
@@ -19,17 +19,17 @@ TARGET = "progression"
 
 
 def load() -> pd.DataFrame:
-    """All 442 patients: age, sex, bmi, bp, six blood serum measurements s1 to s6, and the progression."""
+    """Return all 442 patients: age, sex, bmi, bp, six blood serum measurements s1 to s6, and the progression."""
     return load_diabetes(as_frame=True, scaled=False).frame.rename(columns={"target": TARGET})
 
 
 def build() -> HistGradientBoostingRegressor:
-    """Return the model, unfitted. Few and shallow trees: with 442 patients more of them would learn the noise."""
+    """Return the model, unfitted. It has few and shallow trees: with 442 patients, more would learn noise."""
     return HistGradientBoostingRegressor(max_iter=60, max_leaf_nodes=6, learning_rate=0.08, random_state=0)
 
 
 def main(out_dir: Path) -> None:
-    """Train on the whole table, say how good it is, write the artifact and its sample."""
+    """Train on the whole table, print the score, write the artifact and its sample."""
     patients = load()
     features, progression = patients.drop(columns=TARGET), patients[TARGET]
 

@@ -1,4 +1,4 @@
-"""Train `digits`: which digit is written in these 8 by 8 pixels?
+"""Train `digits`, which recognizes a digit in 8 by 8 pixels.
 
     python examples/train_digits.py [OUT_DIR]
 
@@ -20,17 +20,18 @@ TARGET = "digit"
 
 
 def load() -> pd.DataFrame:
-    """All 1,797 images, one a row, and the digit that each shows."""
+    """Return all 1,797 images, one in each row, and their digits."""
     return load_digits(as_frame=True).frame.rename(columns={"target": TARGET})
 
 
 def build() -> Pipeline:
-    """Return the model, unfitted. C is small: neighbouring pixels say much the same, so their weights are held back."""
+    """Return the model, unfitted. C is small, because neighbouring pixels are similar and their weights need a
+    penalty."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=500))
 
 
 def main(out_dir: Path) -> None:
-    """Train on the whole table, say how good it is, write the artifact and its sample."""
+    """Train on the whole table, print the score, write the artifact and its sample."""
     images = load()
     pixels, digits = images.drop(columns=TARGET), images[TARGET]
 

@@ -1,9 +1,9 @@
-"""Train `digits-image`: which digit is in this picture?
+"""Train `digits-image`, which recognizes a digit in a picture.
 
     python examples/train_digits_image.py [OUT_DIR]
 
-The model is fitted on a matrix without names; its 64 columns are the pixels of an 8 by 8 image, from 0 to 16. Beside
-the artifact and sample stands `digits-image.json`, which declares them as one image: 0 to 255 is divided by 15.9375.
+The model is fitted on a matrix without names; its 64 columns are the pixels of an 8 by 8 image, from 0 to 16.
+`digits-image.json` beside the artifact declares them as one image: 0 to 255 is divided by 15.9375.
 """
 
 import json
@@ -20,7 +20,7 @@ INPUTS = [{"name": "image", "kind": "image", "mode": "L", "size": [8, 8], "divis
 
 
 def main(out_dir: Path) -> None:
-    """Train on all images, say how good it is, write the artifact, its sample and its inputs."""
+    """Train on all images, print the score, write the artifact, its sample and its inputs."""
     pixels, digits = load_digits(return_X_y=True)
 
     model = train_digits.build()

@@ -1,9 +1,9 @@
-"""Train `iris-two`: the smallest model there is, the one of every tutorial.
+"""Train `iris-two`, the smallest model, as in many tutorials.
 
     python examples/train_iris_two.py [OUT_DIR]
 
-Two numbers in, one of three classes out, trained on a plain array: the model knows no feature names, so they are served
-as `feature1` (sepal length) and `feature2` (sepal width). No sample either: all there is to know is in the artifact.
+The model takes two numbers and predicts one of three classes. It is trained on a plain array without feature names, so
+they are served as `feature1` (sepal length) and `feature2` (sepal width). It needs no sample: the artifact is enough.
 """
 
 import sys
@@ -16,7 +16,7 @@ from sklearn.model_selection import cross_val_score
 
 
 def main(out_dir: Path) -> None:
-    """Train on all flowers, say how good it is, write the artifact."""
+    """Train on all flowers, print the score, write the artifact."""
     features, species = load_iris(return_X_y=True)
     sepals = features[:, :2]
 

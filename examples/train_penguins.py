@@ -1,4 +1,4 @@
-"""Train `penguins`: which species is this penguin?
+"""Train `penguins`, which predicts the species of a penguin.
 
     python examples/train_penguins.py [OUT_DIR]
 
@@ -24,7 +24,7 @@ TARGET = "species"
 
 
 def load() -> pd.DataFrame:
-    """All 344 penguins, those with missing measurements included."""
+    """Return all 344 penguins, also those with missing measurements."""
     return pd.read_csv(Path(__file__).with_name("penguins.csv"), na_values="NA")
 
 
@@ -41,7 +41,7 @@ def build() -> Pipeline:
 
 
 def main(out_dir: Path) -> None:
-    """Train on the whole table, say how good it is, write the artifact and its sample."""
+    """Train on the whole table, print the score, write the artifact and its sample."""
     penguins = load()
     features, species = penguins.drop(columns=TARGET), penguins[TARGET]
 

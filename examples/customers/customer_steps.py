@@ -1,4 +1,4 @@
-"""Looks up income and age of customers, so that clients send an id: `RETORT_STEPS=customer_steps`."""
+"""Look up income and age of customers, so that clients send only an id: `RETORT_STEPS=customer_steps`."""
 
 from sqlalchemy import bindparam, text
 from sqlalchemy.orm import Session
@@ -10,7 +10,7 @@ LOOK_UP = text("select id, income, age from customers where id in :ids").bindpar
 
 @step("customer", needs={"customer_id": 42}, provides=("income", "age"))
 def customer(instances: list, session: Session) -> None:
-    """One query, however many instances."""
+    """Get the facts of all customers by one query."""
     ids = sorted({instance["customer_id"] for instance in instances})
     found = {row.id: row for row in session.execute(LOOK_UP, {"ids": ids})}
     unknown = [

@@ -1,4 +1,4 @@
-"""Asks two services at once what a station is like now: `RETORT_STEPS=station_steps`."""
+"""Ask two services at once for the state of a station: `RETORT_STEPS=station_steps`."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from app import step
 
 @step("station", needs={"station": "north"}, provides=("temperature", "parked"))
 async def station(instances: list, session: aiohttp.ClientSession) -> None:
-    """Both services for every instance, all at once."""
+    """Ask both services for all instances at once."""
 
     async def ask(service: str, name: str) -> dict:
         async with session.get(f"{os.environ[service]}/stations/{name}", raise_for_status=True) as answer:

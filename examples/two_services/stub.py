@@ -1,4 +1,4 @@
-"""Stands in for both services, one on each port: `python stub.py 9001 9002`."""
+"""Stub of both services, one on each port: `python stub.py 9001 9002`."""
 
 import json
 import sys
@@ -7,10 +7,10 @@ from threading import Thread
 
 
 class Stations(BaseHTTPRequestHandler):
-    """The same weather, and as many bikes, at every station."""
+    """The same weather, and the same number of bikes, at every station."""
 
     def do_GET(self) -> None:
-        """Whatever is asked, in the form of both services."""
+        """Answer every path in the form of both services."""
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps({"temperature": 20.0, "parked": 5.0}).encode())
