@@ -1,6 +1,6 @@
 """Start a server on one core, load it from another, and measure CPU, time and memory.
 
-CPU is that of the whole process tree (`utime + stime` of every process in it, and of its children that ended), from
+CPU is the time of the whole process tree (`utime + stime` of every process and of its ended children), from
 /proc/PID/stat before and after. Memory is PSS (/proc/PID/smaps_rollup), which counts a page shared by n processes as
 1/n of a page in each.
 """

@@ -16,7 +16,7 @@ STAMP = "installed"
 
 
 def requirements_of(peer: str) -> Path:
-    """Return the requirements of a side. Retort's are those of `make install`, without what its tests need."""
+    """Return the requirements of a side: for Retort those of `make install`, without requirements of tests."""
     if peer == OURS:
         return HERE.parent / "requirements.txt"
     return HERE / "peers" / peer / "requirements.txt"

@@ -102,8 +102,8 @@ class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip, with a reason, the tests whose `needs_program("name")` is not installed.
 
-    Left out, in `.ci/run` too, are tests whose `needs_document(path)` is not there: a clone does not come with it; and
-    those that show what another worker class (`RETORT_WORKER=gthread`) cannot do, where the servers run that.
+    Leave out, in `.ci/run` too, tests whose `needs_document(path)` is missing (a clone does not have it); and, if the
+    servers run another worker class (`RETORT_WORKER=gthread`), tests that this class cannot pass.
     """
     parts.mark_by_place(items)
     parts.check_places(items)

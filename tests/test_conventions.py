@@ -70,7 +70,7 @@ def modules() -> dict[Path, Module]:
 
 def test_names_have_a_meaning(modules: dict[Path, Module]) -> None:
     assert [path for path in modules if path.stem in BANNED] == []
-    # A handler is what logging calls its own classes.
+    # `logging` calls its own classes handlers.
     assert {path: module.banned for path, module in modules.items() if {*module.banned} - {"LineHandler"}} == {}
 
 

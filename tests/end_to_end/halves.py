@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Halves:
-    """Predicts whether the first of two numbers is positive."""
+    """Predict whether the first of two numbers is positive."""
 
     n_features_in_ = 2
     classes_ = np.array([False, True])

@@ -70,7 +70,7 @@ def documented(case: Any) -> dict[str, Any]:
 
 
 def image_of(case: Any) -> Any:
-    """Return the example of an image input, whose schema is that of any string."""
+    """Return the example of an image input, because its schema allows any string."""
     path: str = case.operation.path
     record = models(case).get(path.removeprefix("/models/").removesuffix("/predict"), {})
     return record.get("properties", {}).get("image", {}).get("example")

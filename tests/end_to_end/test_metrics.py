@@ -24,7 +24,7 @@ REPORTED_WITHIN_S = 3.0
 
 
 class Scraper:
-    """Reads the metrics repeatedly, as Prometheus does, and checks that no counter decreases."""
+    """Read the metrics repeatedly, as Prometheus does, and check that no counter decreases."""
 
     def __init__(self, server: Server) -> None:
         self.server = server

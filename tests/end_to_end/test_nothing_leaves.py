@@ -76,7 +76,7 @@ class Traced:
 
 
 class Tracer:
-    """Runs commands under strace, with a separate home folder."""
+    """Run commands under strace, with a separate home folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

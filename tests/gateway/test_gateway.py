@@ -240,7 +240,7 @@ def test_a_hook_that_appears_sends_requests_through_wsgi_and_back(caplog: pytest
 
 
 class AwaitedRoute(FakeRoute):
-    """Answers on the event loop."""
+    """Answer on the event loop."""
 
     def plan(self, context: RequestContext) -> None:
         context.awaited = self

@@ -135,7 +135,7 @@ def test_methods_set_on_the_interceptor_object_are_called() -> None:
 
 
 class Waiting(Interceptor):
-    """Blocks until the test releases it."""
+    """Block until the test releases it."""
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []

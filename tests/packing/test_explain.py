@@ -240,7 +240,7 @@ def test_samples_come_near_the_exact_contributions(tmp_path: Path) -> None:
     """For a sum of functions of single inputs, every order gives the same contribution."""
 
     class Additive:
-        """Has no exporter and no weights."""
+        """A model without an exporter and without weights."""
 
         classes_ = None
 
@@ -275,7 +275,7 @@ def test_a_missing_value_is_explained_against_rows_that_have_none(tmp_path: Path
 
 def test_labels_without_scores_have_no_explanation(tmp_path: Path) -> None:
     class Labels(KNeighborsClassifier):
-        """Has no probabilities."""
+        """A classifier without probabilities."""
 
         predict_proba = None
 

@@ -42,7 +42,7 @@ def fall(how: str) -> None:
 
 
 class Application(Serving):
-    """Distinguishes clients by `X-Forwarded-For`, if they send it."""
+    """Distinguish clients by `X-Forwarded-For`, if they send it."""
 
     def __init__(self) -> None:
         self.drains = False

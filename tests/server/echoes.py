@@ -29,7 +29,7 @@ def echo(environ: dict[str, Any], body: bytes) -> bytes:
 
 
 class Echo(Serving):
-    """Answers with the echo of each request, in the way that its path names. `/hold` waits until it is released.
+    """Answer with the echo of each request, in the way that its path names. `/hold` waits until it is released.
 
     Requests for `/batched` and `/batched/hold` have one batch key.
     """

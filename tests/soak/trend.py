@@ -47,7 +47,7 @@ class Sample:
 
 
 class Watch:
-    """Samples one process. `tick` is a callback for `closed_loop`, and discards the times that it has read."""
+    """Sample one process. `tick` is a callback for `closed_loop`, and discards the times that it has read."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

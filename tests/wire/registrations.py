@@ -468,7 +468,7 @@ def the_class_of_the_application_replaced(app: Application, seen: list[Any], pat
 
 
 def _check_at_once(patch: pytest.MonkeyPatch) -> None:
-    """Check before each request what is otherwise checked once a second."""
+    """Check the registrations before each request instead of once a second."""
     patch.setattr(registrations, "OBJECTS_CHECKED_S", 0.0)
 
 

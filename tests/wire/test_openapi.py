@@ -626,7 +626,7 @@ def test_a_document_may_have_some_media_types_alone(
         for media_type in body:
             assert operation["requestBody"]["content"][media_type] == whole["requestBody"]["content"][media_type]
         assert operation["responses"]["422"] == whole["responses"]["422"]
-    assert found["paths"]["/metrics"] == document["paths"]["/metrics"]  # it has one media type, which is none of these
+    assert found["paths"]["/metrics"] == document["paths"]["/metrics"]  # it has only another media type
 
 
 def test_a_form_alone_leaves_the_answers_as_they_are(app: Flask, document: dict[str, Any]) -> None:

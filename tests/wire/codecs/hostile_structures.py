@@ -157,7 +157,7 @@ def zig(number: int) -> bytes:
 
 
 class Flat:
-    """Writes FlatBuffers forward: each table is written after the tables that point to it, and patched in."""
+    """Write FlatBuffers forward: each table comes after the tables that point to it, and is then linked."""
 
     def __init__(self) -> None:
         self.content = bytearray(4)
