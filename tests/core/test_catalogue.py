@@ -85,7 +85,7 @@ def test_a_failed_version_makes_the_process_unready_with_a_reason(repository: Re
     )
 
 
-def test_a_quarantined_version_leaves_the_rest_ready_unless_the_settings_say_otherwise(repository: Repository) -> None:
+def test_a_quarantined_version_leaves_the_process_ready_unless_a_setting_forbids_it(repository: Repository) -> None:
     add(repository)
     add(repository)
     served = live(repository)

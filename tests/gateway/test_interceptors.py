@@ -67,7 +67,7 @@ def test_an_interceptor_with_a_coroutine_function_is_refused_at_the_start(name: 
 
 
 @pytest.mark.parametrize("given", [Interceptor, object(), "Interceptor"])
-def test_anything_else_than_an_interceptor_is_refused_at_the_start(given: Any) -> None:
+def test_an_object_that_is_not_an_interceptor_is_refused_at_the_start(given: Any) -> None:
     with pytest.raises(TypeError, match="pass an object of a subclass"):
         InterceptorChain([given])
 

@@ -62,7 +62,7 @@ def test_without_the_library_of_redis_the_queue_is_a_file(
 
 @pytest.mark.slow
 @pytest.mark.needs_program("redis-server")
-def test_a_worker_gets_it_through_redis(tmp_path: Path) -> None:
+def test_a_worker_gets_a_job_through_redis(tmp_path: Path) -> None:
     with redis_in(tmp_path) as redis:
         check_messages(redis.url, tmp_path)
     assert not (tmp_path / FILE_NAME).exists()

@@ -40,7 +40,7 @@ def ahead_s(server: Server) -> float:
 
 @both_ways
 @pytest.mark.fault("P11")
-def test_p11_while_it_serves(tmp_path: Path, clock: WallClock, seconds: int) -> None:
+def test_p11_the_clock_jumps_while_the_server_serves(tmp_path: Path, clock: WallClock, seconds: int) -> None:
     async def run(server: Server) -> Outcomes:
         async with load(server.port, 8, "/echo?sleep_s=0.01") as outcomes:
             await asyncio.sleep(0.3)
@@ -60,7 +60,7 @@ def test_p11_while_it_serves(tmp_path: Path, clock: WallClock, seconds: int) -> 
 @pytest.mark.own_worker("it has no deadlines")
 @both_ways
 @pytest.mark.fault("P11")
-def test_p11_while_deadlines_run(tmp_path: Path, clock: WallClock, seconds: int) -> None:
+def test_p11_the_clock_jumps_while_deadlines_run(tmp_path: Path, clock: WallClock, seconds: int) -> None:
     async def run(server: Server) -> dict[str, tuple[int, float]]:
         async def ask(path: str, headers: str = "") -> tuple[int, float]:
             talk, began_s = Talk(server.port), time.monotonic()
@@ -102,7 +102,7 @@ def test_p11_while_deadlines_run(tmp_path: Path, clock: WallClock, seconds: int)
 
 @both_ways
 @pytest.mark.fault("P11")
-def test_p11_while_it_stops(tmp_path: Path, clock: WallClock, seconds: int) -> None:
+def test_p11_the_clock_jumps_while_the_server_stops(tmp_path: Path, clock: WallClock, seconds: int) -> None:
     (tmp_path / "models").mkdir()
     with (
         serving(tmp_path, RETORT_MODELS_DIR=tmp_path / "models") as server,

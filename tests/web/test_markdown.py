@@ -74,7 +74,7 @@ def test_supported_markdown_becomes_html(text: str, wanted: str) -> None:
         "| <b> |\n|---|\n| <i> |",
     ],
 )
-def test_markup_in_it_is_only_text(text: str) -> None:
+def test_markup_in_a_card_is_only_text(text: str) -> None:
     check(text)
     assert "<script" not in html(text)
 

@@ -56,7 +56,7 @@ def test_both_health_paths_of_sagemaker_get_a_thread_of_their_own() -> None:
         assert (context.may_block, context.is_limited) == (True, False)
 
 
-def test_the_page_of_the_problem_is_there() -> None:
+def test_the_problem_has_a_page() -> None:
     assert client_of().get("/problems/rate-limited").json["status"] == 429
 
 

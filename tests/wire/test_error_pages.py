@@ -90,6 +90,6 @@ def test_other_urls_that_take_no_get_lead_to_no_form(app: Application) -> None:
     assert "a form</a>" not in text
 
 
-def test_predictions_and_other_protocols_answer_as_ever(app: Application) -> None:
+def test_predictions_and_other_protocols_still_answer_with_documents(app: Application) -> None:
     assert post(app, "/predict", "{", FIREFOX).document["status"] == 400
     assert get(app, "/v2/models/nothing", FIREFOX).document["error"]

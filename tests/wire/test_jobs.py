@@ -520,7 +520,7 @@ def test_a_database_that_does_not_answer_is_503(at: Settings) -> None:
 
 
 @pytest.mark.slow
-def test_old_jobs_and_what_belongs_to_none_are_removed(tmp_path: Path) -> None:
+def test_old_jobs_and_files_without_a_job_are_removed(tmp_path: Path) -> None:
     at = settings(tmp_path)
     folders = JobFolders(at.jobs_folder)
     with folders.working():

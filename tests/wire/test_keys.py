@@ -142,7 +142,7 @@ def test_a_key_of_one_model_may_use_no_other(ask: Ask, method: str, path: str) -
     assert b"this key may use: iris-two" in answer.data
 
 
-def test_every_path_that_names_a_model_is_among_them(keyed: Application) -> None:
+def test_every_path_that_names_a_model_is_tested(keyed: Application) -> None:
     tried = [re.sub(r"penguins|nobody", "<string:model>", path) for _, path in OTHERS]
     for rule in keyed.url_map.iter_rules():
         if "model>" in rule.rule:
@@ -160,7 +160,7 @@ def test_lists_leave_out_the_models_that_a_key_may_not_use(ask: Ask, path: str) 
             assert "penguins" in ask("GET", path, "predict", headers=headers).text
 
 
-def test_the_home_page_and_the_index_leave_them_out_too(ask: Ask) -> None:
+def test_the_home_page_and_the_index_leave_out_forbidden_models_too(ask: Ask) -> None:
     home = ask("GET", "/", "iris", headers=PAGE).text
     assert "iris-two" in home
     assert "penguins" not in home
@@ -168,7 +168,7 @@ def test_the_home_page_and_the_index_leave_them_out_too(ask: Ask) -> None:
     assert {each["name"] for each in ask("POST", "/v2/repository/index", "iris").get_json()} == {"iris-two"}
 
 
-def test_the_errors_are_those_of_the_protocol(ask: Ask) -> None:
+def test_errors_have_the_format_of_the_protocol(ask: Ask) -> None:
     assert ask("POST", "/v2/models/iris-two/infer").get_json().keys() == {"error"}
     assert ask("POST", "/predict").get_json()["type"] == "/problems/key-required"
     assert ask("POST", "/predict", "metrics").get_json()["type"] == "/problems/scope-missing"

@@ -26,7 +26,7 @@ VALID, INVALID = (sorted(path.stem for path in (CORPUS / kind).glob("*.http")) f
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
-def test_every_request_has_its_answer_beside_it() -> None:
+def test_every_request_has_an_expected_answer() -> None:
     for kind, names in (("valid", VALID), ("invalid", INVALID)):
         assert names
         assert sorted(path.stem for path in (CORPUS / kind).glob("*.json")) == names

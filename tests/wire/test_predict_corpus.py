@@ -20,7 +20,7 @@ CORPUS = Path(__file__).parent / "corpus" / "predict"
 VALID, INVALID = (sorted(path.stem for path in (CORPUS / kind).glob("*.http")) for kind in ("valid", "invalid"))
 
 
-def test_every_request_has_its_answer_beside_it() -> None:
+def test_every_request_has_an_expected_answer() -> None:
     for kind, names in (("valid", VALID), ("invalid", INVALID)):
         assert names
         assert sorted(path.stem for path in (CORPUS / kind).glob("*.json")) == names

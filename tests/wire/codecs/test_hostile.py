@@ -81,7 +81,7 @@ def warm(app: Flask) -> Flask:
     return app
 
 
-def test_there_are_hundreds_of_them_and_each_has_a_name_of_its_own() -> None:
+def test_there_are_hundreds_of_bodies_with_distinct_names() -> None:
     names = {body.name for body in BODIES}
     assert len(names) == len(BODIES) >= 500
     assert names >= WORST
