@@ -134,13 +134,12 @@ def field_for(described: Mapping[str, Any], identity: str, value: object) -> Fie
         is_closed = described.get("unseen", "reject") == "reject"
         return field if is_closed else replace(field, control="open", note="others are accepted")
     if kind == "text":
-        return replace(
-            field, control="text", rows=min(8, 2 + len(field.text) // 60), missing=nullable and value is None
-        )
+        rows = min(8, 2 + len(field.text) // 60)
+        return replace(field, control="text", rows=rows, missing=nullable and value is None)
     if kind == "timestamp":
         local = _local(value)
-        note = "in UTC"
-        return replace(field, control="timestamp" if local is not None else "line", text=local or field.text, note=note)
+        control = "line" if local is None else "timestamp"
+        return replace(field, control=control, text=local or field.text, note="in UTC")
     if kind == "image":
         return _image_field(field, described)
     if kind in ("array", "record"):

@@ -39,11 +39,11 @@ class _Line:
     wrong: str = ""
 
 
+@dataclass(frozen=True, slots=True)
 class NdjsonStreaming:
-    """Answers NDJSON line by line. Immutable, safe to share."""
+    """Answers NDJSON line by line. Safe to share."""
 
-    def __init__(self, limits: BodyLimits) -> None:
-        self._limits = limits
+    limits: BodyLimits
 
     def is_wanted(self, environ: Environ) -> bool:
         """Return whether a request is NDJSON and accepts NDJSON."""
@@ -64,7 +64,7 @@ class NdjsonStreaming:
         """
         environ = context.environ
         codecs.reader(environ.get("CONTENT_TYPE"), b"")
-        received = _lines(body.parts(environ, self._limits.body_bytes))
+        received = _lines(body.parts(environ, self.limits.body_bytes))
         made = _answers(stream, _blocks(received, min(BLOCK_LINES, stream.most_instances)))
         answered = _with_last_error(next(made, b""), made)
         parts, headers = body.compress_parts(answered, environ.get("HTTP_ACCEPT_ENCODING", ""))

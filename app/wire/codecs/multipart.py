@@ -45,15 +45,12 @@ TYPE_OF_EXTENSION = {
 
 @dataclass(slots=True)
 class _Part:
+    """A part of a form; a file has a `file_name`, which may be empty."""
+
     name: str
     media_type: str | None
     file_name: str | None
     content: bytearray = field(default_factory=bytearray)
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the part has the name of a file."""
-        return self.file_name is not None
 
     @property
     def stated_type(self) -> str:
@@ -87,7 +84,7 @@ class Multipart(Codec):
         """
         parts = _parts(body, reading)
         readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
-        files = [part for part in parts if part.is_file and part.name not in readers]
+        files = [part for part in parts if part.file_name is not None and part.name not in readers]
         refuse(self._unknown_files(files, reading))
         if files:
             if len(parts) > 1:
@@ -97,7 +94,9 @@ class Multipart(Codec):
         refuse(FieldError(f"#/{escaped(name)}", "stands there more than once") for name in twice)
         record: dict[str, Any] = {}
         for part in parts:
-            if part.is_file and part.stated_type != "application/json":  # browsers also send JSON as a file
+            if (
+                part.file_name is not None and part.stated_type != "application/json"
+            ):  # browsers also send JSON as a file
                 record[part.name] = bytes(part.content) or None
             else:
                 record[part.name] = readers.get(part.name, read_untyped)(_text(part))
