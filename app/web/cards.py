@@ -31,7 +31,7 @@ def card_of(entry: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
         current = dict(model)
     elif current["state"] == AVAILABLE:  # it became unavailable after the list was made
         current = current | {"state": "UNAVAILABLE", "reason": model.get("reason", "its last version was retired")}
-    common = {
+    card = {
         "name": entry["name"],
         "default": entry.get("default"),
         "current": current,
@@ -39,28 +39,24 @@ def card_of(entry: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
         "available": is_available,
     }
     words = [entry["name"], *current.get("aliases", ())]
-    if not is_available:
-        return common | {"searched": " ".join(words).lower()}
+    if is_available:
+        task = str(model["task"]).replace("_", " ").capitalize()
+        words += [task, model["estimator"], *labels_of(model.get("classes"))[:50]]
+        card |= {"task": task, "census": census_of(model), **_example(model)}
+    return card | {"searched": " ".join(words).lower()}
+
+
+def _example(model: Mapping[str, Any]) -> dict[str, Any]:
     example: Mapping[str, Any] = (model.get("examples") or [{}])[0]
     instance = example.get("instance")
     values = instance if isinstance(instance, Mapping) else {}
-    task = str(model["task"]).replace("_", " ").capitalize()
-    classes = labels_of(model.get("classes"))
-    return common | {
-        "searched": " ".join([*words, task, model["estimator"], *classes[:50]]).lower(),
-        "task": task,
-        "census": census_of(model),
+    images = (values.get(each["name"]) for each in model["inputs"] if each["kind"] == "image")
+    return {
         "example": [(name, shortened(figure(value), 24)) for name, value in [*values.items()][:SHOWN]],
         "more": max(0, len(values) - SHOWN),
-        "picture": _picture(model, values),
+        "picture": next((data_url(each) for each in images if isinstance(each, str) and len(each) <= 4000), ""),
         "answer": shortened(headline(model, example["prediction"]), 40) if "prediction" in example else "",
     }
-
-
-def _picture(model: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    """Return the image of an example as a data URL, where the model takes one and it is small."""
-    images = (values.get(each["name"]) for each in model["inputs"] if each["kind"] == "image")
-    return next((data_url(each) for each in images if isinstance(each, str) and len(each) <= 4000), "")
 
 
 def data_url(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -24,19 +23,10 @@ _VERBS: Final = {
 }
 _DATATYPES: Final = {"number": "FP64", "integer": "INT64", "boolean": "BOOL"}
 
+JSON: Final = "application/json"
 MOST_IMPORTANT: Final = 12
 MOST_SHARES: Final = 8
 """Values of an input that have a bar, the most frequent first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call of a model by one protocol: a request line and a body that works."""
-
-    title: str
-    path: str
-    body: str
-    media_type: str = "application/json"
 
 
 def model_page(model: Mapping[str, Any], version: str | None) -> dict[str, Any]:
@@ -117,11 +107,9 @@ def proof_sentences(proof: Mapping[str, Any]) -> list[str]:
     difference = proof.get("largest_difference")
     sentences = []
     if proof.get("rows"):
-        compared = f"Packing compared the graph with the artifact on {proof['rows']:,} rows"
-        exact = (
-            "every answer was identical" if difference == 0 else f"the largest relative difference was {difference:.1e}"
-        )
-        sentences.append(f"{compared}: {exact}." if difference is not None else f"{compared}.")
+        found = "" if difference is None else f": the largest relative difference was {difference:.1e}"
+        found = ": every answer was identical" if difference == 0 else found
+        sentences.append(f"Packing compared the graph with the artifact on {proof['rows']:,} rows{found}.")
     if refused := proof.get("rows_refused_by_estimator"):
         sentences.append(f"Both refused the same {refused:,} rows.")
     if proof.get("graph_us") and proof.get("artifact_us"):
@@ -139,22 +127,22 @@ def duration(number_us: float) -> str:
     return f"{number_us / 1000:.3g} ms" if number_us >= 1000 else f"{number_us:.3g} µs"
 
 
-def calls(model: Mapping[str, Any]) -> list[Call]:
-    """Return a request of each protocol with the first example; the first is our own."""
+def calls(model: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return a request of each protocol with the first example: title, path, body, media type. The first is our own."""
     name, record = quote(model["name"], safe=""), example_record(model)
-    own = f"models/{name}/predict"
-    found = [Call("JSON, many records", own, json_text({"instances": [record]}))]
+    own, rows = f"models/{name}/predict", json_text({"instances": [record]})
+    found = [("JSON, many records", own, rows, JSON)]
     is_flat = not is_whole(model) and not any(isinstance(value, list | dict) for value in record.values())
     if is_flat:
-        found.append(Call("CSV", own, _csv(record), "text/csv"))
-    found.append(Call("JSON lines, a stream", own, json_text(record), "application/x-ndjson"))
+        found.append(("CSV", own, _csv(record), "text/csv"))
+    found.append(("JSON lines, a stream", own, json_text(record), "application/x-ndjson"))
     if is_flat and None not in record.values():
         tensors = [_tensor(each, record[each["name"]]) for each in model["inputs"] if each["name"] in record]
-        found.append(Call("Open Inference (KServe, Triton)", f"v2/models/{name}/infer", json_text({"inputs": tensors})))
-    found.append(Call("TensorFlow Serving", f"v1/models/{name}:predict", json_text({"instances": [record]})))
+        body = json_text({"inputs": tensors})
+        found.append(("Open Inference (KServe, Triton)", f"v2/models/{name}/infer", body, JSON))
+    found.append(("TensorFlow Serving", f"v1/models/{name}:predict", rows, JSON))
     records = json_text({"dataframe_records": [record]})
-    found.append(Call("MLflow, SageMaker", f"endpoints/{name}/invocations", records))
-    return found
+    return [*found, ("MLflow, SageMaker", f"endpoints/{name}/invocations", records, JSON)]
 
 
 def _tensor(described: Mapping[str, Any], value: object) -> dict[str, Any]:

@@ -33,10 +33,8 @@ class Exposition(Collector):
     samples: Samples
 
     def collect(self) -> Iterator[Metric]:
-        """Yield each family that has samples."""
-        for name, samples in self.samples.items():
-            if samples:
-                yield _family(name, FAMILIES[name], samples)
+        """Return each family that has samples."""
+        return (_family(name, FAMILIES[name], samples) for name, samples in self.samples.items() if samples)
 
 
 def writer(accept: str | None) -> tuple[str, Callable[[Collector], bytes]]:

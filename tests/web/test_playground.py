@@ -176,7 +176,7 @@ def test_the_proof_is_shown_in_sentences() -> None:
 
 def test_each_call_is_a_whole_request() -> None:
     calls = model_page(STORED["described"]["penguins"], None)["calls"]
-    assert [call.title.split(",")[0] for call in calls] == [
+    assert [title.split(",")[0] for title, *_ in calls] == [
         "JSON", "CSV", "JSON lines", "Open Inference (KServe", "TensorFlow Serving", "MLflow"
     ]  # fmt: skip
 

@@ -76,9 +76,7 @@ class Csv(Codec):
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, bool | list | dict):
-        return json_text(value)
-    return value
+    return json_text(value) if isinstance(value, bool | list | dict) else value
 
 
 def _lines(body: bytes) -> Iterator[str]:

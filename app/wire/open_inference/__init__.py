@@ -124,14 +124,11 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
         is_ready, readiness = catalogue.readiness()
         if is_ready:
             return json_response({"ready": True})
-        which = ", ".join(map(_unready, readiness["reasons"][:20]))
+        reasons = readiness["reasons"][:20]
+        named = [f"the service {r['service']}" if "service" in r else f"{r['model']} {r['version']}" for r in reasons]
+        which = ", ".join(named)
         error = f"not everything is ready: {which}; /readyz says why" if which else "the server is about to stop"
         return not_ready(msgspec.json.encode({"ready": False, "error": error}))
-
-
-def _unready(reason: dict[str, Any]) -> str:
-    """Return the subject of a reason of `Catalogue.readiness`."""
-    return f"the service {reason['service']}" if "service" in reason else f"{reason['model']} {reason['version']}"
 
 
 def _models(blp: Blueprint, registry: Registry, settings: Settings) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
@@ -104,11 +105,9 @@ def _request(json: bytes, raw: memoryview | None, signature: Signature, limits: 
     if raw is not None and used < len(raw):
         detail = f"has {len(raw)} bytes after its JSON; the inputs' binary_data_size say {used}"
         raise MalformedRequest("the body", detail)
-    names: set[str] = set()
-    for tensor in tensors:
-        if tensor.name in names:
-            raise MalformedRequest("#/inputs", f"has two tensors of the name {printable(tensor.name)}")
-        names.add(tensor.name)
+    twice = [name for name, times in Counter(tensor.name for tensor in tensors).items() if times > 1]
+    if twice:
+        raise MalformedRequest("#/inputs", f"has two tensors of the name {printable(twice[0])}")
     binary = _flag(parameters, "binary_data_output", "#", False)
     return InferRequest(tensors, _outputs(document, binary), request_id, binary, parameters.get("content_type") == "pd")
 
