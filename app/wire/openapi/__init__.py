@@ -131,7 +131,8 @@ def document(
         own[path], paths[path] = model, {"post": operation}
         tags.append(_tag_of(names[name], manifest))
         schemas |= components
-    paths |= dict(sorted(views["paths"].items(), key=lambda each: _tag(each[1]) not in OWN_TAGS))
+    tags_of = {path: operation["tags"] for path, _, operation in operations_of(views["paths"])}
+    paths |= dict(sorted(views["paths"].items(), key=lambda each: tags_of[each[0]][0] not in OWN_TAGS))
     example = next(iter(own.values()), ANY_MODEL)
     _describe_predictions(paths, requests, own.get(f"/models/{default or ''}/predict", ANY_MODEL), example)
     _fill_parameters(paths, example)
@@ -242,10 +243,6 @@ def _describe_errors(
         schemas[name] = component(name, found.schema)
         operation["responses"] = with_errors(operation["responses"], found, reference(name), examples)
     return schemas
-
-
-def _tag(members: dict[str, Any]) -> str:
-    return next(str(each["tags"][0]) for each in members.values() if isinstance(each, dict))
 
 
 def keep_media_types(paths: dict[str, Any], wanted: Sequence[str]) -> None:
