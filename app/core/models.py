@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.core.answer import Answer
-from app.core.service import Decode, PredictRequest, PredictService, ProtocolAdapter
+from app.core.service import PredictService, ProtocolAdapter
 from app.errors import InvalidInstances, ModelNotPermitted
 from app.signature import Signature
+from app.signature.batch import Decode, PredictRequest
 from app.telemetry import Timings, current_request
 from app.telemetry.metrics import SharedMetrics
 from app.telemetry.version_counts import OK

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from app.core.answer import Answer
 from app.core.prediction_stream import PredictionStream
@@ -14,43 +13,10 @@ from app.errors import FieldError, InvalidInstances, RetortError, TooManyExplana
 from app.runtime.entry import Lease
 from app.runtime.registry import Registry
 from app.signature import EXPLANATION, Signature
-from app.signature.batch import Batch, DecodedBody, Outputs
-from app.signature.field_errors import MOST_ERRORS, in_row, place_of, refuse
+from app.signature.batch import Batch, Decode, Outputs, PredictRequest
+from app.signature.field_errors import MOST_ERRORS, place_of, refuse
 from app.signature.watch import NO_WARNINGS, Warnings
 from app.telemetry import Timings, check_deadline, mark_progress
-
-
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
-    """One request for predictions, independent of the protocol.
-
-    `pointer` locates the list of instances in the document; a `single` instance stands there itself. `outputs` are
-    output names found at `outputs_pointer`, or None for the defaults. `batch` is set if the decoder has validated the
-    instances; `in_rows` then says whether they were rows, as `in_row` does.
-    """
-
-    instances: Sequence[Any]
-    pointer: str = "#"
-    single: bool = False
-    outputs: Sequence[Any] | None = None
-    outputs_pointer: str = "#/outputs"
-    batch: Batch | None = None
-    in_rows: bool | None = False
-
-    @classmethod
-    def decoded(cls, decoded: DecodedBody, outputs: Sequence[Any] | None = None) -> PredictRequest:
-        """Return the request that the decoder read; `outputs` apply if the document names none."""
-        wanted = decoded.outputs or outputs
-        return cls((), decoded.pointer, decoded.single, wanted, "#/outputs", decoded.batch, decoded.in_rows)
-
-    def place(self, row: int) -> tuple[str, bool | None]:
-        """Return the pointer of an instance, and whether it is a row, as `in_row` does."""
-        is_row = in_row(self.instances[row]) if 0 <= row < len(self.instances) else self.in_rows
-        return (self.pointer if self.single else f"{self.pointer}/{row}"), is_row
-
-
-Decode = Callable[[bytes], DecodedBody | None]
-"""Decode a JSON body in this service's own form into a batch; None if it needs the slow path."""
 
 
 class ProtocolAdapter(Protocol):

@@ -10,7 +10,7 @@ from app.errors import InvalidInstances, LoadingFailed, RetortError
 from app.runtime.environment import changed, differences
 from app.runtime.servable import Servable
 from app.signature import Signature
-from app.signature.batch import Batch, DecodedBody, json_outputs
+from app.signature.batch import Batch, PredictRequest, json_outputs
 from app.signature.watch import Watch
 from app.storage.manifest import Manifest, Recorded
 
@@ -40,7 +40,7 @@ class InstanceValidator(Protocol):
     def look_acceptable(self, instances: Sequence[Any]) -> list[bool]:
         """Return for each instance whether all of its fields pass the cheap rules."""
 
-    def decode(self, body: bytes) -> DecodedBody | None:
+    def decode(self, body: bytes) -> PredictRequest | None:
         """Return the batch of a JSON document; None if it needs the slow path."""
 
 

@@ -1,15 +1,17 @@
-"""Batches (accepted instances as columns) and outputs as JSON values."""
+"""Requests for predictions, batches (accepted instances as columns), and outputs as JSON values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from app.signature.field_errors import in_row
 
 Column = NDArray[Any]
 Outputs = Mapping[str, NDArray[Any]]
@@ -110,19 +112,30 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedBody:
-    """A decoded request: its batch, and the requested output names (None for the defaults).
+class PredictRequest:
+    """One request for predictions, independent of the protocol.
 
-    `pointer` locates the list of instances in the document; a `single` instance stands there itself. `in_rows` is true
-    for rows, false for records, and None for bare values of a model's only input.
+    `pointer` locates the list of instances in the document; a `single` instance stands there itself. `outputs` are
+    output names found at `outputs_pointer`, or None for the defaults. `batch` is set, instead of `instances`, if the
+    decoder has validated them; `in_rows` then says whether they were rows, as `in_row` does.
     """
 
-    batch: Batch
-    outputs: tuple[str, ...] | None
+    instances: Sequence[Any]
     pointer: str = "#"
     single: bool = False
+    outputs: Sequence[Any] | None = None
+    outputs_pointer: str = "#/outputs"
+    batch: Batch | None = None
     in_rows: bool | None = False
 
+    def place(self, row: int) -> tuple[str, bool | None]:
+        """Return the pointer of an instance, and whether it is a row, as `in_row` does."""
+        is_row = in_row(self.instances[row]) if 0 <= row < len(self.instances) else self.in_rows
+        return (self.pointer if self.single else f"{self.pointer}/{row}"), is_row
+
+
+Decode = Callable[[bytes], PredictRequest | None]
+"""Decodes a JSON body in this service's own form, with its batch; returns None if it needs the slow path."""
 
 FEW_VALUES = 64
 """Up to so many numbers Python is faster than NumPy."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from app.errors import TooManyInstances
 from app.signature import INT64_MAX, Input, Signature
-from app.signature.batch import Batch, Column, DecodedBody
+from app.signature.batch import Batch, Column, PredictRequest
 from app.signature.json_values import MAX_VALUES, excess_in_json, has_long_wide_text, has_slow_numbers
 from app.signature.kinds import integer_limits_of, limits_of, objects
 
@@ -130,7 +130,7 @@ class Decoder:
         limits = [_limits_of(spec) for spec in signature.inputs] if numbers else []
         self._numbers = NumberRows(limits, signature.outputs, max_instances) if numbers else None
 
-    def decode(self, body: bytes) -> DecodedBody | None:
+    def decode(self, body: bytes) -> PredictRequest | None:
         """Return the batch of a JSON document; None if it needs the slow path.
 
         Raises:
@@ -148,7 +148,8 @@ class Decoder:
         if self._numbers is not None and self._names is not None and (found := self._numbers.read(body)) is not None:
             matrix, outputs = found
             pointer = "#" if body.lstrip()[:1] == b"[" else "#/instances"
-            return DecodedBody(Batch.of_matrix(matrix, self._names), outputs, pointer, in_rows=True)
+            batch = Batch.of_matrix(matrix, self._names)
+            return PredictRequest((), pointer, outputs=outputs, batch=batch, in_rows=True)
         try:
             form = FORM.match(body)
             if form is None:
@@ -167,7 +168,7 @@ class Decoder:
             return None
         if len(rows) > self._max_instances:
             raise TooManyInstances(len(rows), self._max_instances)
-        return DecodedBody(self._batch(rows), outputs, pointer, form is None, in_rows)
+        return PredictRequest((), pointer, form is None, outputs, batch=self._batch(rows), in_rows=in_rows)
 
     def _require_few_instances(self, body: bytes) -> None:
         """Raise TooManyInstances for too many numbers or rows of numbers, which the slow path takes long to read."""

@@ -15,7 +15,7 @@ import marshmallow as ma
 
 from app.errors import ABSENT, FieldError, InvalidInstances, TooManyCharacters, TooManyInstances
 from app.signature import Layout, Signature
-from app.signature.batch import Batch, Column, DecodedBody
+from app.signature.batch import Batch, Column, PredictRequest
 from app.signature.decoder import decoder_of
 from app.signature.field_errors import MOST_ERRORS, escaped, in_row, place_of, shown, some
 from app.signature.hints import hint_for_document, hint_for_row, hinted, one_too_deep
@@ -68,7 +68,7 @@ class Validator:
         self._bare = signature.takes_bare
         self._nesting = Nesting(() if self._whole else signature.names)
 
-    def decode(self, body: bytes) -> DecodedBody | None:
+    def decode(self, body: bytes) -> PredictRequest | None:
         """Return the batch of a JSON document; None if it needs the slow path."""
         return None if self._decoder is None else self._decoder.decode(body)
 

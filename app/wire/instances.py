@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from app.core.answer import Answer
-from app.core.service import Decode, PredictRequest
 from app.errors import FieldError, InvalidInstances
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
+from app.signature.batch import Decode, PredictRequest
 from app.signature.field_errors import escaped, refuse, refused, shown, some
 from app.signature.hints import hinted
 from app.wire import codecs
@@ -44,7 +44,7 @@ def json_object(raw: bytes, limits: codecs.BodyLimits) -> dict[str, Any]:
 def decode_instances(raw: bytes, decode: Decode, signature: Signature) -> PredictRequest | None:
     """Return the request of a body that holds only `instances`, for the first output; None if `decode` refuses it."""
     if ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
-        return PredictRequest.decoded(decoded, signature.defaults[:1])
+        return replace(decoded, outputs=signature.defaults[:1])
     return None
 
 

@@ -12,6 +12,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -22,10 +23,10 @@ from flask_smorest import Blueprint
 
 from app import __version__
 from app.core.answer import Answer
-from app.core.service import Decode, PredictRequest
 from app.gateway.errors import NOT_READY, ErrorFormat, Problem, sentence
 from app.server.contract import Environ, Headers
 from app.signature import Signature
+from app.signature.batch import Decode, PredictRequest
 from app.signature.field_errors import refused
 from app.wire import body, codecs
 from app.wire.backend import UNREADY, Adapter, Backend, answers, json_response, not_ready
@@ -147,7 +148,7 @@ class InvocationAdapter(Adapter):
         codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (form := FAST.match(raw)) and (decoded := decode(raw)) and not decoded.outputs:
             self._bare = form[1] is not None
-            return PredictRequest.decoded(decoded, signature.defaults[:1])
+            return replace(decoded, outputs=signature.defaults[:1])
         document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
         if isinstance(document, codecs.Rows):
             self._bare = codec is codecs.CODECS["application/x-npy"]

@@ -14,10 +14,10 @@ import marshmallow as ma
 from flask_smorest import Blueprint
 
 from app.core.answer import Answer
-from app.core.service import Decode, PredictRequest
 from app.errors import FieldError
 from app.server.contract import Environ
 from app.signature import Signature
+from app.signature.batch import Decode, PredictRequest
 from app.signature.field_errors import escaped, refuse, refused, shown
 from app.signature.hints import hinted
 from app.wire import body, codecs
@@ -80,7 +80,7 @@ class PredictAdapter(Adapter):
         raw = body.read(self._environ, self._limits.body_bytes)
         codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (decoded := decode(raw)) is not None:
-            return PredictRequest.decoded(decoded)
+            return decoded
         document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
         if isinstance(document, Rows):
             return document.to_request()

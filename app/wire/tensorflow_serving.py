@@ -17,12 +17,12 @@ from werkzeug.routing import BaseConverter
 
 from app.core.answer import Answer
 from app.core.catalogue import Catalogue
-from app.core.service import Decode, PredictRequest
 from app.errors import ModelUnavailable
 from app.gateway.context import RequestContext
 from app.gateway.errors import ErrorFormat
 from app.server.contract import Environ
 from app.signature import EXPLANATION, Signature
+from app.signature.batch import Decode, PredictRequest
 from app.signature.field_errors import refused
 from app.wire import body
 from app.wire.backend import OBJECT, UNKNOWN_MODEL, Adapter, Backend, Segment, answers, json_response

@@ -13,9 +13,9 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from app.core.answer import Answer
-from app.core.service import Decode, PredictRequest
 from app.gateway.errors import NOT_READY, problem_json
 from app.signature import Signature
+from app.signature.batch import Decode, PredictRequest
 from app.signature.field_errors import refused
 from app.wire import body
 from app.wire.backend import UNREADY, Adapter, Backend, Segment, answers, json_response, not_ready

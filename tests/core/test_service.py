@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from app.core.answer import Answer
-from app.core.service import Decode, PredictRequest, PredictService
+from app.core.service import PredictService
 from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, ModelNotFound, NotAcceptable
 from app.runtime.entry import Lease
 from app.signature import Input, Layout, Signature
-from app.signature.batch import Batch
+from app.signature.batch import Batch, Decode, PredictRequest
 from app.signature.validator import Validator
 from app.telemetry import Timings
 from tests.storage.versions import MANIFEST

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.core.answer import Answer
-from app.core.service import PredictRequest
 from app.errors import TooManyInstances
 from app.signature import Layout, Signature, is_missing
-from app.signature.batch import Batch
+from app.signature.batch import Batch, PredictRequest
 from app.signature.field_errors import refused
 from app.signature.records import Nesting
 

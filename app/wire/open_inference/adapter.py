@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.answer import Answer
-from app.core.service import Decode, PredictRequest
 from app.errors import FieldError, InvalidInstances, MalformedRequest, TooManyInstances
 from app.runtime.entry import Entry
 from app.server.contract import Environ
 from app.signature import Input, Signature
-from app.signature.batch import Batch, Column
+from app.signature.batch import Batch, Column, Decode, PredictRequest
 from app.signature.field_errors import refuse, shown, some
 from app.signature.tensors import batch_of, column_of
 from app.wire import body, codecs
