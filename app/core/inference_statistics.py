@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from app.telemetry import Timings
 from app.telemetry.families import key, parts
 from app.telemetry.metrics import SharedMetrics
 
@@ -37,36 +38,28 @@ class Counts:
     by_rows: dict[int, tuple[Span, ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """The duration of each part of one successful request, in nanoseconds."""
-
-    queue_ns: int
-    input_ns: int
-    run_ns: int
-    output_ns: int
-
-
 class InferenceStatistics:
     """Counts requests in the shared counters of the workers. Safe to call from many threads."""
 
     def __init__(self, metrics: SharedMetrics) -> None:
         self._metrics = metrics
 
-    def succeeded(self, model: str, version: int, rows: int, spent: Spent) -> None:
+    def succeeded(self, model: str, version: int, rows: int, timings: Timings) -> None:
         """Count one answered request."""
         labels = (model, str(version))
-        computed = (1, spent.input_ns, 1, spent.run_ns, 1, spent.output_ns)
-        in_all_ns = spent.queue_ns + spent.input_ns + spent.run_ns + spent.output_ns
-        self._metrics.add(key(COUNTS, *labels), (rows, 1, in_all_ns, 0, 0, 1, spent.queue_ns, *computed))
+        queue_ns, input_ns, run_ns, output_ns = _phases_ns(timings)
+        computed = (1, input_ns, 1, run_ns, 1, output_ns)
+        in_all_ns = queue_ns + input_ns + run_ns + output_ns
+        self._metrics.add(key(COUNTS, *labels), (rows, 1, in_all_ns, 0, 0, 1, queue_ns, *computed))
         self._metrics.put(key(LAST, *labels), time.time_ns() // 1_000_000)
         sizes, of_size = key(SIZES, *labels, ""), key(SIZES, *labels, str(rows))
         if self._metrics.has(of_size) or len(self._metrics.names(sizes)) < MAX_BATCH_SIZES:
             self._metrics.add(of_size, computed)
 
-    def failed(self, model: str, version: int, ns: int) -> None:
+    def failed(self, model: str, version: int, timings: Timings) -> None:
         """Count one request that was refused or on which the model failed."""
-        self._metrics.add(key(COUNTS, model, str(version)), (0, 0, 0, 1, ns, *[0] * 8))
+        _, input_ns, run_ns, _ = _phases_ns(timings)
+        self._metrics.add(key(COUNTS, model, str(version)), (0, 0, 0, 1, input_ns + run_ns, *[0] * 8))
 
     def of(self, model: str, version: int) -> Counts:
         """Return the counts of a version over all workers; zeros if there are none."""
@@ -80,6 +73,11 @@ class InferenceStatistics:
         }
         success, fail, queue, reading, run, writing = _spans(spans)
         return Counts(rows, int(max(last, default=0)), success, fail, queue, reading, run, writing, by_rows)
+
+
+def _phases_ns(timings: Timings) -> tuple[int, int, int, int]:
+    """Return how long a request waited, was read, ran, and was encoded."""
+    return timings.ns("queue"), timings.ns("parse") + timings.ns("validate"), timings.ns("run"), timings.ns("encode")
 
 
 def _sum(blocks: Sequence[Sequence[float]], cells: int) -> list[int]:

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from app.core.inference_statistics import MAX_BATCH_SIZES, Counts, InferenceStatistics, Span, Spent
+from app.core.inference_statistics import MAX_BATCH_SIZES, Counts, InferenceStatistics, Span
+from app.telemetry import Timings
 from app.telemetry.metrics import SharedMetrics
+
+
+class Spent(Timings):
+    """Timings of these nanoseconds."""
+
+    def __init__(self, queue: int, parse: int, run: int, encode: int) -> None:
+        super().__init__()
+        self.spent = {"queue": queue, "parse": parse, "validate": 0, "run": run, "encode": encode}
+
+    def ns(self, phase: str) -> int:
+        return self.spent[phase]
 
 
 def test_counts_are_zero_at_first() -> None:
@@ -16,7 +28,7 @@ def test_requests_rows_and_durations_add_up() -> None:
     statistics = InferenceStatistics(SharedMetrics())
     for rows in (2, 2, 5):
         statistics.succeeded("iris", 1, rows, Spent(1, 20, 300, 4000))
-    statistics.failed("iris", 1, 7)
+    statistics.failed("iris", 1, Spent(50, 3, 4, 0))
     counts = statistics.of("iris", 1)
     assert counts.rows == 9
     assert counts.last_ms > 0
@@ -51,7 +63,7 @@ def test_counts_include_all_workers_and_ended_ones() -> None:
     for number, rows in zip([metrics.take(), metrics.take()], (1, 3), strict=True):
         metrics.begin(number)
         InferenceStatistics(metrics).succeeded("iris", 1, rows, Spent(1, 20, 300, 4000))
-        InferenceStatistics(metrics).failed("iris", 1, 5)
+        InferenceStatistics(metrics).failed("iris", 1, Spent(0, 0, 5, 0))
         metrics.ended(number)
     counts = InferenceStatistics(metrics).of("iris", 1)
     assert (counts.rows, counts.success, counts.fail) == (4, Span(2, 2 * 4321), Span(2, 10))

@@ -171,13 +171,10 @@ def _infer(blp: Blueprint, backend: Backend) -> None:
 
     def count(context: RequestContext) -> None:
         if context.model and context.error is None:
-            statistics.succeeded(
-                context.model, context.version, context.rows, describe.phase_durations(context.timings)
-            )
+            statistics.succeeded(context.model, context.version, context.rows, context.timings)
         elif context.model:
             context.timings.ended("run")
-            of = describe.phase_durations(context.timings)
-            statistics.failed(context.model, context.version, of.input_ns + of.run_ns)
+            statistics.failed(context.model, context.version, context.timings)
 
     backend.add_predictions(
         blp,

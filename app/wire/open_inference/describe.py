@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from app.core.inference_statistics import Counts, InferenceStatistics, Span, Spent
+from app.core.inference_statistics import Counts, InferenceStatistics, Span
 from app.runtime.entry import Entry
 from app.runtime.policy import State
 from app.signature import EXPLANATION, Input
 from app.signature.batch import json_text, json_values
 from app.storage.manifest import Manifest
-from app.telemetry import Timings
 from app.wire.open_inference.tensors import DTYPES
 
 NAME_OF_DTYPE = {np.dtype(dtype).name: datatype for datatype, dtype in DTYPES.items()}
@@ -146,12 +145,6 @@ def index(entries: Mapping[str, Sequence[Entry]], ready_only: bool) -> list[dict
         for entry in versions
         if entry.state is State.AVAILABLE or not ready_only
     ]
-
-
-def phase_durations(timings: Timings) -> Spent:
-    """Return the durations of a request's phases as this protocol divides them."""
-    reading_ns = timings.ns("parse") + timings.ns("validate")
-    return Spent(timings.ns("queue"), reading_ns, timings.ns("run"), timings.ns("encode"))
 
 
 def statistics(versions: Iterable[tuple[str, int]], statistics: InferenceStatistics) -> dict[str, Any]:
