@@ -235,10 +235,7 @@ class Settings:
     )
     jobs_open: int = _setting(10, "most jobs of a client that wait or run at once", readers.count(1, 100_000), "jobs")
     jobs_keep_s: int = _setting(
-        604_800,
-        "how long an ended job is kept, with its result",
-        readers.count(1, 315_360_000),
-        "seconds",
+        604_800, "how long an ended job is kept, with its result", readers.count(1, 315_360_000), "seconds"
     )
     jobs_lease_s: int = _setting(
         15,

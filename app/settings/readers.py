@@ -13,8 +13,7 @@ from collections.abc import Callable
 from app.settings.cores import allowed_cores
 
 ORIGIN = re.compile(
-    r"(?!http://.+:80$|https://.+:443$)[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?",
-    re.IGNORECASE,
+    r"(?!http://.+:80$|https://.+:443$)[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", re.IGNORECASE
 )
 HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
 URL_PATH = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")

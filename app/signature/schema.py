@@ -45,10 +45,7 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
         required=True,
         allow_none=spec.may_be_missing,
         validate=_documented_limits(spec),
-        error_messages={
-            "required": missing(spec.may_be_missing),
-            "null": rule(None) or "",
-        },
+        error_messages={"required": missing(spec.may_be_missing), "null": rule(None) or ""},
         metadata=_documented(spec, within_range),
     )
     return field

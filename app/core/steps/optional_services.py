@@ -152,10 +152,7 @@ def _blocking_sessions(url: URL) -> list[Factory]:
         with engine.connect() as connection:
             connection.execute(text("select 1"))
 
-    return [
-        Factory(Engine, engine, "process", answers),
-        Factory(Session, session, "request", None, {"engine": Engine}),
-    ]
+    return [Factory(Engine, engine, "process", answers), Factory(Session, session, "request", None, {"engine": Engine})]
 
 
 def _async_sessions(url: URL) -> list[Factory]:
