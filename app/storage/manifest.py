@@ -183,7 +183,10 @@ def read(folder: Path) -> Manifest:
         InvalidRepository: The manifest is missing, was changed, is not JSON, or lacks a field.
     """
     content = _content(folder)
-    _require_unchanged(folder, content)
+    recorded, found = _read_if_there(folder / MANIFEST_SHA256), hashlib.sha256(content).hexdigest()
+    if recorded is not None and recorded.split()[:1] != [found.encode()]:
+        was = recorded[:12].decode("ascii", "replace")
+        raise InvalidRepository(f"{MANIFEST} is damaged or was replaced: its SHA-256 is {found[:12]}…, not {was}…")
     try:
         form = msgspec.json.decode(content, type=_Form).manifest_version
         if form != FORMAT_VERSION:
@@ -207,13 +210,6 @@ def _read_if_there(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise InvalidRepository(f"{path.name} cannot be read: {error}") from None
-
-
-def _require_unchanged(folder: Path, content: bytes) -> None:
-    recorded, found = _read_if_there(folder / MANIFEST_SHA256), hashlib.sha256(content).hexdigest()
-    if recorded is not None and recorded.split()[:1] != [found.encode()]:
-        was = recorded[:12].decode("ascii", "replace")
-        raise InvalidRepository(f"{MANIFEST} is damaged or was replaced: its SHA-256 is {found[:12]}…, not {was}…")
 
 
 def write_recorded(folder: Path, recorded: Recorded) -> None:
