@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from app.core.answer import Answer
-from app.core.prediction_stream import PredictionStream
-from app.core.run import TurnRuns, run, run_each
+from app.core.run import PredictionStream, TurnRuns, run, run_each
 from app.core.steps.event_loop import EventLoop, LoopRunner, StepRunner, ThreadRunner, completed
 from app.errors import FieldError, InvalidInstances, RetortError, TooManyExplanations, UnsupportedMediaType
 from app.runtime.entry import Lease

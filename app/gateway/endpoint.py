@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from app.core.prediction_stream import PredictionStream
+from app.core.run import PredictionStream
 from app.core.service import PredictService
 from app.errors import RetortError
 from app.gateway.context import HttpAdapter, RequestContext

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.answer import Answer, columns_of
-from app.core.prediction_stream import PredictionStream
-from app.core.run import run
+from app.core.run import PredictionStream, run
 from app.errors import InvalidInstances, ModelFailed, RetortError, ScoringRefused
 from app.jobs.columns import CheckedColumn, Mask, check
 from app.jobs.formats import Format, has_pyarrow

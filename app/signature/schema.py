@@ -8,8 +8,7 @@ import marshmallow as ma
 
 from app.errors import InvalidRepository
 from app.signature import Input, Signature, is_missing
-from app.signature.field_errors import missing, some
-from app.signature.hints import hint_for_value
+from app.signature.field_errors import hint_for_value, missing, some
 from app.signature.kinds import KINDS, limits_of, rule_of
 from app.signature.watch import RANGED
 

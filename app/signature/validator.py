@@ -17,8 +17,18 @@ from app.errors import ABSENT, FieldError, InvalidInstances, TooManyCharacters, 
 from app.signature import Layout, Signature
 from app.signature.batch import Batch, Column, PredictRequest
 from app.signature.decoder import decoder_of
-from app.signature.field_errors import MOST_ERRORS, escaped, in_row, place_of, shown, some
-from app.signature.hints import hint_for_document, hint_for_row, hinted, one_too_deep
+from app.signature.field_errors import (
+    MOST_ERRORS,
+    escaped,
+    hint_for_document,
+    hint_for_row,
+    hinted,
+    in_row,
+    one_too_deep,
+    place_of,
+    shown,
+    some,
+)
 from app.signature.images import PIXEL_LIMIT, one_too_many
 from app.signature.json_values import MAX_VALUES
 from app.signature.kinds import KINDS, rule_of

@@ -17,8 +17,7 @@ from app.errors import FieldError, InvalidInstances
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
 from app.signature.batch import Decode, PredictRequest
-from app.signature.field_errors import escaped, refuse, refused, shown, some
-from app.signature.hints import hinted
+from app.signature.field_errors import escaped, hinted, refuse, refused, shown, some
 from app.wire import codecs
 
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}

@@ -18,8 +18,7 @@ from app.errors import FieldError
 from app.server.contract import Environ
 from app.signature import Signature
 from app.signature.batch import Decode, PredictRequest
-from app.signature.field_errors import escaped, refuse, refused, shown
-from app.signature.hints import hinted
+from app.signature.field_errors import escaped, hinted, refuse, refused, shown
 from app.wire import body, codecs
 from app.wire.backend import Adapter, Backend
 from app.wire.codecs import BodyLimits, Rows

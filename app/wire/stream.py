@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from app.core.prediction_stream import PredictionStream
+from app.core.run import PredictionStream
 from app.errors import InvalidInstances, InvalidJson, NotAcceptable, RetortError
 from app.gateway.context import RequestContext
 from app.server.contract import Environ, Response

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.core.prediction_stream import PredictionStream
+from app.core.run import PredictionStream
 from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed
 from app.signature.batch import Batch
 from app.signature.validator import Validator

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.signature import Input, Picture, is_missing
-from app.signature.hints import hint_for_value
+from app.signature.field_errors import hint_for_value
 from app.signature.kinds import KINDS, rule_of
 from app.signature.schema import schema_of
 from tests.signature.specs import DTYPES, inputs, signature, values_for

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from app.errors import ABSENT, FieldError, InvalidInstances, TooManyInstances
 from app.signature import Input, Signature
-from app.signature.field_errors import MOST_ERRORS, escaped, shown
-from app.signature.hints import hint_for_row
+from app.signature.field_errors import MOST_ERRORS, escaped, hint_for_row, shown
 from app.signature.schema import schema_of
 from app.signature.validator import Validator
 from tests.signature.specs import AWKWARD, NAMES, VALUES, inputs, signature, values_for

@@ -11,8 +11,7 @@ import msgspec
 
 from app.core.answer import Answer
 from app.errors import InvalidJson, TooManyInstances
-from app.signature.field_errors import refused
-from app.signature.hints import ENCODED_TWICE, encoded_twice
+from app.signature.field_errors import ENCODED_TWICE, encoded_twice, refused
 from app.signature.json_values import MAX_VALUES, excess_in_json, read_json
 from app.telemetry import check_deadline
 from app.wire.codecs.codec import Codec, Document, Reading, Rows
