@@ -82,8 +82,10 @@ class Lease:
         self.validator = validator
         self.steps = steps
         self.runtime = runtime
-        self.is_quick = runtime == "graph" and _is_quick(manifest)
-        """Whether the graph answers one row within `QUICK_US`, and a short body is read quickly."""
+        one_us, many_us = manifest.proof.get("graph_us"), manifest.proof.get("graph_1000_us")
+        has_images = any(spec.image is not None for spec in manifest.signature.inputs)  # large ones in small bodies
+        self.is_quick = runtime == "graph" and isinstance(one_us, float) and one_us < QUICK_US and not has_images
+        """Whether packing measured less than `QUICK_US` for one row, and a short body is read quickly."""
         self.is_inline = self.is_quick and steps is None
         self.gains_together = self.is_inline or (steps is None and isinstance(servable, BatchingServable))
         """Whether several requests are answered faster at once."""
@@ -91,7 +93,6 @@ class Lease:
         explanation, signature = manifest.explanation, manifest.signature
         self.most_explained = 0 if explanation is None else most_explained(explanation, signature)
         """Limit of the instances of a request that are explained."""
-        one_us, many_us = manifest.proof.get("graph_us"), manifest.proof.get("graph_1000_us")
         row_us = many_us / 1000 if isinstance(many_us, float) else one_us if isinstance(one_us, float) else 0.0
         # A row of a JSON body has two bytes for each input at least.
         self._byte_us = BYTE_US + row_us / (2 * max(1, len(manifest.signature.inputs)))
@@ -164,10 +165,3 @@ class Entry:
             kind = ModelQuarantined if self.state is State.QUARANTINED else ModelUnavailable
             raise kind(self.model, self.version, self.reason or f"its state is {self.state.value}")
         return self.lease
-
-
-def _is_quick(manifest: Manifest) -> bool:
-    """Return whether packing measured less than `QUICK_US` for one row. A small body may hold a large image."""
-    taken_us = manifest.proof.get("graph_us")
-    images = any(spec.image is not None for spec in manifest.signature.inputs)
-    return isinstance(taken_us, float) and taken_us < QUICK_US and not images
