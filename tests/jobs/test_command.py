@@ -127,16 +127,19 @@ def test_an_interrupt_without_a_signal_ends_a_run_like_one(tmp_path: Path, monke
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts_done", [0, 1])
-def test_ctrl_c_on_a_terminal_ends_all_processes_with_one_sentence(parts_done: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("runtime", "least"), [("auto", 2), ("artifact", 3)])
+def test_ctrl_c_on_a_terminal_ends_all_processes_with_one_sentence(
+    parts_done: int, runtime: str, least: int, tmp_path: Path
+) -> None:
     source, output = write(penguins(200_000), tmp_path / "in.ndjson"), tmp_path / "out.ndjson"
     command = [sys.executable, "-m", "flask", "score", "penguins", str(source), str(output), "--processes", "2"]
-    models = environment(RETORT_MODELS_DIR=EXAMPLE_MODELS)
+    models = environment(RETORT_MODELS_DIR=EXAMPLE_MODELS, RETORT_RUNTIME=runtime)
     with sigint_heard():
         begun = subprocess.Popen(
             command, cwd=ROOT, env=models, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
         )
     journal, children = tmp_path / ".out.ndjson.scoring" / "journal.ndjson", list[Path]()
-    while begun.poll() is None and not (len(children) >= 3 and journal.read_bytes().count(b"\n") > parts_done):
+    while begun.poll() is None and not (len(children) >= least and journal.read_bytes().count(b"\n") > parts_done):
         children = killed.children_of(begun.pid)
         time.sleep(0.005)
     os.killpg(begun.pid, signal.SIGINT)
