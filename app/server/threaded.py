@@ -16,10 +16,9 @@ from app.server.admission_queue import WORK_S, AdmissionQueue
 from app.server.bodies import close_body
 from app.server.connection import ANSWERING, WAITING, Connection
 from app.server.contract import Refusal, ServingApp, Stats
-from app.server.coroutines import Coroutines
 from app.server.limits import Limits
 from app.server.pending import PendingRequest
-from app.server.pool import Pool
+from app.server.pool import Coroutines, Pool
 from app.server.request_hooks import RequestHooks
 
 log = logging.getLogger(__name__)
