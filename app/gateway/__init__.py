@@ -1,13 +1,6 @@
 """The path of every request: context, interceptors, prediction endpoint, errors. It uses WSGI and no framework.
 
-An application adds code around every request with an interceptor:
-
-    class Tenants(Interceptor):
-        def before(self, context):
-            if "HTTP_X_TENANT" not in context.environ:
-                raise RequestRefused(403, "no-tenant", "the header X-Tenant is missing")
-
-    app = create_app(interceptors=[Tenants()])
+An application adds code around every request with an interceptor: see docs/extending.md.
 """
 
 from app.gateway.context import RequestContext
