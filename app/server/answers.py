@@ -127,11 +127,8 @@ def _known(name: str) -> str:
 class CommonHeaders:
     """The header lines that every response has, made once a second. Belongs to the loop's thread."""
 
-    __slots__ = ("_until_s", "close", "keep_alive")
-
-    def __init__(self) -> None:
-        self._until_s = float("-inf")
-        self.close = self.keep_alive = ""
+    _until_s = float("-inf")
+    close = keep_alive = ""
 
     def refresh(self, now_s: float) -> None:
         """Set the date; `now_s` is monotonic."""

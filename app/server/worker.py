@@ -46,10 +46,8 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
     server_ends: ClassVar[Callable[[], bool]] = lambda: False
     """Whether the server stops, and nobody serves its listeners afterwards. Set like `limits`; see `master`."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.leaving = False
-        self._loop: Loop | None = None
+    leaving = False
+    _loop: Loop | None = None
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:

@@ -45,9 +45,7 @@ class EventRecord(logging.LogRecord):
 class JsonLines(logging.Formatter):
     """Formats each event as one line of JSON, for the log collectors of platforms."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._second = self._time = (-1, "")
+    _second = _time = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
         """Return time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
