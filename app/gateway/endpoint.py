@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from app.core.run import PredictionStream
@@ -38,27 +39,19 @@ class Streaming(Protocol):
         """
 
 
+@dataclass(slots=True, eq=False)
 class PredictEndpoint:
     """Answers the prediction URLs of one protocol. Lives as long as the process; safe to call from many threads.
 
-    `adapter` makes the adapter of one request. `count` is called with every request that was run.
+    `_adapter` makes the adapter of one request. `_count` is called with every request that was run.
     """
 
-    def __init__(
-        self,
-        service: PredictService,
-        registry: Registry,
-        errors: ErrorRenderer,
-        adapter: Callable[[RequestContext], HttpAdapter],
-        streaming: Streaming | None,
-        count: Callable[[RequestContext], None] | None,
-    ) -> None:
-        self._service = service
-        self._registry = registry
-        self._errors = errors
-        self._adapter = adapter
-        self._streaming = streaming
-        self._count = count
+    _service: PredictService
+    _registry: Registry
+    _errors: ErrorRenderer
+    _adapter: Callable[[RequestContext], HttpAdapter]
+    _streaming: Streaming | None
+    _count: Callable[[RequestContext], None] | None
 
     def plan(self, context: RequestContext) -> None:
         """Set how a request runs: small JSON requests for a graph inline, requests with only async steps on the event
