@@ -7,39 +7,25 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
+
+from app.server.pending import PendingRequest
 
 GROUP_REQUESTS = 128
 WORK_S = 0.001
 """Longest time for each kind of work in one turn, not counting its last piece."""
 
-
-class Queueable(Protocol):
-    """A request for the queue. Times are monotonic.
-
-    Requests of one `batch_key` are answered by one thread at a time, in groups of all that wait.
-    """
-
-    arrived_s: float
-    deadline_s: float
-    batch_key: Hashable
-    """None for a request that is answered alone."""
-    client: Hashable
-    began_s: float
-    """Time of its first run; zero before. After it, the request waits for places without being refused."""
-
-
-RequestT = TypeVar("RequestT", bound=Queueable)
 WorkT = TypeVar("WorkT")
-ClientQueue = OrderedDict[RequestT, None]
+ClientQueue = OrderedDict[PendingRequest, None]
 """The waiting requests of one client, in the order of their arrival."""
 
 
-class AdmissionQueue(Generic[RequestT]):
+class AdmissionQueue:
     """Lets at most `places` groups run and `queue_requests` wait, for `queue_max_wait_s` at most.
 
     Clients take turns; the requests of one client are served in the order of their arrival. A group is one request, or
-    all waiting requests of one batch key, of any client. Belongs to the loop's thread; the caller passes the time.
+    all waiting requests of one batch key, of any client: one thread at a time answers those. A request that has begun
+    waits for places without being refused. Belongs to the loop's thread; the caller passes the time.
     """
 
     def __init__(self, places: int, queue_requests: int, queue_max_wait_s: float) -> None:
@@ -49,13 +35,13 @@ class AdmissionQueue(Generic[RequestT]):
         """Number of waiting requests that have not begun."""
         self._queue_requests = queue_requests
         self._queue_max_wait_s = queue_max_wait_s
-        self._queues: dict[Hashable, ClientQueue[RequestT]] = {}
+        self._queues: dict[Hashable, ClientQueue] = {}
         """By client, in the order of their turns; no queue is empty."""
         self._running_keys: set[Hashable] = set()
         self.next_expiry_s = math.inf
         """When `take_expired` should be called again at the latest; infinity while no request waits."""
 
-    def enter(self, request: RequestT) -> bool | None:
+    def enter(self, request: PendingRequest) -> bool | None:
         """Admit a request: True if it runs now, False if it waits, None if the queue is full."""
         # While a place is free, requests wait only for their batch key.
         if self.running < self.places and request.batch_key not in self._running_keys:
@@ -68,7 +54,7 @@ class AdmissionQueue(Generic[RequestT]):
         self.next_expiry_s = min(self.next_expiry_s, self._expiry_s(request))
         return False
 
-    def rejoin(self, request: RequestT) -> bool:
+    def rejoin(self, request: PendingRequest) -> bool:
         """Request a place again for a request that has begun and left: True if it runs now, False if it waits."""
         if self.running < self.places:
             self._begin(None)
@@ -76,7 +62,7 @@ class AdmissionQueue(Generic[RequestT]):
         self._append(request)
         return False
 
-    def _append(self, request: RequestT) -> None:
+    def _append(self, request: PendingRequest) -> None:
         self._queues.setdefault(request.client, OrderedDict())[request] = None
 
     def fair_share(self, client: Hashable) -> float:
@@ -87,7 +73,7 @@ class AdmissionQueue(Generic[RequestT]):
         """Return whether more requests of this client wait than its fair share."""
         return len(self._queues.get(client, ())) > self.fair_share(client)
 
-    def make_room(self, client: Hashable) -> RequestT | None:
+    def make_room(self, client: Hashable) -> PendingRequest | None:
         """Take the newest request of the client with most requests out of a full queue, and return it.
 
         Returns None if `client` already has its own fair share there.
@@ -101,7 +87,7 @@ class AdmissionQueue(Generic[RequestT]):
         self.remove(longest[-1])
         return longest[-1]
 
-    def remove(self, request: RequestT) -> None:
+    def remove(self, request: PendingRequest) -> None:
         """Take out a request that waits."""
         queue = self._queues[request.client]
         del queue[request]
@@ -111,7 +97,7 @@ class AdmissionQueue(Generic[RequestT]):
             if not self._queues:
                 self.next_expiry_s = math.inf
 
-    def leave(self, batch_key: Hashable = None) -> list[RequestT]:
+    def leave(self, batch_key: Hashable = None) -> list[PendingRequest]:
         """End a group of this batch key, and return the group that takes its place, which may be empty."""
         self.running -= 1
         self._running_keys.discard(batch_key)
@@ -124,7 +110,7 @@ class AdmissionQueue(Generic[RequestT]):
                 return [first] if first.batch_key is None else [first, *self._companions(first.batch_key)]
         return []
 
-    def _companions(self, batch_key: Hashable) -> list[RequestT]:
+    def _companions(self, batch_key: Hashable) -> list[PendingRequest]:
         """Take out the requests that join a group: one of each client in turn, until the group is full."""
         by_client = [
             [request for request in queue if request.batch_key == batch_key] for queue in self._queues.values()
@@ -140,10 +126,10 @@ class AdmissionQueue(Generic[RequestT]):
         if batch_key is not None:
             self._running_keys.add(batch_key)
 
-    def _expiry_s(self, request: RequestT) -> float:
+    def _expiry_s(self, request: PendingRequest) -> float:
         return math.inf if request.began_s else min(request.arrived_s + self._queue_max_wait_s, request.deadline_s)
 
-    def take_expired(self, now_s: float) -> Iterator[RequestT]:
+    def take_expired(self, now_s: float) -> Iterator[PendingRequest]:
         """Take out one request after another that waited too long, or whose own deadline has passed."""
         for request in [each for each in self._all() if self._expiry_s(each) <= now_s]:
             self.remove(request)
@@ -155,10 +141,10 @@ class AdmissionQueue(Generic[RequestT]):
         waiting = [request for queue in list(self._queues.values()) for request in list(queue) if not request.began_s]
         return max((now_s - request.arrived_s for request in waiting), default=0.0)
 
-    def _all(self) -> list[RequestT]:
+    def _all(self) -> list[PendingRequest]:
         return [request for queue in self._queues.values() for request in queue]
 
-    def clear(self) -> list[RequestT]:
+    def clear(self) -> list[PendingRequest]:
         """Take out all requests and return them."""
         requests = self._all()
         for request in requests:

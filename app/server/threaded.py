@@ -51,7 +51,7 @@ class ThreadedRequests:
     ) -> None:
         self.pool = Pool(app, threads, limits.answer_buffer_bytes, limits.waiting_idle_s)
 
-        def queue(places: int) -> AdmissionQueue[PendingRequest]:
+        def queue(places: int) -> AdmissionQueue:
             return AdmissionQueue(places, limits.queue_requests, limits.queue_max_wait_s)
 
         self.queue = queue(threads)
@@ -114,7 +114,7 @@ class ThreadedRequests:
             self._refuse(displaced, refusals.over_fair_share(queue.fair_share(displaced.client)), now_s)
             displaced.connection.resume_later()
 
-    def _queue_of(self, pending: PendingRequest) -> AdmissionQueue[PendingRequest]:
+    def _queue_of(self, pending: PendingRequest) -> AdmissionQueue:
         if pending.is_awaited:
             return self.awaited_queue
         if pending.request.may_block:
@@ -150,7 +150,7 @@ class ThreadedRequests:
         pending.has_place = False
         self._run_next(self.stream_queue, pending, now_s)
 
-    def _run_next(self, queue: AdmissionQueue[PendingRequest], leaving: PendingRequest, now_s: float) -> None:
+    def _run_next(self, queue: AdmissionQueue, leaving: PendingRequest, now_s: float) -> None:
         following = queue.leave(leaving.batch_key)
         if following and following[0].began_s:
             self._continue_stream(following[0])
@@ -290,7 +290,7 @@ class ThreadedRequests:
         pending.deadline_s = pending.request.deadline_s = now_s + self._limits.request_timeout_s
         pending.stuck_allowance_s = 0.0
 
-    def _expire_queue(self, queue: AdmissionQueue[PendingRequest], now_s: float) -> None:
+    def _expire_queue(self, queue: AdmissionQueue, now_s: float) -> None:
         until_s = time.monotonic() + WORK_S
         for pending in queue.take_expired(now_s):
             if pending.deadline_s <= now_s:

@@ -20,8 +20,8 @@ class Request:
     began_s: float = 0.0
 
 
-def full_queue(waiting: int = 0) -> tuple[AdmissionQueue[Request], list[Request]]:
-    admission: AdmissionQueue[Request] = AdmissionQueue(places=1, queue_requests=2, queue_max_wait_s=0.3)
+def full_queue(waiting: int = 0) -> tuple[AdmissionQueue, list[Request]]:
+    admission: AdmissionQueue = AdmissionQueue(places=1, queue_requests=2, queue_max_wait_s=0.3)
     assert admission.enter(Request()) is True
     queue = [Request(arrived_s=float(number) / 10) for number in range(waiting)]
     for request in queue:
@@ -82,7 +82,7 @@ def test_all_waiting_requests_are_returned_at_the_end() -> None:
 
 
 def test_a_request_that_waits_for_its_batch_key_runs_with_all_that_wait_for_it() -> None:
-    admission: AdmissionQueue[Request] = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
+    admission: AdmissionQueue = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
     assert admission.enter(Request(batch_key="a")) is True
     waiting = [Request(batch_key=batch_key) for batch_key in ("a", "a", "b", "a")]
     assert [admission.enter(request) for request in waiting] == [False, False, True, False]
@@ -95,7 +95,7 @@ def test_a_request_that_waits_for_its_batch_key_runs_with_all_that_wait_for_it()
 
 
 def test_a_busy_batch_key_holds_no_other_request_up() -> None:
-    admission: AdmissionQueue[Request] = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
+    admission: AdmissionQueue = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
     assert admission.enter(Request(batch_key="a")) is True
     blocked, other, next_one = Request(batch_key="a"), Request(), Request()
     assert [admission.enter(request) for request in (blocked, other, next_one)] == [False, True, False]
@@ -105,7 +105,7 @@ def test_a_busy_batch_key_holds_no_other_request_up() -> None:
 
 
 def test_a_group_has_an_end() -> None:
-    admission: AdmissionQueue[Request] = AdmissionQueue(places=1, queue_requests=1000, queue_max_wait_s=1)
+    admission: AdmissionQueue = AdmissionQueue(places=1, queue_requests=1000, queue_max_wait_s=1)
     assert admission.enter(Request(batch_key="a")) is True
     for _ in range(GROUP_REQUESTS + 1):
         assert admission.enter(Request(batch_key="a")) is False
@@ -113,20 +113,20 @@ def test_a_group_has_an_end() -> None:
     assert len(admission.leave("a")) == 1
 
 
-def crowd(admission: AdmissionQueue[Request], *clients: str, **named: Hashable) -> list[Request]:
+def crowd(admission: AdmissionQueue, *clients: str, **named: Hashable) -> list[Request]:
     """Add waiting requests of these clients, in this order."""
     requests = [Request(client=client, **named) for client in clients]
     assert [admission.enter(request) for request in requests] == [False] * len(clients)
     return requests
 
 
-def busy_queue(queue_requests: int = 100) -> AdmissionQueue[Request]:
-    admission: AdmissionQueue[Request] = AdmissionQueue(places=1, queue_requests=queue_requests, queue_max_wait_s=0.3)
+def busy_queue(queue_requests: int = 100) -> AdmissionQueue:
+    admission: AdmissionQueue = AdmissionQueue(places=1, queue_requests=queue_requests, queue_max_wait_s=0.3)
     assert admission.enter(Request(client="somebody")) is True
     return admission
 
 
-def turns(admission: AdmissionQueue[Request]) -> str:
+def turns(admission: AdmissionQueue) -> str:
     """Return the clients of the running requests, one after the other, until none waits."""
     served = ""
     while group := admission.leave():
@@ -154,7 +154,7 @@ def test_a_client_that_left_takes_no_turn() -> None:
 
 
 def test_a_client_whose_batch_key_is_busy_keeps_its_turn() -> None:
-    admission: AdmissionQueue[Request] = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
+    admission: AdmissionQueue = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
     assert admission.enter(Request(client="a", batch_key="x")) is True
     assert admission.enter(Request(client="a")) is True
     (blocked,) = crowd(admission, "a", batch_key="x")
@@ -165,7 +165,7 @@ def test_a_client_whose_batch_key_is_busy_keeps_its_turn() -> None:
 
 
 def test_a_full_group_is_shared_fairly_by_clients() -> None:
-    admission: AdmissionQueue[Request] = AdmissionQueue(places=1, queue_requests=1000, queue_max_wait_s=1)
+    admission: AdmissionQueue = AdmissionQueue(places=1, queue_requests=1000, queue_max_wait_s=1)
     assert admission.enter(Request(batch_key="x")) is True
     crowd(admission, *"n" * 200, batch_key="x")
     crowd(admission, *"aab", batch_key="x")
@@ -248,7 +248,7 @@ def test_expired_requests_that_are_not_taken_out_expire_at_the_next_call() -> No
 def test_no_request_is_lost_or_counted_twice(seed: int) -> None:
     """Compare the queue with a plain list of waiting requests."""
     chance = random.Random(seed)
-    admission: AdmissionQueue[Request] = AdmissionQueue(chance.randint(1, 3), chance.randint(1, 8), 0.3)
+    admission: AdmissionQueue = AdmissionQueue(chance.randint(1, 3), chance.randint(1, 8), 0.3)
     waiting: list[Request] = []
     running: list[Hashable] = []
     now_s = 0.0
