@@ -103,7 +103,9 @@ class HeadReader:
         self._cfg = cfg
         self._python_cfg = _WithPythonParser(cfg)
         self._head_bytes = head_bytes
-        self._line_bytes = _line_limit(cfg)
+        line_bytes, most_bytes = cfg.limit_request_line, message.MAX_REQUEST_LINE
+        self._line_bytes: int = line_bytes if 0 <= line_bytes < most_bytes else most_bytes
+        """The limit of the request line; 0 for no limit."""
         self._gunicorn_first = cfg.proxy_protocol != "off"
         self._base = wsgi.base_environ(cfg) | {"wsgi.multithread": True, "wsgi.url_scheme": "http"}
         self._scheme_keys = [(_key(name), value) for name, value in cfg.secure_scheme_headers.items()]
@@ -143,7 +145,8 @@ class HeadReader:
         """
         head = None
         if not self._parses_ordinary or (number == 1 and self._gunicorn_first):
-            if _may_be_complete(received, seen_bytes, self._line_bytes):
+            # Parse from the start again: the result can differ only if a line has ended since.
+            if b"\n" in received[max(0, seen_bytes - 1) :] or len(received) > self._line_bytes > 0 or not seen_bytes:
                 head = self.parse_by_gunicorn(received, peer, number)
         elif (end := received.find(b"\r\n\r\n", max(0, seen_bytes - 3))) >= 0:
             head = self._read_ordinary(received[: end + 4], peer) or self.parse_by_gunicorn(received, peer, number)
@@ -268,17 +271,6 @@ def _key(upper: str) -> str:
     return {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}.get(
         upper, "HTTP_" + upper.replace("-", "_")
     )
-
-
-def _line_limit(cfg: Any) -> int:
-    """Return the limit of the request line; 0 for no limit."""
-    limit: int = cfg.limit_request_line
-    return message.MAX_REQUEST_LINE if limit < 0 or limit >= message.MAX_REQUEST_LINE else limit
-
-
-def _may_be_complete(received: bytes, seen_bytes: int, line_bytes: int) -> bool:
-    """Return whether to parse from the start again: the result can differ only if a line has ended since."""
-    return b"\n" in received[max(0, seen_bytes - 1) :] or len(received) > line_bytes > 0 or not seen_bytes
 
 
 def _set_server_name(environ: Environ) -> None:
