@@ -36,7 +36,7 @@ stack is logged and the worker stops.
 
 From the socket to the application: `worker` (Gunicorn's side), `loop` (epoll, accepting, deadlines), `connection` (the
 states above), `parsing` (heads), `bodies`, `dispatcher` (admits requests, runs inline ones, sends answers), `answers`,
-`refusals`, `threaded` (queued and running requests), `admission_queue`, `pool` (threads and coroutines),
+`refusals`, `threaded` (queued and running requests), `fairness`, `pool` (threads and coroutines),
 `request_hooks` (Gunicorn's hooks and access log), `lifecycle`, `limits`, `contract`.
 `other_workers` serves an application under Gunicorn's own workers.
 """

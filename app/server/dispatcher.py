@@ -13,11 +13,11 @@ from operator import itemgetter
 from typing import Any
 
 from app.server import answers, refusals
-from app.server.admission_queue import WORK_S, ClientTurns, take_waiting
 from app.server.answers import CommonHeaders, WsgiAnswer
 from app.server.bodies import close_body
 from app.server.connection import Connection
 from app.server.contract import Environ, PlainApp, Refusal, Response, ServedRequest, ServingApp, Stats
+from app.server.fairness import WORK_S, ClientTurns, take_waiting
 from app.server.limits import Limits
 from app.server.parsing import Head, partial_environ
 from app.server.pending import PendingRequest

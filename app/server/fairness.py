@@ -1,19 +1,25 @@
-"""Queues in which clients take turns: of requests for threads, with a fair share for each, and of work for the loop."""
+"""Fairness between clients: in the queue of requests for threads, in the work of the loop, and in open connections."""
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 import time
-from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator
+from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Generic, TypeVar
 
+from app.server.connection import BODY, HEAD, IDLE, LINGERING, Connection
 from app.server.pending import PendingRequest
 
 GROUP_REQUESTS = 128
 WORK_S = 0.001
 """Longest time for each kind of work in one turn, not counting its last piece."""
+SPARED_AT_ONCE = 64
+RECEIVING_SHARE = 0.5
+"""Share of all places for connections that one client may use for requests that are being received."""
 
 WorkT = TypeVar("WorkT")
 ClientQueue = OrderedDict[PendingRequest, None]
@@ -191,3 +197,34 @@ def take_waiting(waiting: deque[WorkT] | ClientTurns[WorkT]) -> Iterator[WorkT]:
         yield waiting.popleft()
         if time.monotonic() >= until_s:
             return
+
+
+def is_spared(connection: Connection, evict_idle_s: float, now_s: float) -> bool:
+    """Return whether a connection has been idle, or receiving a request, for long enough to be closed."""
+    is_one = connection.state in (IDLE, LINGERING, HEAD, BODY)
+    return is_one and now_s - connection.idle_since_s >= evict_idle_s
+
+
+def evictable(connections: Iterable[Connection], evict_idle_s: float, now_s: float) -> list[Connection]:
+    """Return some connections to close for room: those idle for longest, else the slowest of the client with most."""
+    spared = [one for one in connections if is_spared(one, evict_idle_s, now_s)]
+    if idle := [one for one in spared if one.state in (IDLE, LINGERING)]:
+        return heapq.nsmallest(SPARED_AT_ONCE, idle, key=attrgetter("idle_since_s"))
+    for client, _ in Counter(one.client for one in spared).most_common(1):
+        return _slowest([one for one in spared if one.client == client], SPARED_AT_ONCE, now_s)
+    return []
+
+
+def over_share(connections: Sequence[Connection], places: int, now_s: float) -> Iterator[Connection]:
+    """Yield the slowest receiving connections of each client beyond its share of all places."""
+    at_most = int(places * RECEIVING_SHARE)
+    if len(connections) <= at_most:
+        return
+    receiving = [one for one in connections if one.state in (HEAD, BODY)]
+    for client, count in Counter(one.client for one in receiving).items():
+        if count > at_most:
+            yield from _slowest([one for one in receiving if one.client == client], count - at_most, now_s)
+
+
+def _slowest(connections: Sequence[Connection], count: int, now_s: float) -> list[Connection]:
+    return heapq.nsmallest(count, connections, key=lambda one: one.bytes_per_s(now_s))

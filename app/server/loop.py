@@ -13,11 +13,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
-from app.server import eviction
-from app.server.admission_queue import WORK_S, ClientTurns, take_waiting
 from app.server.bodies import Store
 from app.server.connection import IDLE, Connection, ConnectionState, Shared
 from app.server.dispatcher import Dispatcher
+from app.server.fairness import WORK_S, ClientTurns, evictable, is_spared, over_share, take_waiting
 from app.server.lifecycle import Lifecycle, Phase, drop_new_connections, holds_any
 from app.server.parsing import HeadReader
 
@@ -171,7 +170,7 @@ class Loop:
     def _sweep(self, now_s: float) -> None:
         self._next_sweep_s = now_s + SWEEP_S
         self._overdue = deque(one for one in self.connections.values() if one.deadline_s <= now_s)
-        for connection in eviction.over_share([*self.connections.values()], self._most, now_s):
+        for connection in over_share([*self.connections.values()], self._most, now_s):
             self._close_early(connection, now_s)
         self._accept_more(now_s)
         if self._accepting:
@@ -239,11 +238,10 @@ class Loop:
     def _evict(self, now_s: float) -> bool:
         """Close the least useful connection; return False if there is none."""
         if not self._evictable:
-            evictable = eviction.candidates(self.connections.values(), self._limits.evict_idle_s, now_s)
-            self._evictable.extend(evictable)
+            self._evictable.extend(evictable(self.connections.values(), self._limits.evict_idle_s, now_s))
         while self._evictable:
             connection = self._evictable.popleft()
-            if eviction.is_spared(connection, self._limits.evict_idle_s, now_s):
+            if is_spared(connection, self._limits.evict_idle_s, now_s):
                 self._close_early(connection, now_s)
                 return True
         return False

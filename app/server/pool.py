@@ -19,10 +19,10 @@ from functools import partial
 from queue import Empty, SimpleQueue
 
 from app.server import answers
-from app.server.admission_queue import take_waiting
 from app.server.answers import LAST_CHUNK, allowed_part, chunk, complete_body
 from app.server.bodies import close_body
 from app.server.contract import Response, ServingApp
+from app.server.fairness import take_waiting
 from app.server.pending import PendingRequest
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from collections.abc import Hashable
 from typing import Protocol
 
 from app.server import refusals
-from app.server.admission_queue import WORK_S, AdmissionQueue
 from app.server.bodies import close_body
 from app.server.connection import ANSWERING, WAITING, Connection
 from app.server.contract import Refusal, ServingApp, Stats
+from app.server.fairness import WORK_S, AdmissionQueue
 from app.server.limits import Limits
 from app.server.pending import PendingRequest
 from app.server.pool import Coroutines, Pool

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.server.admission_queue import GROUP_REQUESTS, AdmissionQueue
+from app.server.fairness import GROUP_REQUESTS, AdmissionQueue
 
 
 @dataclass(eq=False)

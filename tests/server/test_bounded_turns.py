@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from app.server import admission_queue
-from app.server.admission_queue import ClientTurns, take_waiting
+from app.server import fairness
 from app.server.contract import Environ, Response, ServedRequest
+from app.server.fairness import ClientTurns, take_waiting
 from tests.server.reference import statuses_in
 from tests.server.serving import Serving
 from tests.server.stage import Stage, config, staged
@@ -62,7 +62,7 @@ def asking(stage: Stage, *clients: bytes) -> Iterator[list[Any]]:
 @pytest.fixture
 def long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a turn serve all that has arrived, however slow this machine is."""
-    monkeypatch.setattr("app.server.admission_queue.WORK_S", 60.0)
+    monkeypatch.setattr("app.server.fairness.WORK_S", 60.0)
     monkeypatch.setattr("app.server.dispatcher.WORK_S", 60.0)
 
 
@@ -75,7 +75,7 @@ def test_work_that_makes_work_does_not_keep_the_loop() -> None:
 
 def test_slow_work_leaves_the_rest_for_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = iter(range(100))
-    monkeypatch.setattr(admission_queue, "WORK_S", 2)
+    monkeypatch.setattr(fairness, "WORK_S", 2)
     monkeypatch.setattr(time, "monotonic", lambda: next(now_s))
     waiting = deque("abcd")
     assert list(take_waiting(waiting)) == ["a", "b"]
@@ -91,7 +91,7 @@ def test_clients_take_turns() -> None:
 
 
 def test_a_turn_that_has_no_time_serves_one_request_of_each_kind_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission_queue, "WORK_S", 0.0)
+    monkeypatch.setattr(fairness, "WORK_S", 0.0)
     app = Named()
     with staged(app) as stage, asking(stage, *[b"a"] * 5) as connections:
         stage.turn()
@@ -106,7 +106,7 @@ def test_a_client_with_one_request_does_not_wait_for_the_many_of_another(monkeyp
     with staged(app) as stage, asking(stage, *[b"noisy"] * 50, b"quiet") as connections:
         stage.until(lambda: len(app.ran) == 51)
         app.ran.clear()
-        monkeypatch.setattr(admission_queue, "WORK_S", 0.0)
+        monkeypatch.setattr(fairness, "WORK_S", 0.0)
         for connection, name in zip(connections, [b"noisy"] * 50 + [b"quiet"], strict=True):
             connection.sendall(ASK % name)
         stage.until(lambda: "quiet" in app.ran)
