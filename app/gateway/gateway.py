@@ -132,9 +132,7 @@ class Gateway:
             return None
         token = current_request.set(scope_of(contexts))
         try:
-            early = (
-                [self._before(context) for context in contexts] if self._chain.has_before else [None] * len(contexts)
-            )
+            early = [self._before(context) for context in contexts]
             passed = [context for context, response in zip(contexts, early, strict=True) if response is None]
             route = contexts[0].route
             if route is None:
@@ -158,7 +156,7 @@ class Gateway:
             return None
         current_request.set(context)  # of this coroutine alone
         try:
-            response = await self._intercept(self._before, context) if self._chain.has_before else None
+            response = await self._intercept(self._before, context)
             if response is None:
                 response = await context.awaited.respond_async(context)
         except asyncio.CancelledError:

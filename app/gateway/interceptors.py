@@ -80,7 +80,6 @@ class InterceptorChain:
         self._after_on_loop = [each.after for each in after if not each.may_block]
         self._after_later = [each.after for each in after if each.may_block]
         self._flush = [each.flush for each in _overriding(interceptors, "flush")]
-        self.has_before = bool(self._before)
         self.may_block = any(each.may_block for each in interceptors)
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_calling = False

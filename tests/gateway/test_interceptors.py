@@ -192,10 +192,9 @@ def test_refusals_waiting_for_interceptors_are_bounded(
     waiting.go_on.set()
 
 
-def test_a_chain_knows_whether_it_may_block_and_has_before_methods() -> None:
+def test_a_chain_knows_whether_it_may_block() -> None:
     assert not InterceptorChain([]).may_block
     assert InterceptorChain([Interceptor()]).may_block
-    assert not InterceptorChain([Interceptor()]).has_before
 
 
 class Lasting(Interceptor):
