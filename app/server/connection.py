@@ -410,11 +410,6 @@ class Connection:
         received_bytes = len(self.received) + (self._body.size_bytes if self._body is not None else 0)
         return received_bytes / max(now_s - self.idle_since_s, 0.001)
 
-    def close_early(self, now_s: float) -> None:
-        """Close an idle connection, or one that is receiving a request, at once to make room."""
-        self.expire(now_s)
-        self.close()
-
     def abort(self) -> None:
         """Close without an answer, or in the middle of it."""
         try:

@@ -247,8 +247,10 @@ class Loop:
         return False
 
     def _close_early(self, connection: Connection, now_s: float) -> None:
+        """Close an idle connection, or one that is receiving a request, at once to make room."""
         self.dispatcher.stats.evicted += 1
-        connection.close_early(now_s)
+        connection.expire(now_s)
+        connection.close()
 
     def _on_closed(self, connection: Connection) -> None:
         self.connections.pop(connection.fd, None)
