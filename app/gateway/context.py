@@ -103,8 +103,7 @@ class RequestContext(RequestScope):
     @property
     def path(self) -> str:
         """The path of the request below the prefix of the application."""
-        path: str = self.environ.get("PATH_INFO", "")
-        return path
+        return str(self.environ.get("PATH_INFO", ""))
 
     @property
     def body_bytes(self) -> int:
@@ -181,16 +180,12 @@ class Access:
     asked_model: str | None = None
 
 
-NO_VIEW = Access()
-"""The rights that a path without a view needs: a middleware may answer it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Match:
     """The view for a path and a method.
 
     `pattern` is its rule, with the arguments in braces. `route` is set if the view predicts. `is_direct` tells whether
-    the route may answer without the view.
+    the route may answer without the view. A middleware may answer a path without a view.
     """
 
     route: Route | None = None
@@ -200,7 +195,7 @@ class Match:
     is_direct: bool = True
     is_limited: bool = True
     pattern: str = ""
-    access: Access = NO_VIEW
+    access: Access = Access()
 
 
 class Router(Protocol):

@@ -135,12 +135,8 @@ class ClientLimits(Interceptor):
         context.limits_left = left
         self._metrics.add(key("retort_requests_limited", over.unit), (1.0,))
         whose = "this address" if over.of_address or context.principal is None else "this key"
-        raise RequestRefused(
-            429,
-            "rate-limited",
-            f"{whose} has used up its limit of {over.words}; try again in {wait_s} s",
-            {"Retry-After": str(wait_s)},
-        )
+        detail = f"{whose} has used up its limit of {over.words}; try again in {wait_s} s"
+        raise RequestRefused(429, "rate-limited", detail, {"Retry-After": str(wait_s)})
 
     def _make_names(self, address: str, key_id: str) -> tuple[str, ...]:
         """Return the name of each limit in the storage, for the client of a request."""

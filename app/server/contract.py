@@ -224,8 +224,7 @@ class PlainApp(ServingApp):
 
     def client_of(self, environ: Environ) -> Hashable:
         """Return the address of the connection."""
-        client: str = environ.get("REMOTE_ADDR", "")
-        return client
+        return str(environ.get("REMOTE_ADDR", ""))
 
     def __call__(self, environ: Environ, start_response: Any, /) -> Iterable[bytes]:
         """Call the application."""

@@ -70,23 +70,21 @@ def over_fair_share(share: float) -> Refusal:
         f"the server is at its capacity, and more requests of this client wait than of others: {allowed} may, as"
         " long as so many clients wait; try again in a moment"
     )
-    return Refusal(429, "too-many-requests", detail, _rate_limit(allowed))
-
-
-def _rate_limit(allowed: int) -> dict[str, str]:
-    return {
-        "RateLimit-Policy": f'"queue";q={allowed};qu="concurrent-requests"',
-        "RateLimit": f'"queue";r=0;t={RETRY_AFTER_S}',
-        **RETRY_LATER,
-    }
+    return _over_share(allowed, detail)
 
 
 def over_client_share(allowed: int) -> Refusal:
     """Refuse a client at its limit of concurrent requests (as `over_fair_share`)."""
     detail = f"{allowed} requests of this client are under way, as many as one client may have; try again in a moment"
-    return Refusal(429, "too-many-requests", detail, _rate_limit(allowed))
+    return _over_share(allowed, detail)
 
 
 def deadline(allowed_s: float) -> Refusal:
     """Refuse a request that was not answered before its deadline."""
     return Refusal(504, "deadline", f"the answer was not ready within {allowed_s:.3g} s")
+
+
+def _over_share(allowed: int, detail: str) -> Refusal:
+    policy = f'"queue";q={allowed};qu="concurrent-requests"'
+    headers = {"RateLimit-Policy": policy, "RateLimit": f'"queue";r=0;t={RETRY_AFTER_S}', **RETRY_LATER}
+    return Refusal(429, "too-many-requests", detail, headers)

@@ -270,14 +270,9 @@ class ThreadedRequests:
             if not pending.is_stuck and self._stuck_at_s(pending) <= now_s:
                 pending.is_stuck = self.has_stuck_thread = True
                 log_stack(pending, now_s)
-        self._next_check_s = min(
-            (
-                self._stuck_at_s(pending) if pending.cancelled else pending.deadline_s
-                for pending in self._running
-                if not pending.is_stuck
-            ),
-            default=math.inf,
-        )
+        running = [pending for pending in self._running if not pending.is_stuck]
+        checks_s = [self._stuck_at_s(each) if each.cancelled else each.deadline_s for each in running]
+        self._next_check_s = min(checks_s, default=math.inf)
 
     def _stuck_at_s(self, pending: PendingRequest) -> float:
         """Return when the thread of a request counts as stuck unless it makes progress. After its deadline it is only
