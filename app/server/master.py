@@ -177,10 +177,9 @@ def watch_frozen_workers(server: Any, has_booted: Callable[[Any], bool], frozen_
 
 
 def _silent_s(worker: Any) -> float:
-    try:
+    with contextlib.suppress(OSError, ValueError):
         return time.monotonic() - float(worker.tmp.last_update())
-    except (OSError, ValueError):  # it has ended
-        return 0.0
+    return 0.0  # it has ended
 
 
 def is_stopped(process_id: int) -> bool:
@@ -193,11 +192,10 @@ def is_stopped(process_id: int) -> bool:
 
 
 def _is_closed(stream: Any) -> bool:
-    try:
+    with contextlib.suppress(ValueError):
         stream.fileno()
-    except ValueError:
-        return True
-    return False
+        return False
+    return True
 
 
 def keep_signals_inside() -> None:
