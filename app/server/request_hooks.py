@@ -50,7 +50,7 @@ class RequestHooks:
         """Call `pre_request`, before the application runs."""
         if self._before is not None:
             head.request = head.request or LoggedRequest(head.environ)
-            _call("pre_request", self._before, self._worker, head.request)
+            call_logged("the hook pre_request", self._before, self._worker, head.request)
 
     def after(self, head: Head, answer: WsgiAnswer, began_s: float) -> None:
         """Write the access log and call `post_request`, after the answer was made."""
@@ -59,14 +59,14 @@ class RequestHooks:
         request = head.request = head.request or LoggedRequest(head.environ)
         if self._has_access:
             took = timedelta(seconds=time.monotonic() - began_s)
-            _call("access", self._log.access, answer, request, head.environ, took)
+            call_logged("the hook access", self._log.access, answer, request, head.environ, took)
         if self._after is not None:
-            _call("post_request", self._after, self._worker, request, head.environ, answer)
+            call_logged("the hook post_request", self._after, self._worker, request, head.environ, answer)
 
 
-def _call(name: str, hook: Callable[..., Any], *values: Any) -> None:
-    """Call a hook; log its error, because it must not change the answer."""
+def call_logged(name: str, call: Callable[..., Any], *values: Any) -> None:
+    """Call code that is not the worker's; log its error, because it must not stop the worker or change an answer."""
     try:
-        hook(*values)
+        call(*values)
     except Exception:
-        log.exception("the hook %s failed", name)
+        log.exception("%s failed", name)

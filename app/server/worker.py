@@ -20,6 +20,7 @@ from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase, Reason
 from app.server.limits import Limits
 from app.server.loop import Loop
+from app.server.request_hooks import call_logged
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
             if now_s - notified_s >= NOTIFY_S:
                 self.notify()
                 notified_s = now_s
-                call_app("observe", app.observe)
+                call_logged("the application's observe()", app.observe)
                 if self.ppid != os.getppid():
                     self._stop(loop, Reason.ORPHANED, now_s)
                 elif lacks_descriptors(self.PIPE[0], len(loop.connections)):
@@ -123,7 +124,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
             elif dispatcher.threads.has_stuck_thread:
                 self._stop(loop, Reason.STUCK, now_s)
         loop.close()
-        call_app("observe", app.observe)
+        call_logged("the application's observe()", app.observe)
         self.alive = False
         dispatcher.threads.pool.close(THREADS_END_S)
         if stats.running():
@@ -137,15 +138,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         loop.dispatcher.draining = True
         if reason is Reason.RECYCLED and self.cfg.max_requests:
             self.log.info("Autorestarting worker after current request.")
-        call_app("draining", loop.dispatcher.app.draining)
-
-
-def call_app(name: str, method: Callable[[], None]) -> None:
-    """Call a method of the application; log its error, because the worker must continue."""
-    try:
-        method()
-    except Exception:
-        log.exception("the application's %s() failed", name)
+        call_logged("the application's draining()", loop.dispatcher.app.draining)
 
 
 def lacks_descriptors(descriptor: int, connections: int) -> bool:

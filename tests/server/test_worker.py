@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from app.server.worker import call_app, lacks_descriptors
+from app.server.request_hooks import call_logged
+from app.server.worker import lacks_descriptors
 from tests.server.served import worker_server
 
 APPLICATION = """
@@ -62,7 +63,7 @@ def test_a_failing_observe_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         raise OSError("as the test wants it")
 
     with caplog.at_level(logging.ERROR):
-        call_app("observe", observe)
+        call_logged("the application's observe()", observe)
     assert [record.getMessage() for record in caplog.records] == ["the application's observe() failed"]
 
 
