@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from pathlib import Path
 from types import BuiltinFunctionType, ModuleType
@@ -158,23 +158,19 @@ class ProcessState:
         if changed:
             log.warning("%s changed %s for the whole process; it is as it was again", culprit, " and ".join(changed))
 
-    def _restored_signals(self) -> list[str]:
-        """Set replaced handlers of signals again, and return their names. Only the main thread may do that."""
-        changed = []
+    def _restored_signals(self) -> Iterator[str]:
+        """Set replaced handlers of signals again, and yield their names. Only the main thread may do that."""
         for number, handler in zip(SIGNALS, self._signals, strict=False):
             if signal.getsignal(number) != handler:
                 signal.signal(number, handler)
-                changed.append(f"the handler of {number.name}")
-        return changed
+                yield f"the handler of {number.name}"
 
-    def _restored_importing(self) -> list[str]:
-        """Put back missing members of the lists by which Python imports, and return the names of these lists."""
-        changed = []
+    def _restored_importing(self) -> Iterator[str]:
+        """Put back missing members of the lists by which Python imports, and yield the names of these lists."""
         for (name, present), kept in zip(IMPORTING, self._importing, strict=False):
             if present != kept and (missing := [each for each in kept if each not in present]):
                 present.extend(missing)
-                changed.append(name)
-        return changed
+                yield name
 
 
 def give_large_blocks_back() -> None:
