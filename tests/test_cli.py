@@ -51,7 +51,7 @@ class InThisProcess:
 
     def __call__(self, request: spawn.Request, timeout_s: float, progress: Any = None) -> spawn.Result:
         self.asked.append((request, timeout_s))
-        return done(spawn.VERBS[type(request)], msgspec.json.encode(request).decode())
+        return done(spawn.verb_of(request), msgspec.json.encode(request).decode())
 
 
 class Terminal:

@@ -6,20 +6,15 @@ import os
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from app.errors import RetortError
-from app.packing.spawn import (
-    CheckRequest,
-    CompareRequest,
-    PackRequest,
-    RepackRequest,
-    Result,
-    ServeRequest,
-    packing_memory_bytes,
-)
+from app.packing.spawn import WORK, Result, packing_memory_bytes
 from app.packing.supervise import end_like, supervise
 from app.storage.repository import Repository
 
@@ -48,23 +43,9 @@ def main(verb: str, request: str, result_file: str) -> None:
 
 def done(verb: str, request: str) -> Result:
     """Return the result of a request. The libraries of models are imported here, since the supervisor needs none."""
-    if verb == "compare":
-        from app.packing.compare import compare
-
-        return compare(msgspec.json.decode(request, type=CompareRequest))
-    if verb == "repack":
-        from app.packing.repack import repack
-
-        return repack(msgspec.json.decode(request, type=RepackRequest))
-    if verb == "pack":
-        from app.packing.write import pack
-
-        return pack(msgspec.json.decode(request, type=PackRequest))
-    from app.packing.serve import check, serve  # without scikit-learn, which serving a graph does not need
-
-    if verb == "serve":
-        return serve(msgspec.json.decode(request, type=ServeRequest))
-    return check(msgspec.json.decode(request, type=CheckRequest))
+    kind, module = WORK[verb]
+    work: Callable[[Any], Result] = getattr(import_module(module), verb)
+    return work(msgspec.json.decode(request, type=kind))
 
 
 def _memory_remark(error: BaseException) -> str:

@@ -165,13 +165,19 @@ class Interpreter:
 
 
 Request = PackRequest | CheckRequest | CompareRequest | RepackRequest | ServeRequest
-VERBS: dict[type[Request], str] = {
-    PackRequest: "pack",
-    CheckRequest: "check",
-    CompareRequest: "compare",
-    RepackRequest: "repack",
-    ServeRequest: "serve",
+WORK: dict[str, tuple[type[Request], str]] = {
+    "pack": (PackRequest, "app.packing.write"),
+    "check": (CheckRequest, "app.packing.serve"),
+    "compare": (CompareRequest, "app.packing.compare"),
+    "repack": (RepackRequest, "app.packing.repack"),
+    "serve": (ServeRequest, "app.packing.serve"),
 }
+"""For each verb its request, and the module with the function of this name that does the work."""
+
+
+def verb_of(request: Request) -> str:
+    """Return the verb that does what a request asks."""
+    return next(verb for verb, (kind, _) in WORK.items() if isinstance(request, kind))
 
 
 def run(
@@ -208,9 +214,8 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """Start the process that does what is asked and writes its result into the file `answer`."""
     command = [sys.executable] if interpreter is None else [interpreter.python, *interpreter.options]
-    verb = VERBS[type(request)]
     return subprocess.Popen(
-        [*command, "-m", "app.packing", verb, msgspec.json.encode(request).decode(), str(answer)],
+        [*command, "-m", "app.packing", verb_of(request), msgspec.json.encode(request).decode(), str(answer)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -50,7 +50,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def in_this_process(request: spawn.Request, timeout_s: float, progress: Any = None) -> spawn.Result:
-    return done(spawn.VERBS[type(request)], msgspec.json.encode(request).decode())
+    return done(spawn.verb_of(request), msgspec.json.encode(request).decode())
 
 
 def test_a_frame_may_have_several_targets(place: Path) -> None:
