@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.counted_trees import TREES, NotExplainable, leaves_of, score_of
+from app.packing.exporters import boosting, trees
 from app.packing.exporters.linear import LINEAR
+from app.packing.exporters.tree_ensemble import LEAF, Tree
 from app.packing.graph import columns_graph
 from app.packing.probe import Record, spread
 from app.runtime.explanation import ExplainedServable, explained
@@ -54,14 +57,12 @@ def derive_explanation(
     """
     if not records or (estimator is not None and not hasattr(estimator, "predict")):
         return None
-    methods: list[tuple[str, Callable[[], tuple[str, Arrays]]]] = []
+    methods: dict[str, Callable[[Signature, Sequence[Record]], tuple[str, Arrays]]] = {"sampled": _sampled}
     if estimator is not None and not has_arrays:
-        methods += [("trees", lambda: _trees(estimator, signature, records))]
-        methods += [("linear", lambda: _linear(estimator, signature, records))]
-    methods.append(("sampled", lambda: _sampled(signature, records)))
-    for method, derive in methods:
+        methods = {"trees": partial(_trees, estimator), "linear": partial(_linear, estimator), **methods}
+    for method, derive in methods.items():
         try:
-            output, arrays = derive()
+            output, arrays = derive(signature, records)
             with (folder / FILE).open("wb") as stream:
                 np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
             found = Explanation(FILE, method, output, 0, 0.0)  # type: ignore[arg-type]
@@ -107,9 +108,6 @@ def _largest_difference(explaining: ExplainedServable, batch: Batch, output: str
     return float(np.max(np.abs(sums - wanted) / np.maximum(1.0, np.abs(wanted)), initial=0.0))
 
 
-# --- trees
-
-
 def _trees(estimator: Any, signature: Signature, records: Sequence[Record]) -> tuple[str, Arrays]:
     steps, last = split(estimator)
     find = TREES.get(type(last).__name__) if type(last).__module__.startswith("sklearn.") else None
@@ -139,8 +137,6 @@ def _trees(estimator: Any, signature: Signature, records: Sequence[Record]) -> t
     }
 
 
-# --- linear models
-
 EXPLAINED_AS_LINEAR = (
     *LINEAR, "LinearDiscriminantAnalysis", "LinearSVC", "LogisticRegression", "LogisticRegressionCV",
     "PassiveAggressiveClassifier", "Perceptron", "RidgeClassifier", "RidgeClassifierCV", "SGDClassifier",
@@ -161,9 +157,6 @@ def _linear(estimator: Any, signature: Signature, records: Sequence[Record]) -> 
     return output, {**arrays, "base": base, "weights": weights, "means": means}
 
 
-# --- any model
-
-
 def _sampled(signature: Signature, records: Sequence[Record]) -> tuple[str, Arrays]:
     is_classifier = signature.classes is not None
     wanted = ("probabilities", "decision_scores") if is_classifier else ("decision_scores", "prediction")
@@ -172,11 +165,7 @@ def _sampled(signature: Signature, records: Sequence[Record]) -> tuple[str, Arra
         raise NotExplainable("it has no numbers to explain")
     cells = sum(spec.width for spec in signature.inputs)
     count = max(1, min(BACKGROUND_ROWS, BACKGROUND_CELLS // max(1, cells)))
-    background = msgspec.json.encode(spread(records, count))
-    return output, {"background": np.frombuffer(background, dtype=np.uint8)}
-
-
-# --- the columns of the last estimator
+    return output, {"background": np.frombuffer(msgspec.json.encode(spread(records, count)), dtype=np.uint8)}
 
 
 def split(estimator: Any) -> tuple[list[Any], Any]:
@@ -200,9 +189,7 @@ def columns_of(steps: Sequence[Any], signature: Signature, records: Sequence[Rec
     graph, sources, compute = columns_graph(steps, signature)
     validator = Validator(signature, 10**6)
     matrix = compute(validator.validate(list(records)))
-    owned = np.zeros((len(signature.inputs), matrix.shape[1]), dtype=bool)
-    for position, spec in enumerate(signature.inputs):
-        owned[position] = [spec.name in names for names in sources]
+    owned = np.array([[spec.name in names for names in sources] for spec in signature.inputs], dtype=bool)
     several = owned.sum(axis=0) > 1
     if several.any():
         owned[:, several] = _changed(signature, records, validator, compute)[:, several]
@@ -234,3 +221,99 @@ def _changed(
             same = (varied == before[place]) | (np.isnan(varied) & np.isnan(before[place]))
             changed[position] |= ~same.all(axis=0)
     return changed
+
+
+class NotExplainable(Exception):
+    """A method does not explain a model; the text is the reason, as the end of a sentence."""
+
+
+CountedTree = tuple[Tree, NDArray[np.float64]]
+"""A fitted tree whose `values` have shape (nodes, values), and the weight of the training rows at each node."""
+
+Counted = tuple[str, NDArray[np.float64], list[CountedTree]]
+"""The output that the trees of a model add up to, its start, and the trees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf: its values, its mean over the training rows, and its path.
+
+    `intervals` has for each column on the path `low` and `high` (a row passes if `low < x <= high`), the share of the
+    training rows that passed, and whether a missing value passes.
+    """
+
+    values: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    intervals: dict[int, tuple[float, float, float, bool]]
+
+
+def leaves_of(counted: CountedTree) -> Iterator[Leaf]:
+    """Yield the leaves of a tree."""
+    tree, weight = counted
+    waiting: list[tuple[int, dict[int, tuple[float, float, float, bool]]]] = [(0, {})]
+    while waiting:
+        node, path = waiting.pop()
+        if tree.left[node] == LEAF:
+            yield Leaf(tree.values[node], tree.values[node] * (weight[node] / weight[0]), path)
+            continue
+        column, threshold = int(tree.column[node]), float(tree.threshold[node])
+        low, high, share, takes_missing = path.get(column, (-np.inf, np.inf, 1.0, True))
+        missing_left = bool(tree.missing_left[node])
+        for child, within, takes in (
+            (int(tree.left[node]), (low, min(high, threshold)), missing_left),
+            (int(tree.right[node]), (max(low, threshold), high), not missing_left),
+        ):
+            passed = share * float(weight[child] / weight[node]) if weight[node] else 0.0
+            waiting.append((child, {**path, column: (*within, passed, takes_missing and takes)}))
+
+
+def _forest(est: Any) -> Counted:
+    members = trees.members_of(est)
+    is_classifier = hasattr(est, "classes_")
+    if est.n_outputs_ != 1 and is_classifier:
+        raise NotExplainable("it has several targets")
+    counted = []
+    for member in members:
+        values = trees.probabilities_by_node(member) if is_classifier else member.tree_.value[:, :, 0]
+        counted.append((trees.fitted_tree(member, values / len(members)), member.tree_.weighted_n_node_samples))
+    return "probabilities" if is_classifier else "prediction", np.zeros(counted[0][0].values.shape[1]), counted
+
+
+def _gradient_boosting(est: Any) -> Counted:
+    start = boosting.constant_start(est)
+    if start is None:
+        raise NotExplainable("it starts from another model")
+    scores = len(start)
+    counted = []
+    for stage, member in enumerate(est.estimators_.ravel()):
+        values = np.zeros((member.tree_.node_count, scores))
+        values[:, stage % scores] = est.learning_rate * member.tree_.value[:, 0, 0]
+        counted.append((trees.fitted_tree(member, values), member.tree_.weighted_n_node_samples))
+    return score_of(est), start, counted
+
+
+def _histograms(est: Any) -> Counted:
+    if np.any(est.is_categorical_) or type(est._loss.link).__name__ == "LogLink":
+        raise NotExplainable("it has categories or a logarithmic link")
+    start = np.asarray(est._baseline_prediction, dtype=np.float64).ravel()
+    scores = est.n_trees_per_iteration_
+    counted = []
+    for stage, predictor in enumerate(each for stages in est._predictors for each in stages):
+        tree = boosting.histogram_tree(predictor)
+        values = np.zeros((len(tree.left), scores))
+        values[:, stage % scores] = tree.values
+        counted.append((replace(tree, values=values), predictor.nodes["count"].astype(np.float64)))
+    return score_of(est), start, counted
+
+
+def score_of(est: Any) -> str:
+    """Return the output that a sum of terms gives: the scores of a classifier, the prediction of a regressor."""
+    return "decision_scores" if hasattr(est, "classes_") else "prediction"
+
+
+FORESTS = ("DecisionTree", "ExtraTree", "ExtraTrees", "RandomForest")
+TREES: dict[str, Callable[[Any], Counted]] = {
+    **{name + kind: _forest for name in FORESTS for kind in ("Classifier", "Regressor")},
+    **{f"GradientBoosting{kind}": _gradient_boosting for kind in ("Classifier", "Regressor")},
+    **{f"HistGradientBoosting{kind}": _histograms for kind in ("Classifier", "Regressor")},
+}

@@ -55,7 +55,7 @@ def derive_graph(
     """
     try:
         graph = _loaded_graph(estimator, signature, folder, limit_bytes, matrix=matrix)
-        proof = prove(estimator, ArtifactServable(estimator, signature), graph, served, signature, records)
+        return prove(estimator, ArtifactServable(estimator, signature), graph, served, signature, records)
     except (NotExportable, NotProven, LoadingFailed) as error:
         return _without(folder, " ".join(str(error).split()))
     except OSError:  # the disk is full: nothing can be packed
@@ -64,7 +64,6 @@ def derive_graph(
         return _without(
             folder, f"its graph could not be made ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         )
-    return proof.recorded()
 
 
 def _loaded_graph(estimator: Any, signature: Signature, folder: Path, limit_bytes: int, *, matrix: bool) -> Servable:

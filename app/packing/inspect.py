@@ -20,6 +20,7 @@ from app.packing.releases import column_names, is_clusterer
 VECTORIZERS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
 WRAPPERS = ("best_estimator_", "regressor_", "calibrated_classifiers_", "estimators_", "estimator_", "estimator")
 """Fitted attributes of meta-estimators that hold the estimators inside."""
+COMPOSED = ("steps", "transformers_", "transformer_list")
 
 
 def require_model(estimator: Any) -> None:
@@ -140,14 +141,11 @@ def wrapped(part: Any) -> list[Any]:
         inner = getattr(part, name, None)
         if inner is None or isinstance(inner, str):
             continue
-        unique = {id(p) if _composed(p) else type(p).__name__: p for p in flat(inner) if hasattr(p, "__dict__")}
+        parts = [part for part in flat(inner) if hasattr(part, "__dict__")]
+        unique = {id(p) if any(hasattr(p, of) for of in COMPOSED) else type(p).__name__: p for p in parts}
         if unique:
             return list(unique.values())
     return []
-
-
-def _composed(part: Any) -> bool:
-    return any(hasattr(part, name) for name in ("steps", "transformers_", "transformer_list"))
 
 
 def flat(inner: Any) -> list[Any]:

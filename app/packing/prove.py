@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,30 +26,22 @@ class NotProven(Exception):
     """The graph differs from its estimator; the text says where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """The result of a comparison.
+def proof_of(rows: int, refused: int, largest_difference: float, taken_us: dict[str, float]) -> dict[str, object]:
+    """Return a proof as the manifest has it; `slower` is a sentence, if the graph is slower for some rows.
 
-    `largest_difference` is relative. `taken_us` has the times of graph and artifact from `timing.compared_us`.
+    `refused` rows were refused by the estimator. The difference is relative. `taken_us` has the times of graph and
+    artifact from `timing.compared_us`.
     """
-
-    rows: int
-    rows_refused_by_estimator: int
-    largest_difference: float
-    taken_us: dict[str, float]
-
-    def recorded(self) -> dict[str, object]:
-        """Return the proof as the manifest has it; `slower` is a sentence, if the graph is slower for some rows."""
-        times = slower_times(self.taken_us)
-        recorded: dict[str, object] = {
-            "proven": True,
-            "rows": self.rows,
-            "rows_refused_by_estimator": self.rows_refused_by_estimator,
-            "largest_difference": self.largest_difference,
-            **self.taken_us,
-            "slower_times": times,
-        }
-        return recorded | ({"slower": slower_sentence(times)} if times else {})
+    times = slower_times(taken_us)
+    proof: dict[str, object] = {
+        "proven": True,
+        "rows": rows,
+        "rows_refused_by_estimator": refused,
+        "largest_difference": largest_difference,
+        **taken_us,
+        "slower_times": times,
+    }
+    return proof | ({"slower": slower_sentence(times)} if times else {})
 
 
 def prove(
@@ -60,7 +51,7 @@ def prove(
     served: Servable,
     signature: Signature,
     records: Sequence[Record],
-) -> Proof:
+) -> dict[str, object]:
     """Compare artifact and graph on the records and on rows made to find a difference.
 
     Labels must be identical, floats equal within 1e-9 relative or 1e-12 absolute. The graph must not answer a row on
@@ -81,7 +72,7 @@ def prove(
         comparison.compare(rows[start : start + CHUNK_ROWS])
     stages.enter("timing the graph and the artifact")
     taken_us = compared_us(graph, served, signature, records)
-    return Proof(comparison.rows, comparison.refused, comparison.largest_difference, taken_us)
+    return proof_of(comparison.rows, comparison.refused, comparison.largest_difference, taken_us)
 
 
 class _Comparison:

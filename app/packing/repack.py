@@ -14,14 +14,14 @@ from app.packing.artifacts import opening
 from app.packing.build import Model, publish, training_assumptions
 from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.packing.remarks import graph_remarks
+from app.packing.serve import proven
 from app.packing.spawn import RepackRequest, Result
-from app.runtime.proving import prove, prove_recorded
 from app.runtime.servable import ArtifactServable, frame_of
 from app.signature import Input
 from app.signature.validator import Validator
-from app.storage.manifest import Manifest, Recorded, read_recorded
+from app.storage.manifest import Manifest, Recorded
 from app.storage.repository import Repository
-from app.storage.verification import open_verified, verify_files
+from app.storage.verification import verify_files
 
 
 def repack(request: RepackRequest) -> Result:
@@ -37,53 +37,26 @@ def repack(request: RepackRequest) -> Result:
         raise PackingRefused(f"{before} is a graph that came as a file: there is nothing to compile again")
     stages.enter("reading the artifact")
     estimator = opening.read(stored / manifest.artifact, manifest.format)
-    answers = _recorded(stored, manifest)
     try:
-        equal = _compare(estimator, manifest, answers)
+        answers, rows = proven(ArtifactServable(estimator, manifest.signature), stored, manifest)
     except LoadingFailed as error:
         raise PackingRefused(f"{before} does not answer as it did: {error.detail}") from None
     with repository.staging() as folder:
         shutil.copyfile(stored / manifest.artifact, folder / manifest.artifact)
-        model, known = _model(estimator, manifest, answers), _known(request, manifest)
+        others = tuple(each for each in manifest.assumptions if each.about != "training environment")
+        known = replace(
+            manifest,
+            trained_with=request.trained_with,
+            trained_with_source=request.trained_with_source,
+            served_by={},
+            assumptions=(*training_assumptions(request), *others),
+        )
+        model = _model(estimator, manifest, answers)
         published, verdict = publish(repository, folder, model, known, request, answers)
-    same = f"it answers the {equal} of {before} as that did"
+    compared = f"{len(manifest.examples)} examples" + (f" and {rows} recorded rows" if answers else "")
+    same = f"it answers the {compared} of {before} as that did"
     remarks = (*request.training_notes, same, *graph_remarks(published.proof))
     return Result(version=published.version, remarks=remarks, verdict=verdict)
-
-
-def _recorded(folder: Path, manifest: Manifest) -> Recorded | None:
-    """Read the recorded rows of a version; None if an older release packed it without."""
-    if manifest.recorded is None:
-        return None
-    with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
-        return read_recorded(stream)
-
-
-def _compare(estimator: Any, manifest: Manifest, answers: Recorded | None) -> str:
-    """Compare the answers of an estimator with the recorded ones; return what was compared, for a sentence.
-
-    Raises:
-        LoadingFailed: an answer differs.
-    """
-    servable = ArtifactServable(estimator, manifest.signature)
-    validator = Validator(manifest.signature, MAX_SAMPLE_ROWS)
-    prove(servable, validator, manifest)
-    compared = f"{len(manifest.examples)} examples"
-    if answers is None:
-        return compared
-    return f"{compared} and {prove_recorded(servable, validator, manifest, answers)} recorded rows"
-
-
-def _known(request: RepackRequest, manifest: Manifest) -> Manifest:
-    """Return the manifest with the training environment of the request."""
-    others = tuple(assumption for assumption in manifest.assumptions if assumption.about != "training environment")
-    return replace(
-        manifest,
-        trained_with=request.trained_with,
-        trained_with_source=request.trained_with_source,
-        served_by={},
-        assumptions=(*training_assumptions(request), *others),
-    )
 
 
 def _model(estimator: Any, manifest: Manifest, answers: Recorded | None) -> Model:

@@ -14,10 +14,11 @@ from app.runtime.environment import environment
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import advice, prove, prove_recorded
+from app.runtime.servable import Servable
 from app.runtime.version_loader import VersionLoader
 from app.signature.validator import Validator
 from app.storage import manifest as manifests
-from app.storage.manifest import read_recorded
+from app.storage.manifest import Manifest, Recorded, read_recorded
 from app.storage.repository import Repository
 from app.storage.verification import open_verified
 
@@ -38,16 +39,29 @@ def serve(request: ServeRequest) -> Result:
             servable = call_directly(LOADERS[form](stream, manifest.signature), manifest)
     except LoadingFailed as error:
         raise PackingRefused(f"{error.detail}; {advice(manifest)}") from None
-    validator = Validator(manifest.signature, MAX_ROWS)
-    rows = 0
     try:
-        prove(servable, validator, manifest)
-        if manifest.recorded is not None:
-            with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
-                rows = prove_recorded(servable, validator, manifest, read_recorded(stream))
+        _, rows = proven(servable, folder, manifest)
     except LoadingFailed as error:
         raise PackingRefused(error.detail) from None
     return Result(environment=environment(), rows=rows)
+
+
+def proven(servable: Servable, folder: Path, manifest: Manifest) -> tuple[Recorded | None, int]:
+    """Compare a servable with the examples and the recorded rows of a version.
+
+    Returns:
+        The recorded rows, None if an older release packed the version without; and how many were compared.
+
+    Raises:
+        LoadingFailed: an answer differs.
+    """
+    validator = Validator(manifest.signature, MAX_ROWS)
+    prove(servable, validator, manifest)
+    if manifest.recorded is None:
+        return None, 0
+    with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
+        answers = read_recorded(stream)
+    return answers, prove_recorded(servable, validator, manifest, answers)
 
 
 def check(request: CheckRequest) -> Result:

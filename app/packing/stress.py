@@ -27,6 +27,7 @@ TEXTS = (
     "\n\t", "🙂",
 )  # fmt: skip
 INT64_LIMIT = 2**53
+FLOATS: tuple[type[np.floating[Any]], ...] = (np.float64, np.float32)
 
 
 class Pools:
@@ -113,13 +114,8 @@ def thresholds(estimator: Any, pools: Pools) -> Iterator[Record]:
     for turn, (position, threshold) in enumerate(found):
         spec = signature.inputs[position]
         if spec.kind == "number" and np.isfinite(threshold):
-            for value in (
-                threshold,
-                np.nextafter(threshold, -np.inf),
-                np.nextafter(threshold, np.inf),
-                float(np.nextafter(np.float32(threshold), np.float32(np.inf))),
-                float(np.nextafter(np.float32(threshold), np.float32(-np.inf))),
-            ):
+            beside = [np.nextafter(kind(threshold), kind(end)) for kind in FLOATS for end in (-np.inf, np.inf)]
+            for value in (threshold, *beside):
                 yield pools.records[turn % len(pools.records)] | {spec.name: float(value)}
 
 

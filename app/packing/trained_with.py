@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -69,7 +69,9 @@ def find(artifact: Path, declared: str | None = None, beside: Sequence[Path] = (
                 f"{versions[-1]}, that of the outermost, is taken"
             )
     sources |= dict.fromkeys(given, "--trained-with")
-    requirements = dict(_sorted((requirements | given).items()))
+    requirements |= given
+    order = [name for name in LIBRARIES if name in requirements]
+    requirements = {name: requirements[name] for name in dict.fromkeys([*order, *sorted(requirements)])}
     source = " and ".join(dict.fromkeys(sources[name] for name in requirements))
     return Training(requirements, source, frozenset().union(*(each.modules for _, each in files)), tuple(remarks))
 
@@ -169,11 +171,6 @@ def _declared(declared: str) -> dict[str, str]:
         name = canonicalize_name(requirement.name)
         found[name] = ",".join(filter(None, (found.get(name), str(requirement.specifier))))
     return found
-
-
-def _sorted(requirements: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    order = {name: place for place, name in enumerate(LIBRARIES)}
-    return sorted(requirements, key=lambda pair: (order.get(pair[0], len(order)), pair[0]))
 
 
 PACKING = ("marshmallow", "msgspec", "onnx", "onnxruntime")

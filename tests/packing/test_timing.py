@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.packing import timing
-from app.packing.prove import Proof
+from app.packing.prove import proof_of
 from app.packing.remarks import graph_remarks
 from app.packing.timing import compared_us, medians_us, slower_sentence, slower_times, written
 from app.signature import Input, Layout, Signature
@@ -108,7 +108,7 @@ def test_a_graph_more_than_a_fifth_slower_is_called_slower(
     taken_us = {timing.key_of("graph", rows): taken for rows, taken in zip(timing.ROWS_TIMED, graph_us, strict=True)}
     taken_us |= {timing.key_of("artifact", rows): 100.0 for rows in timing.ROWS_TIMED}
     assert slower_times(taken_us) == times
-    recorded = Proof(5000, 0, 1e-16, taken_us).recorded()
+    recorded = proof_of(5000, 0, 1e-16, taken_us)
     assert (recorded["slower_times"], recorded.get("slower")) == (times, message)
     assert graph_remarks(recorded)[1:] == ([message] if message else [])
     assert message is None or slower_sentence(times) == message

@@ -6,6 +6,7 @@ Each becomes the scikit-learn estimator of its library, which gives the labels a
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -75,14 +76,8 @@ def _of_xgboost(library: ModuleType, content: bytearray) -> Any:
 
 def _of_lightgbm(library: ModuleType, booster: Any) -> Any:
     """Wrap a booster in an estimator, with the attributes that its `fit` would set."""
-    objective = next(
-        (
-            line.removeprefix("objective=")
-            for line in booster.model_to_string(0, 0).splitlines()
-            if "objective=" in line
-        ),
-        "",
-    ).split(" ")[0]
+    found = re.search("^objective=(.*?)( |$)", booster.model_to_string(0, 0), re.MULTILINE)
+    objective = found[1] if found else ""
     names = [str(name) for name in booster.feature_name()]
     classifies = objective.startswith(CLASSIFIES)
     estimator = (library.LGBMClassifier if classifies else library.LGBMRegressor)(n_jobs=1)

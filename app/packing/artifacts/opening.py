@@ -7,6 +7,7 @@ import shlex
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pandas as pd
 from app.errors import LoadingFailed, PackingRefused
 from app.packing.artifacts import onnx_file
 from app.packing.artifacts.boosters import estimator_of, read_catboost, read_lightgbm, read_xgboost
-from app.packing.artifacts.folders import Located, hub_example, located
+from app.packing.artifacts.folders import hub_example, located
 from app.packing.artifacts.parts import Choice, Whole, is_container, parts_of, role_of, whole_of
 from app.runtime.loaders import READERS
 
@@ -188,7 +189,10 @@ def opened(
         content, types = trusted(place.file) if trust and kind == "skops" else (read(place.file, kind), ())
         trust_notes += [f"trusted, as asked: {', '.join(types)}"] * bool(types)
         contained = contained or is_container(content)
-        parts |= _named_parts(content, _stem(place.file) if several_files else "model", several_files)
+        stem = place.file.name.split(".")[0] or place.file.name
+        prefix = f"{stem}." if several_files and is_container(content) else ""
+        for key, part in parts_of(content, stem if several_files else "model").items():
+            parts[f"{prefix}{key}"] = estimator_of(part)
     beside = _named_files(choice, parts)
     if len(parts) == 1 and not contained and not beside:
         whole = Whole(next(iter(parts.values())), steps=choice.before)
@@ -199,6 +203,7 @@ def opened(
     changed = contained or several_files or bool(beside or trust_notes) or kinds[0] not in SUFFIXES
     changed = changed or whole.estimator is not content
     first = found[0]
+    rows = hub_example(first.file.parent) if first.example is None else None
     return Artifact(
         whole.estimator,
         "joblib" if changed else kinds[0],
@@ -206,15 +211,9 @@ def opened(
         whole.columns or next((place.columns for place in found if place.columns), None),
         whole.steps,
         tuple(parts) if contained or several_files else (),
-        next(filter(None, (place.example for place in found)), None) if first.example else _example(first),
+        first.example if rows is None else pd.DataFrame(rows),
         (*(note for place in found for note in place.notes), *whole.notes, *trust_notes),
     )
-
-
-def _named_parts(content: Any, label: str, several_files: bool) -> dict[str, Any]:
-    """Return the parts of one file by name; of several files, the parts of a container get its label as prefix."""
-    prefix = f"{label}." if several_files and is_container(content) else ""
-    return {f"{prefix}{key}": estimator_of(part) for key, part in parts_of(content, label).items()}
 
 
 def read(path: Path, kind: str) -> Any:
@@ -255,22 +254,9 @@ def _named_files(choice: Choice, parts: dict[str, Any]) -> dict[str, Any]:
     return {name: read(path, kind_of(path)) for name, path in files.items()}
 
 
-def _example(place: Located) -> pd.DataFrame | None:
-    rows = hub_example(place.file.parent)
-    return None if rows is None else pd.DataFrame(rows)
-
-
-def _stem(path: Path) -> str:
-    """Return the name of a file without its suffixes."""
-    return path.name.split(".")[0] or path.name
-
-
-def _of_loader(name: str) -> Callable[[Path], Any]:
-    def read_file(path: Path) -> Any:
-        with path.open("rb") as stream:
-            return READERS[name](stream)
-
-    return read_file
+def _loaded(name: str, path: Path) -> Any:
+    with path.open("rb") as stream:
+        return READERS[name](stream)
 
 
 def _json(path: Path) -> Any:
@@ -287,8 +273,8 @@ def _json(path: Path) -> Any:
 
 
 READERS_OF_KIND: dict[str, Callable[[Path], Any]] = {
-    "joblib": _of_loader("joblib"),
-    "skops": _of_loader("skops"),
+    "joblib": partial(_loaded, "joblib"),
+    "skops": partial(_loaded, "skops"),
     "json": _json,
     "onnx": onnx_file.read,
     "xgboost": read_xgboost,

@@ -104,36 +104,26 @@ def whole_of(parts: Mapping[str, Any], choice: Choice, *, several_files: bool, c
     use = choice.use or (rest[0] if len(rest) == 1 and choice.made else None)
     if use is None:
         raise PackingRefused(_proposal(parts, by_role, command))
-    model = _part(parts, use, "--use")
-    before = [name for name in choice.before if name in parts]
-    steps = tuple(name for name in choice.before if name not in parts)
-    for name in before:
-        if role_of(parts[name]) != "transformer":
+    _part(parts, use, "--use")
+    for name in choice.before:
+        if name in parts and role_of(parts[name]) != "transformer":
             raise PackingRefused(f"--before {name}: it is a {_described(parts[name])}, and has no transform")
     columns = None if choice.columns is None else _names(_part(parts, choice.columns, "--columns"))
     if columns == ():
         raise PackingRefused(f"--columns {choice.columns}: it is a {_described(parts[str(choice.columns)])}, not names")
-    return _assembled(parts, use, model, before, columns, choice, steps)
+    return _assembled(parts, use, columns, choice)
 
 
-def _assembled(
-    parts: Mapping[str, Any],
-    use: str,
-    model: Any,
-    before: Sequence[str],
-    columns: tuple[str, ...] | None,
-    choice: Choice,
-    steps: tuple[str, ...],
-) -> Whole:
-    inspect.require_model(model)
-    estimator, notes = model, [f"made of: {', '.join([*before, use])}"] if before else []
+def _assembled(parts: Mapping[str, Any], use: str, columns: tuple[str, ...] | None, choice: Choice) -> Whole:
+    before = [name for name in choice.before if name in parts]
+    for name in (use, *before):
+        inspect.require_model(parts[name])
+    estimator, notes = parts[use], [f"made of: {', '.join([*before, use])}"] if before else []
     if before:
         from sklearn.pipeline import Pipeline
 
-        for name in before:
-            inspect.require_model(parts[name])
-        _require_chain([*((name, parts[name]) for name in before), (use, model)])
-        named = [*((f"{place}-{name}", parts[name]) for place, name in enumerate(before, 1)), ("model", model)]
+        _require_chain([(name, parts[name]) for name in (*before, use)])
+        named = [*((f"{place}-{name}", parts[name]) for place, name in enumerate(before, 1)), ("model", parts[use])]
         estimator = Pipeline([(name.replace("__", "_"), part) for name, part in named])
     if choice.labels is not None:
         estimator = _labelled(estimator, choice.labels, _part(parts, choice.labels, "--labels"))
@@ -144,7 +134,7 @@ def _assembled(
     left = [name for name in parts if name not in (use, *before, choice.columns, choice.labels)]
     if left:
         notes.append(f"not used: {', '.join(left[:MAX_LISTED])}")
-    return Whole(estimator, columns, steps, tuple(notes))
+    return Whole(estimator, columns, tuple(name for name in choice.before if name not in parts), tuple(notes))
 
 
 def _labelled(estimator: Any, name: str, part: Any) -> Any:
@@ -234,9 +224,8 @@ def _chained(parts: Mapping[str, Any], choice: Choice) -> Choice:
 
 def _part(parts: Mapping[str, Any], name: str, option: str) -> Any:
     if name not in parts:
-        raise PackingRefused(
-            f"{option} {name}: there is no such part; there are: {', '.join(list(parts)[:MAX_LISTED])}"
-        )
+        there = ", ".join(list(parts)[:MAX_LISTED])
+        raise PackingRefused(f"{option} {name}: there is no such part; there are: {there}")
     return parts[name]
 
 

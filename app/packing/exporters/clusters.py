@@ -19,7 +19,11 @@ from app.packing.exporters.similarity import expanded_squares, fused_squares, sq
 @predictor("KMeans", "MiniBatchKMeans")
 def kmeans(g: Graph, est: Any, features: Features) -> Outputs:
     """`KMeans`: the least `|c|² - 2 x·c`, as `lloyd_iter_chunked_dense` computes it; `transform` gives distances."""
-    return {"prediction": _lloyd(g, features, est.cluster_centers_), "transformed": _distances(g, est, features)}
+    centers = _float64(est.cluster_centers_)
+    return {
+        "prediction": g.argmin(affine(g, features, -2.0 * centers, squared_norms(centers))),
+        "transformed": euclidean_distances(g, g.matrix(features), centers),
+    }
 
 
 @predictor("BisectingKMeans")
@@ -39,7 +43,7 @@ def bisecting_kmeans(g: Graph, est: Any, features: Features) -> Outputs:
         visit(node.right, turns | {place: 1})
 
     visit(est._bisecting_tree, {})
-    transformed = _distances(g, est, features)
+    transformed = euclidean_distances(g, g.matrix(features), _float64(est.cluster_centers_))
     if not centers:
         raise NotExportable("it has one cluster")
     scores = affine(g, features, -2.0 * np.array(centers), squared_norms(np.array(centers)))
@@ -88,15 +92,6 @@ def nearest(g: Graph, est: Any, x: Tensor, points: NDArray[Any], norms: NDArray[
 def euclidean_distances(g: Graph, x: Tensor, points: NDArray[Any]) -> Tensor:
     """`sklearn.metrics.pairwise.euclidean_distances`: shape (rows, points)."""
     return expanded_squares(g, x, points).sqrt()
-
-
-def _distances(g: Graph, est: Any, features: Features) -> Tensor:
-    return euclidean_distances(g, g.matrix(features), _float64(est.cluster_centers_))
-
-
-def _lloyd(g: Graph, features: Features, centers: Any) -> Tensor:
-    scores = affine(g, features, -2.0 * _float64(centers), squared_norms(_float64(centers)))
-    return g.argmin(scores)
 
 
 def _float64(centers: Any) -> NDArray[Any]:

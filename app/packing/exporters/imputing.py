@@ -66,9 +66,7 @@ def _missing(g: Graph, block: Tensor, missing_values: Any) -> Tensor | None:
 
 def _mask(g: Graph, block: Tensor, missing_values: Any) -> Tensor:
     missing = _missing(g, block, missing_values)
-    if missing is not None:
-        return missing
-    return ~block.equal(block)
+    return ~block.equal(block) if missing is None else missing
 
 
 def _indicator(g: Graph, est: Any, features: Features) -> Features:
@@ -78,10 +76,8 @@ def _indicator(g: Graph, est: Any, features: Features) -> Features:
 @transformer("MissingIndicator")
 def missing_indicator(g: Graph, est: Any, features: Features) -> Features:
     """`MissingIndicator.transform`: whether values are missing, in columns with missing values in training."""
-    blocks: list[Tensor] = []
-    for block in _merged(g, g.select(features, est.features_.tolist())):
-        blocks.append(g.cast(_mask(g, block, est.missing_values), "float64"))
-    return tuple(blocks)
+    blocks = _merged(g, g.select(features, est.features_.tolist()))
+    return tuple(g.cast(_mask(g, block, est.missing_values), "float64") for block in blocks)
 
 
 @transformer("IterativeImputer")
@@ -103,8 +99,7 @@ def iterative(g: Graph, est: Any, features: Features) -> Features:
     columns = np.eye(current.width or 0, dtype=bool)
     for step in est.imputation_sequence_ if est.n_iter_ else ():
         seen = g.select((current,), step.neighbor_feat_idx.tolist())
-        predicted = g.predict(step.estimator, seen)["prediction"]
-        predicted = predicted.unsqueeze(1)
+        predicted = g.predict(step.estimator, seen)["prediction"].unsqueeze(1)
         limits = [g.constant(float(bound[step.feat_idx])) for bound in (est._min_value, est._max_value)]
         predicted = predicted.clip(*limits)
         replaced = g.node("And", [missing, g.constant(columns[step.feat_idx], "bool")], "bool", current.width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,10 @@ def _raw_and_converted(g: Graph, est: Any, features: Features) -> tuple[Tensor, 
     if any((_types(tree) == ZERO_MISSING).any() for tree in trees):
         # Beside it, the same matrix with NaN instead of 0.
         matrix = g.concat([matrix, g.where(abs(matrix) <= ZERO, np.nan, matrix)])
-    sides = Sides(matrix.width or 0, _category_counts(trees))
+    counts: dict[int, int] = {}
+    for _, column, words in itertools.chain(*map(_category_splits, trees)):
+        counts[column] = max(counts.get(column, 0), 32 * len(words))
+    sides = Sides(matrix.width or 0, counts)
     splits = [_categorical_splits(tree, sides) for tree in trees]
     if sides.size > MAX_SIDES:
         raise NotExportable("it has too many categories and splits of them for a table")
@@ -124,14 +128,6 @@ def _category_splits(tree: Fields) -> list[tuple[int, int, NDArray[np.uint32]]]:
     nodes = np.flatnonzero(_numbers(tree, "decision_type", np.int64) & 1)
     starts = {int(node): int(place[node]) for node in nodes}
     return [(node, int(columns[node]), words[bounds[k] : bounds[k + 1]]) for node, k in starts.items()]
-
-
-def _category_counts(trees: list[Fields]) -> dict[int, int]:
-    counts: dict[int, int] = {}
-    for tree in trees:
-        for _, column, words in _category_splits(tree):
-            counts[column] = max(counts.get(column, 0), 32 * len(words))
-    return counts
 
 
 def _categorical_splits(tree: Fields, sides: Sides) -> dict[int, tuple[int, int]]:

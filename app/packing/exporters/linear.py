@@ -199,15 +199,11 @@ def _forward(g: Graph, est: Any, layers: Sequence[tuple[Any, Any]], features: Fe
     activations = [est.activation] * (len(layers) - 1) + [est.out_activation_]
     tensor = g.matrix(features)
     for (coef, intercept), activation in zip(layers, activations, strict=True):
-        tensor = _activated(g, activation, affine(g, (tensor,), np.asarray(coef).T, intercept))
+        tensor = affine(g, (tensor,), np.asarray(coef).T, intercept)
+        if activation == "softmax":
+            tensor = softmax(g, tensor)
+        elif activation in OPERATORS:
+            tensor = g.node(OPERATORS[activation], [tensor], "float64", tensor.width)
+        elif activation != "identity":
+            raise NotExportable(f"its activation is {activation}")
     return tensor
-
-
-def _activated(g: Graph, activation: str, scores: Tensor) -> Tensor:
-    if activation == "identity":
-        return scores
-    if activation == "softmax":
-        return softmax(g, scores)
-    if activation not in OPERATORS:
-        raise NotExportable(f"its activation is {activation}")
-    return g.node(OPERATORS[activation], [scores], "float64", scores.width)

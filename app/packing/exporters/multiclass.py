@@ -31,7 +31,8 @@ def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
     if all(hasattr(member, "predict_proba") for member in est.estimators_):
         outputs["probabilities"] = _shares(g, est, members)
     if all(hasattr(member, "decision_function") for member in est.estimators_):
-        outputs["decision_scores"] = _decisions(g, members)
+        scores = g.concat([g.column(g.cast(outputs["decision_scores"], "float64")) for outputs in members])
+        outputs["decision_scores"] = scores if len(members) > 1 else members[0]["decision_scores"]
     return outputs
 
 
@@ -55,11 +56,6 @@ def _positive(g: Graph, member: Any, outputs: Outputs) -> Tensor:
     if type(member).__name__.startswith("LogisticRegression") and is_one_vs_rest(member):
         return expit(g, g.column(outputs["decision_scores"]))
     return g.select((outputs["probabilities"],), [1])[0]
-
-
-def _decisions(g: Graph, members: Sequence[Outputs]) -> Tensor:
-    scores = [outputs["decision_scores"] for outputs in members]
-    return scores[0] if len(scores) == 1 else g.concat([g.column(g.cast(score, "float64")) for score in scores])
 
 
 @predictor("OneVsOneClassifier")

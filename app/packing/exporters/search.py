@@ -111,8 +111,7 @@ def _mixed(g: Graph, reduced: Tensor, tied: Tensor, last: Tensor, targets: NDArr
         for operator, other in (("ReduceMax", -1), ("ReduceMin", width)):
             masked = g.where(group, codes, other)
             ends.append(g.node(operator, [masked, g.constant([1], "int64")], "int64", None, keepdims=0))
-        differ = g.node("Less", ends[::-1], "bool", None)
-        return [differ & tied]
+        return [(ends[1] < ends[0]) & tied]
 
     return g.branch(g.any(tied), compared, lambda: [tied])[0]
 
@@ -189,8 +188,8 @@ def _positions(g: Graph, est: Any, x: Tensor) -> Tensor:
     moves = np.zeros((max(1, len(forks)), len(leaf_starts)))
     for row, fork in zip(moves, forks, strict=False):
         left, right = 2 * fork + 1, 2 * fork + 2
-        row[_within(leaf_starts, starts[left], ends[left])] = ends[right] - starts[right]
-        row[_within(leaf_starts, starts[right], ends[right])] = starts[left] - ends[left]
+        row[(leaf_starts >= starts[left]) & (leaf_starts < ends[left])] = ends[right] - starts[right]
+        row[(leaf_starts >= starts[right]) & (leaf_starts < ends[right])] = starts[left] - ends[left]
     leaf_of = np.searchsorted(leaf_starts, np.arange(len(members)), side="right") - 1
     own, leaf = np.empty(len(members), dtype=int), np.empty(len(members), dtype=int)
     own[members], leaf[members] = np.arange(len(members)), leaf_of
@@ -201,21 +200,13 @@ def _positions(g: Graph, est: Any, x: Tensor) -> Tensor:
     return g.take(g.cast(g.cast(right_bound < left_bound, "float64") @ moves, "int64"), leaf, axis=1) + own
 
 
-def _within(starts: NDArray[Any], low: int, high: int) -> NDArray[Any]:
-    inside: NDArray[Any] = (starts >= low) & (starts < high)
-    return inside
-
-
 def _lower_bounds(g: Graph, est: Any, x: Tensor, nodes: NDArray[Any], bounds: NDArray[Any]) -> Tensor:
     """`min_rdist` of the tree: the least reduced distance to any row in each node, shape (rows, nodes)."""
     power = power_of(est)
     if len(bounds) == 1:  # a ball tree: centers and radii
         away = distances_of(g, minkowski(g, x, bounds[0], power), power)
         outside = away - nodes["radius"]
-        bound = outside.maximum(0.0)
-        if power in (1.0, np.inf):
-            return bound
-        return bound**power
+        return outside.maximum(0.0) if power in (1.0, np.inf) else outside.maximum(0.0) ** power
     apart = x.unsqueeze(1)
     outside = g.node("Max", [bounds[0] - apart, apart - bounds[1], g.constant(0.0)], "float64", x.width)
     return summed(g, outside, power, len(nodes))

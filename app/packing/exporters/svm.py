@@ -52,7 +52,9 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     scores = _machines(g, est, features, weights, est._intercept_)
     outputs = {"decision_scores": scores}
     if est.decision_function_shape == "ovr":
-        outputs["decision_scores"] = _one_against_rest(g, scores, pairs, count)
+        # `_ovr_decision_function`: the votes plus the sums of the scores, which are scaled to less than 1/3.
+        sums = scores @ _incidence(pairs, count)
+        outputs["decision_scores"] = _votes(g, scores >= 0.0, pairs, count) + sums / ((abs(sums) + 1.0) * 3.0)
     if est.break_ties and est.decision_function_shape == "ovr":
         winner = g.argmax(outputs["decision_scores"])
     else:
@@ -136,13 +138,6 @@ def _votes(g: Graph, first: Tensor, pairs: list[tuple[int, int]], count: int) ->
     incidence = _incidence(pairs, count)
     seconds = (incidence < 0).sum(axis=0)
     return affine(g, (first,), incidence.T, seconds)
-
-
-def _one_against_rest(g: Graph, scores: Tensor, pairs: list[tuple[int, int]], count: int) -> Tensor:
-    """`_ovr_decision_function`: the votes plus the sums of the scores, which are scaled to less than 1/3."""
-    votes = _votes(g, scores >= 0.0, pairs, count)
-    sums = scores @ _incidence(pairs, count)
-    return votes + sums / ((abs(sums) + 1.0) * 3.0)
 
 
 SMALLEST = 1e-7

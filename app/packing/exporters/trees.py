@@ -46,7 +46,7 @@ def mean(g: Graph, total: Tensor, count: int) -> Tensor:
 @predictor("DecisionTreeClassifier", "ExtraTreeClassifier", "ExtraTreesClassifier", "RandomForestClassifier")
 def tree_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """Trees and forests: `argmax` of the mean of the trees' probabilities, by target where there are several."""
-    trees = [fitted_tree(member, probabilities_by_node(member)) for member in _members(est)]
+    trees = [fitted_tree(member, probabilities_by_node(member)) for member in members_of(est)]
     shares = mean(g, tree_ensemble.summed_rows(g, g.matrix(features), trees), len(trees))
     if est.n_outputs_ == 1:
         return {"prediction": g.labels(est.classes_, g.argmax(shares)), "probabilities": shares}
@@ -61,7 +61,7 @@ def tree_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 @predictor("DecisionTreeRegressor", "ExtraTreeRegressor", "ExtraTreesRegressor", "RandomForestRegressor")
 def tree_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """Trees and forests: the mean of the trees' predictions, (rows,) or (rows, targets)."""
-    trees = [fitted_tree(member, member.tree_.value[:, :, 0]) for member in _members(est)]
+    trees = [fitted_tree(member, member.tree_.value[:, :, 0]) for member in members_of(est)]
     values = mean(g, tree_ensemble.summed_rows(g, g.matrix(features), trees), len(trees))
     return {"prediction": g.pick(values, 0) if est.n_outputs_ == 1 else values}
 
@@ -94,7 +94,8 @@ def random_trees_embedding(g: Graph, est: Any, features: Features) -> Features:
     return (g.cast(g.take(ends, of_tree, axis=1).equal(np.concatenate(leaves)), "float64"),)
 
 
-def _members(est: Any) -> list[Any]:
+def members_of(est: Any) -> list[Any]:
+    """Return the trees of a forest, or the tree itself."""
     return list(est.estimators_) if hasattr(est, "estimators_") else [est]
 
 
@@ -189,30 +190,25 @@ def adaboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     weights = est.estimator_weights_[: len(est.estimators_)]
     votes = [_halved(np.where(np.eye(classes) == 1, weight, other_vote(est) * weight)) for weight in weights]
     if _are(est, TREE_CLASSIFIERS):
+        by_node = [probabilities_by_node(member) for member in est.estimators_]
         ballots = [
-            _vote_of(probabilities_by_node(member)) if by_shares else vote[_class_by_node(member, est.classes_)]
-            for vote, member in zip(votes, est.estimators_, strict=True)
+            _vote_of(share) if by_shares else vote[np.searchsorted(est.classes_, m.classes_)[share.argmax(axis=1)]]
+            for share, vote, m in zip(by_node, votes, est.estimators_, strict=True)
         ]
         members = [fitted_tree(m, ballot) for m, ballot in zip(est.estimators_, ballots, strict=True)]
         summed = tree_ensemble.summed_rows(g, g.matrix(features), members)
     else:
         named = "probabilities" if by_shares else "prediction"
         answers = [g.predict(member, features)[named] for member in est.estimators_]
-        summed = total(
-            g,
-            [
-                _logs(g, answer) if by_shares else _ballot(g, answer, est.classes_, vote)
-                for answer, vote in zip(answers, votes, strict=True)
-            ],
-        )
+        if by_shares:
+            summed = total(g, [_logs(g, answer) for answer in answers])
+        else:
+            classes_of = [g.argmax(g.cast(g.column(answer).equal(est.classes_), "int64")) for answer in answers]
+            summed = total(g, [g.take(vote, index) for vote, index in zip(votes, classes_of, strict=True)])
     scores = summed / est.estimator_weights_.sum()
     if classes > 2:
-        shares = softmax(g, scores / (classes - 1.0))
-        return {
-            "prediction": g.labels(est.classes_, g.argmax(scores)),
-            "probabilities": shares,
-            "decision_scores": scores,
-        }
+        shares, labels = softmax(g, scores / (classes - 1.0)), g.labels(est.classes_, g.argmax(scores))
+        return {"prediction": labels, "probabilities": shares, "decision_scores": scores}
     score = g.pick(scores + scores, 0)
     shares = softmax(g, g.concat([-scores, scores]))
     labels = g.labels(est.classes_, g.cast(score > 0.0, "int64"))
@@ -268,14 +264,6 @@ def _shares(g: Graph, member: Any, outputs: Outputs, classes: int) -> Tensor:
     return shares @ _places(member, classes)
 
 
-def _class_by_node(member: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the number of the class that a tree predicts at each of its nodes."""
-    best = probabilities_by_node(member).argmax(axis=1)
-    numbers: NDArray[np.int64] = np.searchsorted(classes, member.classes_)
-    found: NDArray[np.int64] = numbers[best]
-    return found
-
-
 def _vote_of(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """`_samme_proba`: the logarithms of the probabilities, less their mean; (nodes, classes)."""
     logs = np.log(np.maximum(shares, EPSILON))
@@ -296,8 +284,3 @@ def _logs(g: Graph, shares: Tensor) -> Tensor:
 def _halved(votes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Keep half the difference of the votes for two classes: the other column would be its negative."""
     return (votes[:, 1:] - votes[:, :1]) / 2 if votes.shape[1] == 2 else votes
-
-
-def _ballot(g: Graph, answer: Tensor, classes: NDArray[Any], vote: NDArray[np.float64]) -> Tensor:
-    """Return what the label of a member adds to the scores; `vote` has a row for each label."""
-    return g.take(vote, g.argmax(g.cast(g.column(answer).equal(classes), "int64")))

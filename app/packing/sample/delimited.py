@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -68,13 +70,14 @@ def read(text: str, encoding: str, expected: Expected, notes: list[str]) -> pd.D
     given = SEPARATOR_LINE.match(text[:100])
     if given:
         text = text[given.end() :]
-        separator = "\t" if given[1] == "\t" else given[1]
+        separator = given[1]
     else:
         separator = _separator(text, expected)
     dialect = _dialect(text, separator, expected)
     plain = None
-    if dialect.one_column:
-        raw = _whole_lines(text)
+    if dialect.one_column:  # each line is one text, in which commas need no quotes; a quoted text may span lines
+        name, *rows = csv.reader(io.StringIO(text, newline=""))
+        raw = pd.DataFrame({name[0]: [",".join(row) for row in rows if row]}, dtype=str)
     else:
         plain = pd.read_csv(io.StringIO(text), sep=separator, low_memory=False, **dialect.options)
         raw = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, **dialect.options)
@@ -124,14 +127,10 @@ def _fields(text: str, separator: str) -> list[list[str]]:
     if separator == SPACES:
         return [line.split() for line in start.splitlines() if line.strip()][:EXAMINED_ROWS]
     rows: list[list[str]] = []
-    try:
-        for row in csv.reader(io.StringIO(start, newline=""), delimiter=separator):
-            if row:
-                rows.append(row)
-            if len(rows) > EXAMINED_ROWS:
-                break
-    except csv.Error:
-        return rows
+    with contextlib.suppress(csv.Error):
+        read = csv.reader(io.StringIO(start, newline=""), delimiter=separator)
+        for row in itertools.islice(filter(None, read), EXAMINED_ROWS + 1):
+            rows.append(row)
     return rows
 
 
@@ -157,12 +156,6 @@ def _dialect(text: str, separator: str, expected: Expected) -> _Dialect:
         options |= {"header": None, "names": made_up_names(len(head), expected)}
         notes.append(f"sample: its first line has no names, so that the columns are {', '.join(options['names'][:10])}")
     return _Dialect(options, tuple(notes))
-
-
-def _whole_lines(text: str) -> pd.DataFrame:
-    """Read each line as one text, in which commas need no quotes; a quoted text may span lines."""
-    name, *rows = csv.reader(io.StringIO(text, newline=""))
-    return pd.DataFrame({name[0]: [",".join(row) for row in rows if row]}, dtype=str)
 
 
 def _has_no_names(head: Sequence[str], body: Sequence[Sequence[str]], expected: Expected) -> bool:

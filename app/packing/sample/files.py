@@ -67,9 +67,7 @@ def _decompressed(content: bytes, name: str) -> tuple[bytes, str]:
         return _zstd(content), inner
     if content.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            files = [
-                i.filename for i in archive.infolist() if not i.is_dir() and not i.filename.startswith("__MACOSX/")
-            ]
+            files = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")]
             if "[Content_Types].xml" in files:
                 return content, name  # a workbook
             if len(files) != 1:
@@ -92,12 +90,12 @@ def _zstd(content: bytes) -> bytes:
 
 
 def _parquet(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    _require("pyarrow", "Parquet", "pyarrow")
+    _require("pyarrow", "Parquet")
     return _with_named_index(pd.read_parquet(io.BytesIO(content)), expected)
 
 
 def _arrow(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    _require("pyarrow", "Arrow", "pyarrow")
+    _require("pyarrow", "Arrow")
     if content.startswith(b"FEA1"):
         return pd.read_feather(io.BytesIO(content))
     ipc = importlib.import_module("pyarrow.ipc")
@@ -107,7 +105,7 @@ def _arrow(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame
 
 def _workbook(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame:
     """Read the first sheet of a workbook: cells keep their types, columns with text are read like delimited text."""
-    _require("openpyxl", "a workbook of Excel", "openpyxl")
+    _require("openpyxl", "a workbook of Excel")
     with pd.ExcelFile(io.BytesIO(content)) as workbook:
         sheets = workbook.sheet_names
         cells = pd.read_excel(workbook, sheet_name=0, dtype=object, keep_default_na=False)
@@ -143,14 +141,13 @@ def _with_named_index(frame: pd.DataFrame, expected: Expected) -> pd.DataFrame:
     return frame.reset_index(level=levels).reset_index(drop=True) if levels else frame
 
 
-def _require(library: str, kind: str, install: str) -> None:
+def _require(library: str, kind: str) -> None:
     """Refuse a file if the library that reads it is not installed."""
     try:
         importlib.import_module(library)
     except ModuleNotFoundError:
-        raise PackingRefused(
-            f"is {kind}, which needs {library}, and that is not installed: pip install {install}"
-        ) from None
+        refusal = f"is {kind}, which needs {library}, and that is not installed: pip install {library}"
+        raise PackingRefused(refusal) from None
 
 
 BY_CONTENT: tuple[tuple[bytes, Callable[[bytes, Expected, list[str]], pd.DataFrame]], ...] = (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,19 +15,34 @@ from app.packing.sample.expected import INDEX_NAMES, Column, Expected
 
 def with_learned_kinds(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
     """Convert columns of objects in a typed file to numbers, or remove their markers of missing values."""
-    known = expected.of([str(name) for name in frame.columns])
+    return _with_columns(frame, expected, partial(_as_kind, notes))
+
+
+def as_learned(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
+    """Replace numbers by the strings that the model has learned for them.
+
+    A spreadsheet, a database or a typed file may have turned the code "00501" into 501.
+    """
+    return _with_columns(frame, expected, partial(_as_codes, notes))
+
+
+def _with_columns(
+    frame: pd.DataFrame, expected: Expected, converted: Callable[[str, pd.Series[Any], Column], pd.Series[Any] | None]
+) -> pd.DataFrame:
+    """Return the frame with its columns converted, except for categories and where nothing changes."""
     found: dict[str, Any] = {}
-    for place, (name, column) in enumerate(zip(frame.columns, known, strict=True)):
+    for place, column in enumerate(expected.of([str(name) for name in frame.columns])):
         values = frame.iloc[:, place]
-        if not isinstance(values.dtype, pd.CategoricalDtype) and values.dtype.kind == "O":
-            converted = _converted(str(name), values, column, notes)
-            if converted is not None:
-                found[name] = converted
+        if not isinstance(values.dtype, pd.CategoricalDtype):
+            changed = converted(str(frame.columns[place]), values, column)
+            found |= {} if changed is None else {frame.columns[place]: changed}
     return frame.assign(**found) if found else frame
 
 
-def _converted(name: str, values: pd.Series[Any], column: Column, notes: list[str]) -> pd.Series[Any] | None:
+def _as_kind(notes: list[str], name: str, values: pd.Series[Any], column: Column) -> pd.Series[Any] | None:
     """Convert a column of objects to numbers or remove its markers; return None if it stays as it is."""
+    if values.dtype.kind != "O":
+        return None
     strings = Counter(value for value in values if isinstance(value, str))
     numbers = sum(isinstance(v, int | float) and not isinstance(v, bool) and v == v for v in values)
     learned = set(column.categories or ())
@@ -50,35 +66,22 @@ def _converted(name: str, values: pd.Series[Any], column: Column, notes: list[st
     return values if markers else None
 
 
-def as_learned(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """Replace numbers by the strings that the model has learned for them.
-
-    A spreadsheet, a database or a typed file may have turned the code "00501" into 501.
-    """
-    known = expected.of([str(name) for name in frame.columns])
-    found: dict[str, Any] = {}
-    for place, (name, column) in enumerate(zip(frame.columns, known, strict=True)):
-        values = frame.iloc[:, place]
-        if not column.strings or not column.categories or isinstance(values.dtype, pd.CategoricalDtype):
-            continue
-        by_number = _by_number(column.categories)
-        learned = set(column.categories)
-        translated = {
-            value: by_number[number]
-            for value in set(values.dropna().tolist()) - learned
-            if (number := _number(value)) in by_number and not is_code(str(value))
-        }
-        if translated:
-            found[name] = pd.Series([translated.get(value, value) for value in values.tolist()], frame.index)
-            first, code = next(iter(translated.items()))
-            notes.append(f"sample column {name!r}: {first!r} taken for {code!r}, which the model has learned")
-    return frame.assign(**found) if found else frame
-
-
-def _by_number(categories: Sequence[Any]) -> dict[float | None, str]:
-    """Return the learned strings by their numbers, leaving out numbers that several strings have."""
-    numbers = Counter(map(_number, categories))
-    return {n: str(value) for value in categories if (n := _number(value)) is not None and numbers[n] == 1}
+def _as_codes(notes: list[str], name: str, values: pd.Series[Any], column: Column) -> pd.Series[Any] | None:
+    if not column.strings or not column.categories:
+        return None
+    numbers = Counter(map(_number, column.categories))
+    # Numbers that several strings have are left out.
+    by_number = {n: str(v) for v in column.categories if (n := _number(v)) is not None and numbers[n] == 1}
+    translated = {
+        value: by_number[number]
+        for value in set(values.dropna().tolist()) - set(column.categories)
+        if (number := _number(value)) in by_number and not is_code(str(value))
+    }
+    if not translated:
+        return None
+    first, code = next(iter(translated.items()))
+    notes.append(f"sample column {name!r}: {first!r} taken for {code!r}, which the model has learned")
+    return pd.Series([translated.get(value, value) for value in values.tolist()], values.index)
 
 
 def _number(value: Any) -> float | None:
@@ -96,19 +99,16 @@ def without_index(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> 
         if not INDEX_NAMES.fullmatch(text) or expected.named(text) or (spare is not None and spare <= 0):
             continue
         values = frame.loc[:, name]
+        numbers = pd.api.types.is_integer_dtype(values.dtype) and values.is_unique and values.is_monotonic_increasing
         if values.isna().all() and len(values):
             notes.append(f"sample column {text!r} dropped: it is empty")
-        elif text.startswith(("Unnamed", "__index")) or _numbers_rows(values):
+        elif text.startswith(("Unnamed", "__index")) or numbers:
             notes.append(f"sample column {text!r} dropped: it is an index, and the model does not name it")
         else:
             continue
         frame = frame.drop(columns=[name])
         spare = None if spare is None else spare - 1
     return frame
-
-
-def _numbers_rows(values: pd.Series[Any]) -> bool:
-    return bool(pd.api.types.is_integer_dtype(values.dtype) and values.is_unique and values.is_monotonic_increasing)
 
 
 def only_declared(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
