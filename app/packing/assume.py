@@ -16,6 +16,7 @@ import pandas as pd
 from app.packing import training_dtypes
 from app.packing.probe import MAX_SAMPLE_ROWS, Record, answers, edited, permissive
 from app.runtime.proving import same
+from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Signature
 from app.storage.manifest import Assumption
 
@@ -39,15 +40,8 @@ class Notes:
         self.assumptions.append(Assumption("inputs", sentence, tuple(names)))
 
 
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """A dtype that may have been another one in training.
-
-    `concerns` says whether an input has this dtype, and `others` gives the input with each other possible dtype.
-    """
-
-    concerns: Callable[[Input], bool]
-    others: Callable[[Input], Sequence[Input]]
+Guess = tuple[Callable[[Input], bool], Callable[[Input], Sequence[Input]]]
+"""A dtype that may have been another one in training: whether an input has it, and the input with each other one."""
 
 
 def settled(
@@ -65,10 +59,10 @@ def settled(
     """
     if draft.layout not in (Layout.FRAME, Layout.MATRIX):
         return draft
-    for guess in _guesses(draft.layout, records):
-        names = [spec.name for spec in draft.inputs if spec.name not in known and guess.concerns(spec)]
+    for concerns, others in _guesses(draft.layout, records):
+        names = [spec.name for spec in draft.inputs if spec.name not in known and concerns(spec)]
         if names:
-            draft = _Asked(estimator, draft, records, labels, guess, notes).settle(names)
+            draft = _Asked(estimator, draft, records, labels, others, notes).settle(names)
     return draft
 
 
@@ -80,7 +74,7 @@ class _Asked:
     draft: Signature
     records: Sequence[Record]
     labels: pd.Series[Any] | None
-    guess: Guess
+    others: Callable[[Input], Sequence[Input]]
     notes: Notes
     _answers: list[Any] | None = field(init=False)
 
@@ -119,11 +113,11 @@ class _Asked:
         return self.draft
 
     def _turns(self, names: Sequence[str]) -> range:
-        return range(max(len(self.guess.others(spec)) for spec in self.draft.inputs if spec.name in names))
+        return range(max(len(self.others(spec)) for spec in self.draft.inputs if spec.name in names))
 
     def _otherwise(self, names: Sequence[str], turn: int) -> Signature:
         def other(spec: Input) -> Input:
-            others = self.guess.others(spec) if spec.name in names else ()
+            others = self.others(spec) if spec.name in names else ()
             return others[turn] if turn < len(others) else spec
 
         return edited(self.draft, other)
@@ -184,7 +178,7 @@ def named(names: Sequence[str]) -> str:
 def _dtype(signature: Signature, names: Sequence[str]) -> str:
     """Return the dtype of these inputs as pandas writes it."""
     spec = next(spec for spec in signature.inputs if spec.name in names)
-    return training_dtypes.nullable_name(spec.dtype) if spec.missing == "na" else spec.dtype
+    return str(NULLABLE.get(spec.dtype, spec.dtype)) if spec.missing == "na" else spec.dtype
 
 
 def _guesses(layout: Layout, records: Sequence[Record]) -> Iterator[Guess]:
@@ -194,21 +188,21 @@ def _guesses(layout: Layout, records: Sequence[Record]) -> Iterator[Guess]:
         return replace(spec, missing="na")
 
     if layout is Layout.FRAME:
-        yield Guess(_is_text, lambda spec: _other_texts(spec, records))
-        yield Guess(lambda spec: spec.kind == "timestamp", _other_units)
-        yield Guess(
+        yield _is_text, lambda spec: _other_texts(spec, records)
+        yield lambda spec: spec.kind == "timestamp", _other_units
+        yield (
             lambda spec: spec.kind == "integer" and spec.dtype == "int64" and spec.missing != "na",
             lambda spec: [nullable(spec), replace(spec, dtype="int32"), replace(spec, kind="number", dtype="float64")],
         )
-        yield Guess(
+        yield (
             lambda spec: spec.kind == "boolean" and spec.dtype == "bool" and spec.missing != "na",
             lambda spec: [nullable(spec), replace(spec, dtype="object")],
         )
-        yield Guess(
+        yield (
             lambda spec: spec.kind == "number" and spec.dtype == "float32" and spec.missing != "na",
             lambda spec: [replace(spec, dtype="float64")],
         )
-    yield Guess(
+    yield (
         lambda spec: spec.kind == "number" and spec.dtype == "float64" and spec.missing != "na",
         lambda spec: [replace(spec, dtype="float32"), *([nullable(spec)] if layout is Layout.FRAME else [])],
     )

@@ -201,7 +201,8 @@ def _outputs(
     by_row = {name: value for name, value in answers.items() if value.ndim and len(value) == rows}
     lost = [name for name in file.outputs if name not in by_row]
     labels = [n for n, v in by_row.items() if v.dtype.kind in "iuOUS" and v.shape[1:] in ((), (1,))]
-    scores = [n for n, v in by_row.items() if v.dtype.kind == "f" and v.ndim == 2 and v.shape[1] > 1 and _sums_to_1(v)]
+    matrices = {n: v for n, v in by_row.items() if v.dtype.kind == "f" and v.ndim == 2 and v.shape[1] > 1}
+    scores = [n for n, v in matrices.items() if (abs(v.sum(axis=1) - 1) < NOT_PROBABLE).all() and (v >= 0).all()]
     if len(labels) == 1 and len(scores) == 1:
         (label,), (score,) = labels, scores
         width = by_row[score].shape[1]
@@ -224,10 +225,6 @@ def _further_outputs(names: Sequence[str]) -> dict[str, str]:
             public += "_"
         taken[public] = name
     return taken
-
-
-def _sums_to_1(values: NDArray[Any]) -> bool:
-    return bool((np.abs(values.sum(axis=1) - 1) < NOT_PROBABLE).all() and (values >= 0).all())
 
 
 def _with_nulls(folder: Path, signature: Signature, record: Record) -> Signature:

@@ -268,11 +268,8 @@ def _accepted(estimator: Any, signature: Signature, records: list[Record]) -> li
 
 def _with_outputs(estimator: Any, draft: Signature, records: list[Record]) -> Signature:
     """Add the outputs besides the prediction: the model has a method for each that works on its own rows."""
-    outputs = ["prediction"]
-    for name, method in METHOD_OF_OUTPUT.items():
-        more = name != "prediction" and hasattr(estimator, "predict") and callable(getattr(estimator, method, None))
-        if more and attempt(estimator, draft, records[:2], name) is None:
-            outputs.append(name)
+    tried = _tried_outputs(estimator, draft, records)
+    outputs = ["prediction", *(name for name, _, error in tried if error is None)]
     defaults = tuple(name for name in outputs if name in ("prediction", "probabilities"))
     classes = getattr(estimator, "classes_", None) if inspect.task_of(estimator) == "classifier" else None
     several = isinstance(classes, list) and all(isinstance(part, np.ndarray) for part in classes)
@@ -290,13 +287,20 @@ def _with_outputs(estimator: Any, draft: Signature, records: list[Record]) -> Si
 
 def outputs_lost(estimator: Any, signature: Signature, records: list[Record]) -> list[str]:
     """Return a remark for each output whose method fails on the rows of the model, so that it is left out."""
-    lost = []
+    return [
+        f"no output {name}: {method} fails on the model's own rows ({_text_of(error)})"
+        for name, method, error in _tried_outputs(estimator, signature, records)
+        if name not in signature.outputs
+    ]
+
+
+def _tried_outputs(
+    estimator: Any, signature: Signature, records: list[Record]
+) -> Iterator[tuple[str, str, Exception | None]]:
+    """Yield the outputs besides the prediction that the model has a method for, with the method and its error."""
     for name, method in METHOD_OF_OUTPUT.items():
-        has = hasattr(estimator, "predict") and callable(getattr(estimator, method, None))
-        if has and name not in signature.outputs:
-            error = attempt(estimator, signature, records[:2], name)
-            lost.append(f"no output {name}: {method} fails on the model's own rows ({_text_of(error)})")
-    return lost
+        if name != "prediction" and hasattr(estimator, "predict") and callable(getattr(estimator, method, None)):
+            yield name, method, attempt(estimator, signature, records[:2], name)
 
 
 def _text_of(error: Exception | None) -> str:

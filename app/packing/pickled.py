@@ -178,9 +178,6 @@ class _Walk:
     def _push(self, value: Any) -> None:
         self._stack.append(value)
 
-    def _push_quoted(self, line: Any) -> None:
-        self._stack.append(line.strip("'\"") if isinstance(line, str) else line)
-
     def _push_decimal(self, line: Any) -> None:
         digits = line.rstrip("L") if isinstance(line, str) else ""
         self._stack.append(int(digits) if re.fullmatch(r"-?\d{1,18}", digits) else OPAQUE)
@@ -198,9 +195,6 @@ class _Walk:
             self._stack.pop()
         else:
             self._to_mark(None)
-
-    def _duplicate(self, _: None) -> None:
-        self._stack.append(self._stack[-1])
 
     def _tuple(self, values: list[Any]) -> None:
         # Tuples inside tuples are not needed. If they were kept, they could grow without limit.
@@ -229,9 +223,6 @@ class _Walk:
             self._memo.pop(number, None)
         elif len(self._memo) < MAX_KEPT or value == VERSION_KEY:
             self._memo[number] = value
-
-    def _get(self, place: Any) -> None:
-        self._stack.append(self._memo.get(_place(place), OPAQUE))
 
     def _global(self, names: tuple[Any, Any]) -> None:
         """Push the class or function of this module and name, and note the module."""
@@ -293,11 +284,13 @@ def _place(argument: Any) -> int:
 EFFECTS: dict[str, Callable[[_Walk, Any], Any]] = {
     **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4"), _Walk._push),
     **dict.fromkeys(("SHORT_BINSTRING", "BINSTRING", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Walk._push),
-    **dict.fromkeys(("STRING", "UNICODE"), _Walk._push_quoted),
+    **dict.fromkeys(
+        ("STRING", "UNICODE"), lambda walk, line: walk._push(line.strip("'\"") if isinstance(line, str) else line)
+    ),
     **dict.fromkeys(("INT", "LONG"), _Walk._push_decimal),
     "MARK": _Walk._mark,
     "POP": _Walk._pop,
-    "DUP": _Walk._duplicate,
+    "DUP": lambda walk, _: walk._push(walk._stack[-1]),
     "EMPTY_TUPLE": lambda walk, _: walk._tuple([]),
     "TUPLE1": lambda walk, _: walk._tuple(walk._take(1)),
     "TUPLE2": lambda walk, _: walk._tuple(walk._take(2)),
@@ -308,7 +301,9 @@ EFFECTS: dict[str, Callable[[_Walk, Any], Any]] = {
     "SETITEM": lambda walk, _: walk._set(walk._take(2)),
     "SETITEMS": lambda walk, _: walk._set(walk._to_mark(None)),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Walk._put),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Walk._get),
+    **dict.fromkeys(
+        ("GET", "BINGET", "LONG_BINGET"), lambda walk, place: walk._push(walk._memo.get(_place(place), OPAQUE))
+    ),
     "GLOBAL": _Walk._global,
     "STACK_GLOBAL": lambda walk, _: walk._global(tuple(walk._take(2))),
     "INST": _Walk._old_instance,

@@ -108,7 +108,10 @@ def with_nulls(
         ]
         for alike in (None, *MARKERS):
             names = [name for name in waiting if learned.get(name) == alike]
-            nullable |= dict.fromkeys(_passing_alike(names, partial(answers_nulls, marker)), marker)
+            # Many inputs are probably treated alike: if none of a few passes, none is tried further.
+            few = names[:: len(names) // FEW_COLUMNS] if len(names) > MANY_COLUMNS else []
+            if not few or any(answers_nulls(marker, [name]) for name in few):
+                nullable |= dict.fromkeys(passing(names, partial(answers_nulls, marker)), marker)
     for spec in draft.inputs:
         if record[spec.name] is None:
             nullable[spec.name] = markers_of(spec, learned.get(spec.name))[0]
@@ -145,13 +148,6 @@ def _tells_apart(estimator: Any, signature: Signature, record: Record, names: Se
 
     as_nan, as_none = map(answered, MARKERS[:2])
     return as_nan is not None and as_none is not None and not same(as_nan, as_none)
-
-
-def _passing_alike(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
-    """Return the names that pass; of many names that are probably treated alike, none if none of a few passes."""
-    if len(names) > MANY_COLUMNS and not any(passes([name]) for name in names[:: len(names) // FEW_COLUMNS]):
-        return []
-    return passing(names, passes)
 
 
 def passing(names: Sequence[T], passes: Callable[[Sequence[T]], bool]) -> list[T]:

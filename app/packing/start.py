@@ -98,15 +98,13 @@ def _pack_in(
     try:
         return spawn.run(replace(request, served_by=sys.executable), timeout_s, progress, interpreter)
     except PackingRefused as error:
-        raise PackingRefused(error.detail + _both_versions(training, error.detail)) from None
-
-
-def _both_versions(training: Training, detail: str) -> str:
-    """Name the release of training and the installed one, as the end of a refusal that does not."""
-    trained, here = training.requirements.get(SCIKIT_LEARN, ""), environment().get(SCIKIT_LEARN, "none")
-    if not trained or (trained.removeprefix("==") in detail and here in detail):
-        return ""
-    return f"; it was trained with {training.shown()} (says {training.source}), and {here} of scikit-learn is installed"
+        trained, here = training.requirements.get(SCIKIT_LEARN, ""), environment().get(SCIKIT_LEARN, "none")
+        if not trained or (trained.removeprefix("==") in error.detail and here in error.detail):
+            raise
+        raise PackingRefused(
+            f"{error.detail}; it was trained with {training.shown()} (says {training.source}), and {here} of "
+            "scikit-learn is installed"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -7,19 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import sklearn
 from numpy.typing import NDArray
 
-from app.packing.releases import tells_width
-from app.runtime.servable import NULLABLE, parts_of
+from app.packing.releases import RELEASE, tells_width
+from app.runtime.servable import parts_of
 
-
-def _release(library: Any) -> tuple[int, int]:
-    major, minor = library.__version__.split(".")[:2]
-    return int(major), int(minor)
-
-
-BEFORE_PANDAS_3 = _release(pd) < (3, 0) or _release(sklearn) < (1, 8)
+BEFORE_PANDAS_3 = int(pd.__version__.partition(".")[0]) < 3 or RELEASE < (1, 8)
 """Whether the model was trained with pandas 1 or 2: scikit-learn before 1.8 is older than pandas 3."""
 
 TEXT = "object" if BEFORE_PANDAS_3 else "str"
@@ -101,11 +94,6 @@ def name_of(dtype: Any) -> str:
     if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA:
         return f"string[{dtype.storage}]"
     return str(dtype)
-
-
-def nullable_name(dtype: str) -> str:
-    """Return the name of the nullable dtype of pandas for a dtype of NumPy."""
-    return str(NULLABLE.get(dtype, dtype))
 
 
 def computed_narrow(part: Any) -> bool | None:

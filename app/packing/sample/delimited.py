@@ -10,7 +10,6 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -56,15 +55,6 @@ def decoded(content: bytes) -> tuple[str, str]:
         return content.decode("latin-1"), "Latin-1"
 
 
-@dataclass(frozen=True, slots=True)
-class _Dialect:
-    """Options of `pandas.read_csv` for a text, and notes on them."""
-
-    options: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    one_column: bool = False
-
-
 def read(text: str, encoding: str, expected: Expected, notes: list[str]) -> pd.DataFrame:
     """Read the rows of a text, each column as the numbers or texts that it holds."""
     given = SEPARATOR_LINE.match(text[:100])
@@ -73,19 +63,19 @@ def read(text: str, encoding: str, expected: Expected, notes: list[str]) -> pd.D
         separator = given[1]
     else:
         separator = _separator(text, expected)
-    dialect = _dialect(text, separator, expected)
+    options, note = _dialect(text, separator, expected)
     plain = None
-    if dialect.one_column:  # each line is one text, in which commas need no quotes; a quoted text may span lines
+    if options is None:  # each line is one text, in which commas need no quotes; a quoted text may span lines
         name, *rows = csv.reader(io.StringIO(text, newline=""))
         raw = pd.DataFrame({name[0]: [",".join(row) for row in rows if row]}, dtype=str)
     else:
-        plain = pd.read_csv(io.StringIO(text), sep=separator, low_memory=False, **dialect.options)
-        raw = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, **dialect.options)
+        plain = pd.read_csv(io.StringIO(text), sep=separator, low_memory=False, **options)
+        raw = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, **options)
         raw = raw.fillna("")  # the values that a short line lacks
     named = SEPARATORS.get(separator, "spaces" if separator == SPACES else repr(separator))
     by_line = ", as its line sep= says" if given else ""
     notes.append(f"sample: {len(raw)} rows, {encoding}, separated by {named}{by_line}")
-    notes.extend(dialect.notes)
+    notes.extend(note)
     return columns.typed(raw, expected, notes, commas=separator != ",", plain=plain)
 
 
@@ -134,19 +124,18 @@ def _fields(text: str, separator: str) -> list[list[str]]:
     return rows
 
 
-def _dialect(text: str, separator: str, expected: Expected) -> _Dialect:
+def _dialect(text: str, separator: str, expected: Expected) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return options of `pandas.read_csv` for a text, None if each line is one text; and notes on them."""
     options: dict[str, Any] = {}
     notes: list[str] = []
     rows = _fields(text, separator)
     if not rows:
-        return _Dialect()
+        return options, notes
     head, body = rows[0], rows[1:]
     if any(name.startswith(" ") for name in head[1:]) and not any(expected.named(name) for name in head[1:]):
         options["skipinitialspace"] = True
     if len(head) == 1 and any(len(row) > 1 for row in body):
-        return _Dialect(
-            notes=("sample: its first line names one column, so that each line is one text",), one_column=True
-        )
+        return None, ["sample: its first line names one column, so that each line is one text"]
     if body and all(len(row) == len(head) + 1 for row in body):
         # Without these names pandas would take the first column as an index.
         ends = all(not row[-1].strip() for row in body)
@@ -155,7 +144,7 @@ def _dialect(text: str, separator: str, expected: Expected) -> _Dialect:
     elif _has_no_names(head, body, expected):
         options |= {"header": None, "names": made_up_names(len(head), expected)}
         notes.append(f"sample: its first line has no names, so that the columns are {', '.join(options['names'][:10])}")
-    return _Dialect(options, tuple(notes))
+    return options, notes
 
 
 def _has_no_names(head: Sequence[str], body: Sequence[Sequence[str]], expected: Expected) -> bool:

@@ -79,7 +79,7 @@ def expected_of(estimator: Any, wanted: Sequence[Wanted] = (), columns: Sequence
 
     `columns` are the names of the inputs of a model that was fitted without names.
     """
-    declared = {each.name: _declared(each) for each in wanted}
+    declared = {w.name: Column(w.categories, w.kind == "text", w.kind in TEXTS) for w in wanted}
     if inspect.takes_records(estimator):
         return Expected(columns=declared)
     if inspect.takes_text(estimator):
@@ -95,10 +95,6 @@ def expected_of(estimator: Any, wanted: Sequence[Wanted] = (), columns: Sequence
         known | {name: _joined(known.get(name, UNKNOWN), column) for name, column in declared.items()},
         tuple(learned),
     )
-
-
-def _declared(wanted: Wanted) -> Column:
-    return Column(wanted.categories, wanted.kind == "text", wanted.kind in TEXTS)
 
 
 def _joined(learned: Column, declared: Column) -> Column:
