@@ -1,4 +1,4 @@
-"""What a sample shows of a model: the distribution of inputs and predictions, and the agreement with its target."""
+"""Describe a sample with a model: the distributions of inputs and predictions, and the agreement with the target."""
 
 from __future__ import annotations
 
