@@ -15,6 +15,7 @@ import pandas as pd
 
 from app.errors import PackingRefused, RetortError
 from app.packing import inspect, training_dtypes
+from app.packing.probe import Record
 from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Picture, Scalar, Signature
 from app.signature.images import encoded, shape_of
@@ -29,7 +30,6 @@ DTYPES = {
     "text": training_dtypes.TEXT,
     "timestamp": training_dtypes.TIMES,
 }
-Record = dict[str, Any]
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,16 +94,15 @@ class Declared:
 
     def require_fit(self, estimator: Any) -> None:
         """Refuse arrays and images if the model was fitted with names, or on another number of columns."""
-        names, width = inspect.names_of(estimator), inspect.width_of(estimator)
-        if not self.fills:
+        filled = next((wanted for wanted in self.inputs if wanted.kind in FILLED), None)
+        if filled is None:
             return
-        if names is not None:
-            filled = next(wanted for wanted in self.inputs if wanted.kind in FILLED)
+        if inspect.names_of(estimator) is not None:
             raise PackingRefused(
                 f"input {filled.name!r} is {FILLED[filled.kind]}, and the model was fitted on named columns: "
                 "fit it on an array (frame.to_numpy())"
             )
-        declared = sum(wanted.width for wanted in self.inputs)
+        declared, width = sum(wanted.width for wanted in self.inputs), inspect.width_of(estimator)
         if width is not None and declared != width:
             raise PackingRefused(f"the declared inputs are {declared} numbers in all; the model takes {width}")
 
@@ -127,9 +126,8 @@ class Declared:
                 try:
                     frame = frame.assign(**{wanted.name: _cast(frame[wanted.name], wanted)})
                 except (TypeError, ValueError) as error:
-                    raise PackingRefused(
-                        f"column {wanted.name!r} of the sample is no {wanted.kind} ({error})"
-                    ) from None
+                    detail = f"column {wanted.name!r} of the sample is no {wanted.kind} ({error})"
+                    raise PackingRefused(detail) from None
         return frame
 
     @property
