@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app.packing import training_dtypes
+from app.packing.facts import TEXT
 from app.packing.probe import MAX_SAMPLE_ROWS, Record, answers, edited, permissive
 from app.runtime.proving import same
 from app.runtime.servable import NULLABLE
@@ -216,7 +216,7 @@ def _is_text(spec: Input) -> bool:
 def _other_texts(spec: Input, records: Sequence[Record]) -> list[Input]:
     values = {record[spec.name] for record in records if isinstance(record[spec.name], str)}
     categories = spec.categories or tuple(sorted(values))
-    other = training_dtypes.TEXT if spec.dtype == "object" else "object"
+    other = TEXT if spec.dtype == "object" else "object"
     others = [replace(spec, dtype=dtype) for dtype in dict.fromkeys((other, "string[python]")) if dtype != spec.dtype]
     if values <= set(categories):
         others.append(replace(spec, kind="category", dtype="category", categories=categories, missing="nan"))

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused, RetortError
-from app.packing import inspect, training_dtypes
+from app.packing import inspect
+from app.packing.facts import BEFORE_PANDAS_3, TEXT, TIMES
 from app.packing.probe import Record
 from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Picture, Scalar, Signature
@@ -26,9 +27,9 @@ DTYPES = {
     "number": "float64",
     "integer": "int64",
     "boolean": "bool",
-    "category": training_dtypes.TEXT,
-    "text": training_dtypes.TEXT,
-    "timestamp": training_dtypes.TIMES,
+    "category": TEXT,
+    "text": TEXT,
+    "timestamp": TIMES,
 }
 
 
@@ -218,8 +219,8 @@ def _cast(column: Any, wanted: Wanted) -> Any:
     if wanted.kind == "timestamp":
         zoned = wanted.dtype is not None and "," in wanted.dtype
         times = pd.to_datetime(column, utc=zoned, format="ISO8601")
-        plain = wanted.dtype is None and training_dtypes.BEFORE_PANDAS_3 and isinstance(times.dtype, np.dtype)
-        return times.astype(wanted.dtype or training_dtypes.TIMES) if plain or wanted.dtype else times
+        plain = wanted.dtype is None and BEFORE_PANDAS_3 and isinstance(times.dtype, np.dtype)
+        return times.astype(wanted.dtype or TIMES) if plain or wanted.dtype else times
     if wanted.dtype == "category" and wanted.categories is not None:
         return column.astype(pd.CategoricalDtype(list(wanted.categories), ordered=wanted.ordered))
     return column if wanted.dtype is None else column.astype(wanted.dtype)

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing import inspect, sample, training_dtypes
+from app.packing import inspect, sample
 from app.packing.assume import Notes, settled
 from app.packing.declared import NOTHING, Declared
-from app.packing.facts import Facts, facts_of
+from app.packing.facts import TEXT, Facts, facts_of, was_narrow
 from app.packing.inputs import inputs_of, learned_marker, records_of
 from app.packing.probe import (
     Record,
@@ -136,7 +136,7 @@ def _as_written(
     float64. That is certain for an array, which has one dtype, and a guess for a frame.
     """
     narrow_by_name = {
-        spec.name: training_dtypes.was_narrow(frame.iloc[:, at])
+        spec.name: was_narrow(frame.iloc[:, at])
         for at, spec in enumerate(inputs)
         if spec.name not in typed_columns
         and (spec.kind, spec.dtype) == ("number", "float64")
@@ -221,9 +221,7 @@ def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]
         for fact, spec in zip(facts, draft.inputs, strict=True)
     ]
     texts = [
-        spec
-        if sure
-        else replace(spec, kind="text", dtype=training_dtypes.TEXT if draft.layout is Layout.FRAME else "object")
+        spec if sure else replace(spec, kind="text", dtype=TEXT if draft.layout is Layout.FRAME else "object")
         for spec, sure in zip(draft.inputs, known, strict=True)
     ]
     first_error: Exception | None = None

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing import inspect, training_dtypes
-from app.packing.facts import Facts, facts_of
+from app.packing import inspect
+from app.packing.facts import TEXT, Facts, facts_of, name_of
 from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Scalar, Signature
@@ -65,7 +65,7 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
     if facts.categories is not None:
         categories, kinds = facts.categories, {type(value) for value in facts.categories}
         numbers = "bool" if kinds == {bool} else "int64" if kinds <= {int} else "float64"
-        dtype = training_dtypes.TEXT if str in kinds else numbers
+        dtype = TEXT if str in kinds else numbers
         if seen.dtype == "category" and set(seen.categories or ()) == set(categories):
             categories = seen.categories or ()  # the same categories, in the order of their codes
         dtype = _training_dtype(facts, seen.dtype or dtype)
@@ -89,9 +89,9 @@ def learned_marker(facts: Facts) -> str | None:
 
 def _training_dtype(facts: Facts, dtype: str) -> str:
     """Return the dtype in training, if the dtype of the sample only follows from its file format."""
-    if learned_marker(facts) == "none" and dtype == training_dtypes.TEXT:
+    if learned_marker(facts) == "none" and dtype == TEXT:
         return "object"  # no other column of strings holds None
-    wide = dtype in (training_dtypes.TEXT, "object", "int64", "float64")
+    wide = dtype in (TEXT, "object", "int64", "float64")
     return facts.dtype if facts.dtype is not None and wide else dtype
 
 
@@ -108,7 +108,7 @@ class _SampleColumn:
         self.categories: tuple[Scalar, ...] | None = None
         if column is None:
             return
-        self.dtype = dtype = training_dtypes.name_of(column.dtype)
+        self.dtype = dtype = name_of(column.dtype)
         if isinstance(column.dtype, pd.ArrowDtype):
             raise PackingRefused(
                 f"column {name!r} of the sample is {dtype}: frames are made of NumPy's and pandas' own dtypes, not "
@@ -170,14 +170,14 @@ def with_saved_dtypes(path: Path | None, frame: pd.DataFrame) -> tuple[pd.DataFr
     if path is None or path.suffix.lower() in (".feather", ".arrow"):
         return frame, {name for name in frame.columns if frame[name].dtype not in ("str", "object")}
     if path.suffix.lower() != ".parquet":
-        return frame.astype({name: training_dtypes.TEXT for name in frame.columns if frame[name].dtype == "str"}), set()
+        return frame.astype({name: TEXT for name in frame.columns if frame[name].dtype == "str"}), set()
     from pyarrow import parquet  # pandas has read the file with it
 
     saved = {column["name"]: column for column in (parquet.read_schema(path).pandas_metadata or {}).get("columns", ())}
     known = {name for name in frame.columns if name in saved or frame[name].dtype not in ("str", "object")}
     dtypes: dict[str, Any] = {}
     for name in [name for name in known if name in saved]:
-        was, now = saved[name]["numpy_type"], training_dtypes.name_of(frame[name].dtype)
+        was, now = saved[name]["numpy_type"], name_of(frame[name].dtype)
         if was == "object" and now == "str":
             dtypes[name] = object
         elif was.startswith("datetime64["):  # Parquet has no unit of seconds and stores milliseconds
