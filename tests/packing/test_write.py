@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +91,67 @@ class Workspace:
         return str(path)
 
 
+def packed_flowers(workspace: Workspace, **facts: Any) -> Result:
+    return workspace.pack(saved(flower_model(), workspace.folder / "model.joblib"), **facts)
+
+
+def packed_with_a_target(workspace: Workspace) -> Result:
+    sample = workspace.sample(FEATURES.assign(species=SPECIES))
+    artifact = saved(flower_model(), workspace.folder / "my model.joblib")
+    return workspace.pack(artifact, sample=sample, target="species")
+
+
+def packed_two(workspace: Workspace, **facts: Any) -> Result:
+    return workspace.pack(saved(TWO, workspace.folder / "model.joblib"), **facts)
+
+
+PACKED: dict[str, Callable[[Workspace], Result]] = {
+    "flowers": lambda workspace: packed_flowers(workspace, sample=workspace.sample(FEATURES)),
+    "flowers without a sample": packed_flowers,
+    "flowers with a target": packed_with_a_target,
+    "flowers without a graph": lambda workspace: packed_flowers(
+        workspace, sample=workspace.sample(FEATURES), graph_limit_bytes=0
+    ),
+    "two": packed_two,
+    "two without a graph": lambda workspace: packed_two(workspace, graph_limit_bytes=0),
+}
+"""Versions that several tests look at."""
+
+Once = Callable[[str], tuple[Workspace, Result]]
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Pack a version of PACKED when a test first asks for it. Change only a copy of it."""
+
+    @cache
+    def packed(name: str) -> tuple[Workspace, Result]:
+        workspace = Workspace(tmp_path_factory.mktemp("once"))
+        return workspace, PACKED[name](workspace)
+
+    return packed
+
+
+@pytest.fixture
+def copied(once: Once, workspace: Workspace) -> Callable[[str], Workspace]:
+    """Copy a version of PACKED into the test's own workspace."""
+
+    def copy(name: str) -> Workspace:
+        shutil.copytree(once(name)[0].repository.root, workspace.repository.root)
+        return workspace
+
+    return copy
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_version_has_everything_that_serving_needs(workspace: Workspace) -> None:
-    artifact = saved(flower_model(), workspace.folder / "my model.joblib")
-    result = workspace.pack(artifact, sample=workspace.sample(FEATURES.assign(species=SPECIES)), target="species")
+def test_a_version_has_everything_that_serving_needs(once: Once) -> None:
+    workspace, result = once("flowers with a target")
+    artifact = workspace.folder / "my model.joblib"
     assert result.version == 1
     manifest = workspace.repository.manifest("flowers", 1)
     folder = workspace.repository.folder("flowers", 1)
@@ -111,9 +166,9 @@ def test_a_version_has_everything_that_serving_needs(workspace: Workspace) -> No
 
 
 @pytest.mark.slow
-def test_the_examples_are_rows_of_the_sample_with_the_predictions_of_the_model(workspace: Workspace) -> None:
+def test_the_examples_are_rows_of_the_sample_with_the_predictions_of_the_model(once: Once) -> None:
     model = flower_model()
-    manifest = workspace.packed(model, sample=workspace.sample(FEATURES))
+    manifest = once("flowers")[0].repository.manifest("flowers", 1)
     assert 1 < len(manifest.examples) <= 5
     rows = pd.DataFrame([example.instance for example in manifest.examples])
     assert [example.outputs["prediction"] for example in manifest.examples] == model.predict(rows).tolist()
@@ -123,18 +178,17 @@ def test_the_examples_are_rows_of_the_sample_with_the_predictions_of_the_model(w
 
 
 @pytest.mark.slow
-def test_without_a_sample_the_examples_are_made_up_and_marked_so(workspace: Workspace) -> None:
-    manifest = workspace.packed(flower_model())
+def test_without_a_sample_the_examples_are_made_up_and_marked_so(once: Once) -> None:
+    workspace, result = once("flowers without a sample")
+    manifest = workspace.repository.manifest("flowers", 1)
     assert manifest.examples_made_up
     assert manifest.examples
-    result = workspace.pack(workspace.folder / "model.joblib")
-    assert (result.version, any("--sample" in remark for remark in result.remarks)) == (2, True)
+    assert (result.version, any("--sample" in remark for remark in result.remarks)) == (1, True)
 
 
 @pytest.mark.slow
-def test_the_remarks_tell_what_was_inferred(workspace: Workspace) -> None:
-    artifact = saved(flower_model(), workspace.folder / "model.joblib")
-    remarks = workspace.pack(artifact, sample=workspace.sample(FEATURES)).remarks
+def test_the_remarks_tell_what_was_inferred(once: Once) -> None:
+    remarks = once("flowers")[1].remarks
     length, petals = FEATURES["length"], FEATURES["petals"]
     assert remarks[0] == "classifier: Pipeline(ColumnTransformer, LogisticRegression)"
     assert f"input length: number, {length.min():.6g} to {length.max():.6g} seen, may be missing" in remarks
@@ -153,11 +207,14 @@ def test_an_option_without_effect_gets_a_remark(workspace: Workspace, wish: str)
     ]
     assert workspace.repository.manifest("flowers", 1).signature.inputs[2].unseen == "reject"
     (workspace.folder / "inputs.json").write_text(f'[{{"name": "colour", "kind": "category", "unseen": "{wish}"}}]')
-    for asked in ({"inputs": str(workspace.folder / "inputs.json")}, {"unseen": "reject"}, {}):
-        told = any(
-            f"{wish} changes nothing for colour" in remark for remark in workspace.pack(artifact, **asked).remarks
-        )
-        assert told == ("inputs" in asked)
+    remarks = workspace.pack(artifact, inputs=str(workspace.folder / "inputs.json")).remarks
+    assert any(f"{wish} changes nothing for colour" in remark for remark in remarks)
+
+
+@pytest.mark.slow
+def test_what_is_not_asked_for_in_vain_is_not_told(once: Once, workspace: Workspace) -> None:
+    for result in (packed_flowers(workspace, unseen="reject"), once("flowers without a sample")[1]):
+        assert not any("changes nothing for colour" in remark for remark in result.remarks)
 
 
 @pytest.mark.slow
@@ -184,12 +241,11 @@ def test_the_remarks_tell_how_pixels_are_scaled(
 
 
 @pytest.mark.slow
-def test_the_remarks_tell_the_times_of_one_row_and_of_many(workspace: Workspace) -> None:
-    artifact = saved(TWO, workspace.folder / "model.joblib")
-    remarks = workspace.pack(artifact).remarks
+def test_the_remarks_tell_the_times_of_one_row_and_of_many(once: Once) -> None:
+    workspace, result = once("two")
     proof = workspace.repository.manifest("flowers", 1).proof
     took = {name: written(value) for name, value in proof.items() if isinstance(value, float) and name.endswith("us")}
-    [said] = [remark for remark in remarks if remark.startswith("served as a graph")]
+    [said] = [remark for remark in result.remarks if remark.startswith("served as a graph")]
     assert said.endswith(
         f"; one row takes {took['graph_us']}, with the artifact {took['artifact_us']}; "
         f"32 rows take {took['graph_32_us']}, with the artifact {took['artifact_32_us']}; "
@@ -229,8 +285,8 @@ def test_every_format_is_packed(workspace: Workspace, suffix: str, save: Any, fo
     check(CheckRequest("flowers", 1, str(workspace.repository.root)))
 
 
-def test_a_model_without_feature_names_takes_numbered_features(workspace: Workspace) -> None:
-    manifest = workspace.packed(TWO)
+def test_a_model_without_feature_names_takes_numbered_features(once: Once) -> None:
+    manifest = once("two")[0].repository.manifest("flowers", 1)
     assert manifest.signature.names == ("feature1", "feature2")
     assert manifest.signature.classes == (0, 1)
 
@@ -362,8 +418,8 @@ def test_a_model_that_answers_differently_after_json_is_refused(workspace: Works
 
 
 @pytest.mark.slow
-def test_a_version_that_was_changed_is_refused_by_check(workspace: Workspace) -> None:
-    workspace.packed(TWO)
+def test_a_version_that_was_changed_is_refused_by_check(copied: Callable[[str], Workspace]) -> None:
+    workspace = copied("two")
     artifact = workspace.repository.folder("flowers", 1) / "model.joblib"
     artifact.write_bytes(artifact.read_bytes()[::-1])
     with pytest.raises(PackingRefused, match=r"model.joblib is damaged or was replaced"):
@@ -371,8 +427,8 @@ def test_a_version_that_was_changed_is_refused_by_check(workspace: Workspace) ->
 
 
 @pytest.mark.slow
-def test_a_missing_version_is_refused_by_check(workspace: Workspace) -> None:
-    workspace.packed(TWO)
+def test_a_missing_version_is_refused_by_check(once: Once) -> None:
+    workspace, _ = once("two")
     with pytest.raises(PackingRefused, match=r"has no version or alias '2'; there are: 1"):
         check(CheckRequest("flowers", 2, str(workspace.repository.root)))
 
@@ -392,9 +448,9 @@ def rewritten(folder: Path, rows: Recorded | None = None, **facts: Any) -> None:
 
 
 @pytest.mark.slow
-def test_hundreds_of_rows_are_recorded_with_their_answers(workspace: Workspace) -> None:
-    model = flower_model()
-    manifest = workspace.packed(model, sample=workspace.sample(FEATURES))
+def test_hundreds_of_rows_are_recorded_with_their_answers(once: Once) -> None:
+    model, (workspace, _) = flower_model(), once("flowers")
+    manifest = workspace.repository.manifest("flowers", 1)
     rows = rows_recorded(workspace.repository.folder("flowers", 1))
     assert manifest.recorded == RECORDED
     assert len(rows.instances) > 200
@@ -405,8 +461,10 @@ def test_hundreds_of_rows_are_recorded_with_their_answers(workspace: Workspace) 
 
 
 @pytest.mark.slow
-def test_an_artifact_is_served_by_other_libraries_that_give_the_recorded_answers(workspace: Workspace) -> None:
-    workspace.packed(flower_model(), sample=workspace.sample(FEATURES), graph_limit_bytes=0)
+def test_an_artifact_is_served_by_other_libraries_that_give_the_recorded_answers(
+    copied: Callable[[str], Workspace],
+) -> None:
+    workspace = copied("flowers without a graph")
     folder = workspace.repository.folder("flowers", 1)
     rewritten(folder, environment=environment() | {"scikit-learn": "1.2.2"})
     assert check(CheckRequest("flowers", 1, str(workspace.repository.root))).version == 1
@@ -417,9 +475,9 @@ def test_an_artifact_is_served_by_other_libraries_that_give_the_recorded_answers
 @pytest.mark.slow
 @pytest.mark.fault("M03")
 def test_an_artifact_with_other_answers_under_other_libraries_is_refused_with_both_versions(
-    workspace: Workspace,
+    copied: Callable[[str], Workspace],
 ) -> None:
-    workspace.packed(flower_model(), sample=workspace.sample(FEATURES), graph_limit_bytes=0)
+    workspace = copied("flowers without a graph")
     folder = workspace.repository.folder("flowers", 1)
     rows = rows_recorded(folder)
     rows.outputs["probabilities"][-1] = [0.25, 0.75]
@@ -437,15 +495,17 @@ def test_an_artifact_with_other_answers_under_other_libraries_is_refused_with_bo
 
 
 @pytest.mark.slow
-def test_a_proven_graph_is_served_whatever_is_installed(workspace: Workspace) -> None:
-    workspace.packed(TWO)
+def test_a_proven_graph_is_served_whatever_is_installed(copied: Callable[[str], Workspace]) -> None:
+    workspace = copied("two")
     folder = workspace.repository.folder("flowers", 1)
     rewritten(folder, environment=environment() | {"scikit-learn": "1.2.2"})
     assert check(CheckRequest("flowers", 1, str(workspace.repository.root))).version == 1
 
 
-def test_a_version_of_an_earlier_release_has_no_rows_and_is_proven_by_its_examples(workspace: Workspace) -> None:
-    workspace.packed(TWO, graph_limit_bytes=0)
+def test_a_version_of_an_earlier_release_has_no_rows_and_is_proven_by_its_examples(
+    copied: Callable[[str], Workspace],
+) -> None:
+    workspace = copied("two without a graph")
     folder = workspace.repository.folder("flowers", 1)
     rewritten(folder, recorded=None, environment={"scikit-learn": "1.2.2"})
     assert check(CheckRequest("flowers", 1, str(workspace.repository.root))).version == 1
@@ -453,8 +513,8 @@ def test_a_version_of_an_earlier_release_has_no_rows_and_is_proven_by_its_exampl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x1f\x8b\x08\x00broken"])
-def test_recorded_rows_that_cannot_be_read_are_no_proof(workspace: Workspace, content: bytes) -> None:
-    workspace.packed(TWO, graph_limit_bytes=0)
+def test_recorded_rows_that_cannot_be_read_are_no_proof(copied: Callable[[str], Workspace], content: bytes) -> None:
+    workspace = copied("two without a graph")
     folder = workspace.repository.folder("flowers", 1)
     (folder / RECORDED).write_bytes(content)
     files = manifests.read(folder).files | {RECORDED: sha256_of(folder / RECORDED)}
@@ -464,21 +524,19 @@ def test_recorded_rows_that_cannot_be_read_are_no_proof(workspace: Workspace, co
 
 
 @pytest.mark.slow
-def test_the_verdict_says_how_often_predictions_agree_with_the_target(workspace: Workspace) -> None:
+def test_the_verdict_says_how_often_predictions_agree_with_the_target(once: Once, workspace: Workspace) -> None:
     model = flower_model()
-    artifact = saved(model, workspace.folder / "model.joblib")
-    rows = FEATURES.assign(species=SPECIES)
-    verdict = workspace.pack(artifact, sample=workspace.sample(rows), target="species").verdict
+    verdict = once("flowers with a target")[1].verdict
     assert verdict is not None
     assert verdict.agreement is not None
     right = float(np.mean(model.predict(FEATURES) == SPECIES))
     assert (verdict.agreement.measure, verdict.agreement.value) == ("accuracy", right)
     assert verdict.shown()[-1].startswith(f"its predictions equal 'species' in {round(right * 60)} of 60 rows")
-    turned = rows.assign(species=np.where(SPECIES == "rose", "aster", "rose"))
-    verdict = workspace.pack(artifact, sample=workspace.sample(turned), target="species").verdict
+    turned = FEATURES.assign(species=np.where(SPECIES == "rose", "aster", "rose"))
+    verdict = packed_flowers(workspace, sample=workspace.sample(turned), target="species").verdict
     assert verdict is not None
     assert verdict.shown()[-1].endswith("less than the commonest value alone would: is it the right sample and target?")
-    assert workspace.pack(artifact, sample=workspace.sample(FEATURES)).verdict != verdict
+    assert once("flowers")[1].verdict != verdict
 
 
 @pytest.mark.slow
@@ -506,7 +564,7 @@ def test_assumptions_about_training_and_the_sample_are_recorded(workspace: Works
     assert (missing.about, missing.text) == ("sample", "sample column 'length': '?' taken for missing, in 1 row")
     assert {read.text, missing.text} <= set(remarks)
     notes = ("its parts were saved with scikit-learn 1.2.2 and 1.4.2; 1.4.2, that of the outermost, is taken",)
-    result = workspace.pack(artifact, trained_with=("scikit-learn==1.4.2",), training_notes=notes)
+    result = packed_two(workspace, trained_with=("scikit-learn==1.4.2",), training_notes=notes)
     assert [each.text for each in workspace.repository.manifest("flowers", 2).assumptions] == [*notes]
     assert result.remarks[0] == notes[0]
 
