@@ -65,6 +65,12 @@ def cpu_of_the_loop_s() -> float:
     return (time.process_time() - began_s) * PARTS
 
 
+@pytest.fixture(scope="module")
+def idle_loop_s() -> float:
+    """Return the shortest CPU time of the loop in five measurements."""
+    return min(cpu_of_the_loop_s() for _ in range(5))
+
+
 def memory_bytes(field: str) -> int:
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
     assert found is not None
@@ -89,15 +95,19 @@ def test_there_are_hundreds_of_bodies_with_distinct_names() -> None:
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=body.name) for body in ASKED])
 @pytest.mark.fault("B02")
-def test_a_small_body_costs_at_most_a_loop_and_little_memory_or_is_refused(warm: Flask, body: Hostile) -> None:
+def test_a_small_body_costs_at_most_a_loop_and_little_memory_or_is_refused(
+    warm: Flask, idle_loop_s: float, body: Hostile
+) -> None:
     headers, content = body.request()
     assert len(content) <= hostile.LARGEST_SENT_BYTES
     Path("/proc/self/clear_refs").write_text("5")  # the peak is measured anew from here
-    before_bytes, before_s = memory_bytes("VmRSS"), cpu_of_the_loop_s()
+    before_bytes = memory_bytes("VmRSS")
     began_s = time.process_time()
     answer = post(warm, body.path, content, headers)
     took_s = time.process_time() - began_s
-    loop_s = max(before_s, cpu_of_the_loop_s())
+    most_loops = 1 if answer.status == 200 else MOST_LOOPS_REFUSED
+    # Only a body that costs more than the loop did needs a new measurement: the machine may be slower now.
+    loop_s = idle_loop_s if took_s <= idle_loop_s * most_loops else max(cpu_of_the_loop_s() for _ in range(2))
     assert answer.status in (200, 400, 413, 415, 422)
-    assert took_s <= loop_s * (1 if answer.status == 200 else MOST_LOOPS_REFUSED)
+    assert took_s <= loop_s * most_loops
     assert memory_bytes("VmHWM") - before_bytes <= MOST_MEMORY_BYTES
