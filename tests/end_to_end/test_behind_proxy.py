@@ -104,6 +104,14 @@ def page(chromium: Browser, behind: Behind) -> Iterator[Page]:
         yield visit.page
 
 
+@pytest.fixture(scope="module")
+def docs(chromium: Browser, behind: Behind) -> Iterator[Page]:
+    """Open Swagger UI once for the tests of its operations."""
+    for visit in visiting(chromium, behind.root.rstrip("/")):
+        visit.page.goto(f"{behind.root}docs")
+        yield visit.page
+
+
 # -- without a browser
 
 
@@ -193,11 +201,10 @@ def test_an_operator_may_still_have_gunicorn_trust_a_proxy(tmp_path: Path) -> No
 
 
 @in_chromium
-def test_execute_predicts(page: Page, behind: Behind) -> None:
-    page.goto(f"{behind.root}docs")
-    operation = page.locator(".opblock", has_text="Predict with penguins")
+def test_execute_predicts(docs: Page, behind: Behind) -> None:
+    operation = docs.locator(".opblock", has_text="Predict with penguins")
     operation.locator(".opblock-summary-control").click()
-    with page.expect_response(f"{behind.root}models/penguins/predict") as response:
+    with docs.expect_response(f"{behind.root}models/penguins/predict") as response:
         operation.get_by_role("button", name="Execute").click()
     assert response.value.status == 200
     expect(operation.locator(".live-responses-table .response-col_description").last).to_contain_text('"Adelie"')
@@ -205,14 +212,13 @@ def test_execute_predicts(page: Page, behind: Behind) -> None:
 
 
 @in_chromium
-def test_execute_may_change_what_is_served(page: Page, behind: Behind) -> None:
+def test_execute_may_change_what_is_served(docs: Page) -> None:
     """The page belongs to this server, even if the proxy sends another `Host`."""
-    page.goto(f"{behind.root}docs")
-    page.locator("#operations-tag-open_inference").click()  # folded, like all protocols of other servers
+    docs.locator("#operations-tag-open_inference").click()  # folded, like all protocols of other servers
     path = "/v2/repository/models/{model}/load"
-    operation = page.locator(".opblock", has=page.locator(f'[data-path="{path}"]'))
+    operation = docs.locator(".opblock", has=docs.locator(f'[data-path="{path}"]'))
     operation.locator(".opblock-summary-control").click()
-    with page.expect_response(re.compile("/v2/repository/models/.*/load$")) as response:
+    with docs.expect_response(re.compile("/v2/repository/models/.*/load$")) as response:
         operation.get_by_role("button", name="Execute").click()
     assert response.value.status == 200, response.value.text()
 
