@@ -1,4 +1,4 @@
-"""Bulk scoring: files of any size through one model version, part by part, in bounded memory.
+"""Bulk scoring: score files of any size with one model version, part by part, in bounded memory.
 
-`ScoringJob` in `app.jobs.job` is the whole interface. It knows neither Flask nor click.
+`ScoringJob` in `app.jobs.job` is the interface. It depends on neither Flask nor click.
 """

@@ -1,4 +1,4 @@
-"""Put the parts of a table together."""
+"""Combine the scored parts of a table into one Parquet or Arrow file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ BYTES_OF_A_GROUP = 2**26
 
 
 class Assembly:
-    """A file of Parquet or Arrow that is written from IPC streams, while they come, in bounded memory.
+    """Writer of one Parquet or Arrow file from many IPC streams, in bounded memory.
 
-    A column has the type that holds the values of all streams. If a stream needs another type than was written before,
-    the file is written anew at the end.
+    The type of a column holds the values of all streams. If a stream needs a wider type than the rows already written,
+    `finish` writes the whole file again.
 
     Args:
-        parts: The file in which the streams stand one behind the other.
+        parts: The file with the concatenated streams.
         target: The file to write.
         name: The format: "parquet", "arrow" or "arrows".
     """
@@ -33,13 +33,13 @@ class Assembly:
         self._pending: list[Any] = []
         self._has_rows = False
         self._schema: Any = None
-        """The types that hold all rows so far."""
+        """The column types that hold all rows so far."""
         self._writer: Any = None
-        self._is_outgrown = False
-        """Whether the writer has begun with types that do not hold all rows."""
+        self._must_rewrite = False
+        """Whether the types of the rows already written do not hold all rows, so that the file is written again."""
 
     def add(self, stream: bytes | BinaryIO) -> None:
-        """Add the rows of the next stream. They are written when there are as many as a row group of Parquet has.
+        """Add the rows of the next stream. They are written once they fill a Parquet row group.
 
         Raises:
             ScoringRefused: No type holds the values of a column.
@@ -48,23 +48,23 @@ class Assembly:
 
         table = pa.ipc.open_stream(stream).read_all()
         if not self._has_rows:
-            self._pending, self._schema = [], table.schema  # one without rows has perhaps not the types of others
+            self._pending, self._schema = [], table.schema  # a table without rows may have other types
         elif not table.num_rows:
             return
         self._has_rows = bool(self._has_rows or table.num_rows)
-        if (common := _common(self._schema, table.schema)) != self._schema:
+        if (common := _common_schema(self._schema, table.schema)) != self._schema:
             self._schema = common
-            self._is_outgrown = self._writer is not None
-        if self._is_outgrown:
+            self._must_rewrite = self._writer is not None
+        if self._must_rewrite:
             return
         pending = self._pending
         pending.append(table)
-        rows, size_bytes = sum(each.num_rows for each in pending), sum(each.nbytes for each in pending)
+        rows, size_bytes = sum(part.num_rows for part in pending), sum(part.nbytes for part in pending)
         if rows >= ROWS_OF_A_GROUP or size_bytes >= BYTES_OF_A_GROUP:
             self._write()
 
     def add_all(self) -> None:
-        """Add all streams of the file of parts."""
+        """Add all streams of the file `parts`."""
         with self._parts.open("rb") as stream:
             while stream.read(1):
                 stream.seek(-1, io.SEEK_CUR)
@@ -74,7 +74,7 @@ class Assembly:
         import pyarrow as pa
 
         try:
-            table = pa.concat_tables([each.cast(self._schema) for each in self._pending])
+            table = pa.concat_tables([part.cast(self._schema) for part in self._pending])
             self._pending.clear()
             if self._writer is None:
                 self._writer = table_writer(self._sink, self._schema, self._name)
@@ -83,47 +83,50 @@ class Assembly:
             raise ScoringRefused(f"one file of {self._name} does not hold all kept values: {error}") from None
 
     def finish(self) -> None:
-        """Write the rest and the end of the file.
+        """Write the remaining rows and the footer of the file.
 
         Raises:
             ScoringRefused: No type holds the values of a column.
         """
-        if self._is_outgrown:
-            self._end()
+        if self._must_rewrite:
+            self._close_writer()
             self._sink.seek(0)
             self._sink.truncate()
-            self._is_outgrown = False
+            self._must_rewrite = False
             self.add_all()
         if self._pending:
             self._write()
-        self._end()
+        self._close_writer()
         self._sink.close()
 
-    def _end(self) -> None:
-        """Write the end of the file."""
+    def _close_writer(self) -> None:
+        """Drop the pending rows, and write the footer of the file."""
         self._pending.clear()
         if self._writer is not None:
             writer, self._writer = self._writer, None
             writer.close()
 
     def close(self) -> None:
-        """Close the file, which has no use unless it is finished. Closing it again does nothing."""
-        for close in (self._end, self._sink.close):
-            with suppress(OSError, ValueError):  # a full disk may take no end either
+        """Close the file. It is incomplete unless `finish` was called. Closing it again does nothing."""
+        for close in (self._close_writer, self._sink.close):
+            with suppress(OSError, ValueError):  # on a full disk, writing the footer fails too
                 close()
 
 
-def _common(first: Any, second: Any) -> Any:
-    """Return the types that hold the values of both schemas, which have the same columns. Text holds the most."""
+def _common_schema(first: Any, second: Any) -> Any:
+    """Return a schema whose types hold the values of both schemas, which have the same columns.
+
+    A column whose two types have no common type becomes text.
+    """
     import pyarrow as pa
 
     if first == second:
         return first
     fields = []
-    for name, *both in zip(first.names, first, second, strict=True):
+    for name, *pair in zip(first.names, first, second, strict=True):
         try:
-            found = pa.unify_schemas([pa.schema([field]) for field in both], promote_options="permissive")
-            fields.append(found.field(0))
+            merged = pa.unify_schemas([pa.schema([field]) for field in pair], promote_options="permissive")
+            fields.append(merged.field(0))
         except (pa.ArrowTypeError, pa.ArrowInvalid):
             fields.append(pa.field(name, pa.string()))
     return pa.schema(fields)

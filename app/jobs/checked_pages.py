@@ -1,7 +1,7 @@
 """A stream of a Parquet file that checks the header of each page before pyarrow sees the page.
 
-pyarrow trusts these headers. They are checked in the bytes that it reads, so nothing is read twice. That matters for
-objects in object storage, which are read by ranges.
+pyarrow trusts these headers. The check uses the bytes that pyarrow reads, so nothing is read twice. That matters for
+object storage, where each read is a request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WINDOW_BYTES = 2**16
 
 
 class Window:
-    """The bytes of a file by position, of which one block is in memory."""
+    """Random access to the bytes of a file. One block is kept in memory."""
 
     def __init__(self, stream: BinaryIO, size_bytes: int) -> None:
         self._stream = stream
@@ -30,37 +30,37 @@ class Window:
     def __len__(self) -> int:
         return self._size_bytes
 
-    def __getitem__(self, where: Any) -> Any:
-        if isinstance(where, slice):
-            begins, ends, _ = where.indices(self._size_bytes)
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            begins, ends, _ = index.indices(self._size_bytes)
             return self._read(begins, max(begins, ends))
-        if not 0 <= where < self._size_bytes:
+        if not 0 <= index < self._size_bytes:
             raise IndexError
-        return self._read(where, where + 1)[0]
+        return self._read(index, index + 1)[0]
 
-    def hold(self, begins: int, block: bytes) -> None:
-        """Take a block that was read."""
+    def cache(self, begins: int, block: bytes) -> None:
+        """Keep a block that begins at the position `begins`."""
         self._begins, self._block = begins, block
 
     def _read(self, begins: int, ends: int) -> bytes:
         if not self._begins <= begins <= ends <= self._begins + len(self._block):
             self._stream.seek(begins)
-            self.hold(begins, self._stream.read(max(WINDOW_BYTES, ends - begins)))
+            self.cache(begins, self._stream.read(max(WINDOW_BYTES, ends - begins)))
         return self._block[begins - self._begins : ends - self._begins]
 
 
 class ChunkPlaces:
-    """Finds the chunks of columns that lie in a range of bytes. A hostile footer may let them overlap."""
+    """Index of column chunks by byte range. In a hostile footer, chunks may overlap."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         self.chunks = chunks
         self._order = sorted(range(len(chunks)), key=lambda number: chunks[number].begins)
         self._begins = [chunks[number].begins for number in self._order]
         self._reach = list(accumulate((chunks[number].ends for number in self._order), max))
-        """The end of the chunk that reaches farthest, of those that begin no later."""
+        """For each chunk in order of position: the largest end of this chunk and of all before it."""
 
-    def within(self, begins: int, ends: int) -> Iterator[int]:
-        """Yield the numbers of the chunks that have bytes in a range."""
+    def in_range(self, begins: int, ends: int) -> Iterator[int]:
+        """Yield the number of each chunk that overlaps a byte range."""
         at = bisect_left(self._begins, ends) - 1
         while at >= 0 and self._reach[at] > begins:
             if self.chunks[self._order[at]].ends > begins:
@@ -69,7 +69,10 @@ class ChunkPlaces:
 
 
 class CheckedPages:
-    """A file for pyarrow. Reading raises InvalidBody or BodyTooLarge at the first page that declares too much."""
+    """File object for pyarrow that checks each page before it returns the bytes of the page.
+
+    `read` raises InvalidBody or BodyTooLarge at the first page whose header exceeds the limits.
+    """
 
     closed = False
 
@@ -80,12 +83,12 @@ class CheckedPages:
         self._pages = PageCheck(places.chunks, size_bytes, limits)
 
     def read(self, size_bytes: int = -1) -> bytes:
-        """Read bytes, after the headers in them, and those in the same columns before them, were checked."""
+        """Read bytes, and check the page headers in them and all earlier headers of the same column chunks."""
         begins = self._stream.tell()
         content = self._stream.read(size_bytes)
         ends = begins + len(content)
-        for number in self._places.within(begins, ends):
-            self._window.hold(begins, content)
+        for number in self._places.in_range(begins, ends):
+            self._window.cache(begins, content)
             self._pages.check(number, self._window, ends)
         self._stream.seek(ends)
         return content

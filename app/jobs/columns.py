@@ -1,6 +1,6 @@
-"""Turn columns of Arrow into the columns of a batch, by the rules of the signature, without an object for each value.
+"""Turn Arrow columns into the columns of a batch, and check them, without a Python object for each value.
 
-The rules are those of `app.signature.kinds`: numbers are compared as whole columns, and of other kinds each distinct
+The rules are those of `app.signature.kinds`. Numbers are compared as whole columns. For other kinds, each distinct
 value is checked once.
 """
 
@@ -21,46 +21,51 @@ from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects, ru
 
 LIST_BYTES = 2**30
 EXACT = 2.0**53
-"""Integers below it are exact in float64."""
+"""float64 holds all integers below this number exactly."""
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedColumn:
-    """A column of which some values may be bad.
+    """A column and its accepted rows.
 
-    `good` marks the accepted values; None if all are. `chosen` returns the column of the rows at a mask, which must be
-    good; of all rows for None.
+    Attributes:
+        good: A mask of the accepted rows; None if all are accepted.
+        select: Returns the column for the rows of a mask, which must all be good; for all rows if the mask is None.
     """
 
     good: Mask | None
-    chosen: Callable[[Mask | None], Column | Coded]
+    select: Callable[[Mask | None], Column | Coded]
 
 
 def check(array: Any, spec: Input, is_text: bool) -> CheckedColumn:
-    """Check a pyarrow array by the rules of an input. Cells of text are read as those of CSV.
+    """Check a pyarrow array by the rules of an input. With `is_text`, values are parsed like cells of CSV.
 
     Raises:
-        NotImplementedError: No kind of input takes the type.
+        NotImplementedError: No input kind accepts the type of the array.
     """
     if not is_text and spec.shape is None:
         if spec.kind == "number" and _is_number(array.type):
-            return _numbers(array, spec)
+            return _check_numbers(array, spec)
         if spec.kind == "integer" and _is_number(array.type):
-            found = _integers(array, spec)
-            if found is not None:
-                return found
-    return _distinct(array, spec, is_text)
+            column = _check_integers(array, spec)
+            if column is not None:
+                return column
+    return _check_distinct(array, spec, is_text)
 
 
-def _is_number(of: Any) -> bool:
+def _is_number(arrow_type: Any) -> bool:
     from pyarrow import types
 
-    return bool(types.is_float64(of) or types.is_float32(of) or (types.is_integer(of) and not types.is_uint64(of)))
+    return bool(
+        types.is_float64(arrow_type)
+        or types.is_float32(arrow_type)
+        or (types.is_integer(arrow_type) and not types.is_uint64(arrow_type))
+    )
 
 
 def _floats(array: Any) -> NDArray[np.float64]:
-    """Return an array of numbers in float64, with NaN for missing values."""
+    """Return the numbers as float64, with NaN for missing values."""
     values, missing = numbers_of(array)
     if missing is None:
         return values.astype(np.float64, copy=False)
@@ -69,25 +74,25 @@ def _floats(array: Any) -> NDArray[np.float64]:
     return floats
 
 
-def _numbers(array: Any, spec: Input) -> CheckedColumn:
+def _check_numbers(array: Any, spec: Input) -> CheckedColumn:
     values = _floats(array)
     least, most = limits_of(spec)
     good: Mask | None = None
-    # NaN is the smallest and the largest of numbers with NaN, and is within no limits.
+    # If the column has NaN, min() and max() are NaN, and both comparisons are false.
     if len(values) and not (values.min() >= least and values.max() <= most):
         good = (values >= least) & (values <= most)
         if spec.may_be_missing:
             good |= np.isnan(values)
         good = None if good.all() else good
 
-    def chosen(rows: Mask | None) -> Column:
+    def select(rows: Mask | None) -> Column:
         return (values if rows is None else values[rows]).astype(spec.dtype, copy=False)
 
-    return CheckedColumn(good, chosen)
+    return CheckedColumn(good, select)
 
 
-def _integers(array: Any, spec: Input) -> CheckedColumn | None:
-    """Check a column of integers; None if floats would not hold them exactly."""
+def _check_integers(array: Any, spec: Input) -> CheckedColumn | None:
+    """Check a column of integers. Return None if it has floats too large to hold integers exactly."""
     from pyarrow import types
 
     least, most = integer_limits_of(spec)
@@ -105,21 +110,23 @@ def _integers(array: Any, spec: Input) -> CheckedColumn | None:
         if spec.may_be_missing:
             good |= missing
 
-    def chosen(rows: Mask | None) -> Column:
-        kept = values if rows is None else values[rows]
-        holes = (missing if rows is None else missing[rows]) if len(missing) else missing
-        if not holes.any():
-            return kept.astype(spec.dtype)
+    def select(rows: Mask | None) -> Column:
+        selected = values if rows is None else values[rows]
+        is_missing = (missing if rows is None else missing[rows]) if len(missing) else missing
+        if not is_missing.any():
+            return selected.astype(spec.dtype)
         if spec.missing == "na":
-            return objects([None if hole else int(value) for value, hole in zip(kept, holes, strict=True)], spec)
-        return kept.astype(np.float64)
+            return objects(
+                [None if no_value else int(value) for value, no_value in zip(selected, is_missing, strict=True)], spec
+            )
+        return selected.astype(np.float64)
 
-    return CheckedColumn(None if good.all() else good, chosen)
+    return CheckedColumn(None if good.all() else good, select)
 
 
-def _distinct(array: Any, spec: Input, is_text: bool) -> CheckedColumn:
-    """Check each distinct value once. Lists and structs are taken one by one."""
-    values, codes = _coded(array)
+def _check_distinct(array: Any, spec: Input, is_text: bool) -> CheckedColumn:
+    """Check each distinct value once. Lists and structs are not deduplicated."""
+    values, codes = _encode(array)
     if is_text:
         read = reader_of(spec)
         values = [read("" if value is None else value) for value in values]
@@ -127,9 +134,9 @@ def _distinct(array: Any, spec: Input, is_text: bool) -> CheckedColumn:
     accepted = np.array([rule(value) is None for value in values], dtype=np.bool_)
     good = None if accepted.all() else accepted[codes]
 
-    def chosen(rows: Mask | None) -> Coded:
+    def select(rows: Mask | None) -> Coded:
         places = codes if rows is None else codes[rows]
-        # Only the values that are there: a missing one among them may change the dtype.
+        # Only the values of the selected rows: a missing value among the others could change the dtype.
         used = np.flatnonzero(np.bincount(places, minlength=len(values)))
         column = KINDS[spec.kind].column([values[place] for place in used.tolist()], spec)
         if column is None:
@@ -138,11 +145,11 @@ def _distinct(array: Any, spec: Input, is_text: bool) -> CheckedColumn:
         position[used] = np.arange(len(used))
         return Coded(column, position[places])
 
-    return CheckedColumn(good, chosen)
+    return CheckedColumn(good, select)
 
 
-def _coded(array: Any) -> tuple[list[Any], NDArray[np.intp]]:
-    """Return the distinct values of an array as plain values, and the place of each row's value among them."""
+def _encode(array: Any) -> tuple[list[Any], NDArray[np.intp]]:
+    """Return the distinct values of an array as plain values, and for each row the index of its value."""
     import pyarrow as pa
 
     types = pa.types

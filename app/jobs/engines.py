@@ -1,6 +1,6 @@
-"""Score parts in this process, in copies of it, in processes of joblib's loky, or on a cluster of Dask.
+"""Engines: score parts in this process, in forked processes, in loky processes of joblib, or on a Dask cluster.
 
-An engine yields the scored parts in the order of the parts. It keeps a few parts in memory for each process.
+An engine yields the scored parts in order. It keeps a few parts in memory for each process.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 ENGINES = ("local", "dask")
 PARTS_OF_A_PROCESS = 2
-"""Parts that are read or scored at once, for each process."""
+"""Parts that are read or being scored at one time, for each process."""
 
 
 class Engine(Protocol):
-    """Scores parts somewhere."""
+    """A way to score parts."""
 
-    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
+    def score(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         """Yield the scored parts in order.
 
         Raises:
@@ -43,13 +43,13 @@ class Engine(Protocol):
 
 
 def engine_of(name: str, cluster: str = "", workers: int | None = None, *, forking: bool = False) -> Engine:
-    """Return an engine.
+    """Return the engine of this name.
 
     Args:
         name: "local" or "dask".
-        cluster: The address of Dask's scheduler; empty for the one that Dask's own settings name.
-        workers: The number of local workers; None for one for each core that the cgroup allows.
-        forking: Whether local workers are copies of this process, where they can be.
+        cluster: The address of Dask's scheduler; empty for the address in Dask's own settings.
+        workers: The number of local workers; None for one per core that the cgroup allows.
+        forking: Whether to fork local workers from this process, if that is safe.
 
     Raises:
         ScoringRefused: The name is unknown, or a library is missing.
@@ -73,7 +73,7 @@ def engine_of(name: str, cluster: str = "", workers: int | None = None, *, forki
 
 
 def score_part(version: VersionFiles, form: OutputForm, rows: Part | Stretch) -> list[ScoredPart] | Unseen:
-    """Score a part, or those that a stretch names, in a worker."""
+    """Score a part, or the parts of a stretch, in a worker. Return `Unseen` if the worker cannot read the file."""
     try:
         return [*score_rows(version, form, rows)]
     except InputUnseen as error:
@@ -82,34 +82,34 @@ def score_part(version: VersionFiles, form: OutputForm, rows: Part | Stretch) ->
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """The answer of a worker that does not see the file it should read, and why."""
+    """The answer of a worker that cannot read the file of a stretch, with the reason."""
 
     reason: str
 
 
 class InlineEngine:
-    """Scores in this process, one part after the other."""
+    """Engine that scores in this process, one part after the other."""
 
-    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
+    def score(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         """Yield the scored parts in order."""
         scorer = PartScorer(version.lease(), form)
         yield from map(scorer.score, parts.read())
 
 
 class LokyEngine:
-    """Scores in processes of this machine that joblib starts."""
+    """Engine that scores in local processes, which joblib starts."""
 
     def __init__(self, processes: int) -> None:
         self._processes = processes
 
-    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
+    def score(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         """Yield the scored parts in order."""
         from joblib import parallel_config
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
         start_trackers()
-        beginning = {"initializer": end_with, "initargs": (os.getpid(),)}
-        with parallel_config(backend="loky", n_jobs=self._processes, inner_max_num_threads=1, **beginning):
+        initializer = {"initializer": end_with, "initargs": (os.getpid(),)}
+        with parallel_config(backend="loky", n_jobs=self._processes, inner_max_num_threads=1, **initializer):
             try:
                 read = parts.read(travelling=True)
                 yield from _in_parallel(version, form, read, PARTS_OF_A_PROCESS * self._processes, score_part)
@@ -118,14 +118,14 @@ class LokyEngine:
 
 
 class DaskEngine:
-    """Scores on a cluster of Dask. The files of the version travel to each worker once."""
+    """Engine that scores on a Dask cluster. It sends the files of the version to each worker once."""
 
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster
-        self._is_input_seen = True
-        """Whether no worker was found that does not see the input."""
+        self._can_workers_read = True
+        """Whether workers are still assumed to see the input files."""
 
-    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
+    def score(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         """Yield the scored parts in order."""
         from distributed import CancelledError, Client, KilledWorker
         from distributed.comm.core import CommClosedError
@@ -134,23 +134,23 @@ class DaskEngine:
         with ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Sending large graph")
-            client = stack.enter_context(_client(Client, self._cluster))
+            client = stack.enter_context(_connect(Client, self._cluster))
             _refuse_cluster_without_retort(client)
             threads = max(1, sum(client.nthreads().values()))
-            # joblib sends it to each worker once, before the first part.
-            travelling = version.with_files()
-            stack.enter_context(parallel_config(backend=_dask_backend(client, travelling), n_jobs=threads))
+            # joblib sends the version to each worker once, before the first part.
+            version_with_files = version.with_files()
+            stack.enter_context(parallel_config(backend=_dask_backend(client, version_with_files), n_jobs=threads))
             try:
-                yield from self._scored_on(travelling, form, parts, threads)
-            except (CancelledError, KilledWorker, CommClosedError) as error:  # the scheduler ended, or gave a part up
+                yield from self._score_on(version_with_files, form, parts, threads)
+            except (CancelledError, KilledWorker, CommClosedError) as error:  # the scheduler ended, or gave up a part
                 raise WorkerLost(f"the cluster lost a part ({type(error).__name__})") from None
 
-    def _scored_on(
+    def _score_on(
         self, version: VersionFiles, form: OutputForm, parts: InputParts, threads: int
     ) -> Iterator[ScoredPart]:
-        """Let the workers read the parts that they see. Once one does not, all rows travel to the workers."""
+        """Let the workers read their parts. If one cannot, read the remaining parts here and send them to the workers."""
         done, at_once = parts.done, PARTS_OF_A_PROCESS * threads
-        if self._is_input_seen:
+        if self._can_workers_read:
             try:
                 for scored in _in_parallel(version, form, parts.named(threads), at_once, score_part):
                     done = scored.number + 1
@@ -158,28 +158,31 @@ class DaskEngine:
                 return
             except InputUnseen as unseen:
                 log.warning("%s; so this process reads the input, and its rows travel to the workers", unseen)
-                self._is_input_seen = False
-        left = replace(parts, done=done).read(travelling=True)
-        yield from _in_parallel(version, form, left, at_once, score_part)
+                self._can_workers_read = False
+        remaining = replace(parts, done=done).read(travelling=True)
+        yield from _in_parallel(version, form, remaining, at_once, score_part)
 
 
 def _dask_backend(client: Any, version: VersionFiles) -> Any:
-    """Return joblib's backend for Dask. Unlike joblib's own, it does not wait forever for a part that Dask gave up."""
+    """Return joblib's backend for Dask, changed to report the error of a part that Dask gave up.
+
+    The original backend would wait for that part forever.
+    """
     from joblib._dask import DaskDistributedBackend
 
     backend = DaskDistributedBackend(client=client, scatter=[version])
     submit = backend.submit
 
-    def submit_and_tell(func: Any, callback: Any = None) -> Any:
+    def submit_and_report(func: Any, callback: Any = None) -> Any:
         submitted = submit(func, callback)
-        submitted.add_done_callback(lambda done: done.exception() and callback(done.exception()))
+        submitted.add_done_callback(lambda future: future.exception() and callback(future.exception()))
         return submitted
 
-    backend.submit = submit_and_tell
+    backend.submit = submit_and_report
     return backend
 
 
-def _client(make: Callable[..., Any], cluster: str) -> Any:
+def _connect(client_class: Callable[..., Any], cluster: str) -> Any:
     from dask import config
 
     if not cluster and not config.get("scheduler-address", None):  # Dask would start a cluster of its own
@@ -187,24 +190,24 @@ def _client(make: Callable[..., Any], cluster: str) -> Any:
             "--engine dask needs --cluster, the scheduler of Dask, as in --cluster tcp://10.0.0.1:8786"
         )
     try:
-        return make(cluster or None, set_as_default=True)
+        return client_class(cluster or None, set_as_default=True)
     except (OSError, ValueError) as error:
         raise ScoringRefused(f"no scheduler of Dask answers at {cluster or 'the address in its settings'}") from error
 
 
 def _refuse_cluster_without_retort(client: Any) -> None:
-    """Refuse a cluster whose scheduler, or a worker of which, cannot import what a part needs.
+    """Check that the scheduler and all workers of a cluster can import Retort.
 
     Raises:
         ScoringRefused: One of them cannot.
     """
-    found = client.run(find_spec, score_part.__module__, on_error="return")
+    specs = client.run(find_spec, score_part.__module__, on_error="return")
     scheduler = f"{client.scheduler.address} (the scheduler)"
     try:
-        found[scheduler] = client.run_on_scheduler(find_spec, score_part.__module__)
+        specs[scheduler] = client.run_on_scheduler(find_spec, score_part.__module__)
     except ImportError as error:
-        found[scheduler] = error
-    for address, spec in found.items():
+        specs[scheduler] = error
+    for address, spec in specs.items():
         if spec is None or isinstance(spec, ImportError):
             raise ScoringRefused(
                 f"the process of Dask at {address} cannot import Retort: start it with a clone of it on PYTHONPATH"
@@ -218,22 +221,22 @@ def _in_parallel(
     at_once: int,
     score: Callable[[Any, OutputForm, Part | Stretch], list[ScoredPart] | Unseen],
 ) -> Iterator[ScoredPart]:
-    """Score parts by joblib, at most so many at once.
+    """Score parts with joblib, at most `at_once` at a time, and yield them in order.
 
     Raises:
-        InputUnseen: A worker does not see the file that a stretch names.
+        InputUnseen: A worker cannot read the file of a stretch.
         WorkerLost: A worker ended.
     """
     from joblib import Parallel, delayed
 
-    # joblib takes from the iterator in a thread that must not raise.
-    failed: list[BaseException] = []
+    # joblib reads the iterator in a thread that must not raise.
+    read_failures: list[BaseException] = []
 
     def read() -> Iterator[Part | Stretch]:
         try:
             yield from parts
         except BaseException as error:  # noqa: BLE001 - raised below
-            failed.append(error)
+            read_failures.append(error)
 
     run = Parallel(return_as="generator", batch_size=1, pre_dispatch=at_once)
     results: Generator[Any, None, None] | None = None
@@ -243,13 +246,13 @@ def _in_parallel(
         for scored in results:
             if isinstance(scored, Unseen):
                 raise InputUnseen(scored.reason)
-            if not isinstance(scored, list):  # the error of a worker of Dask that ended, or lost the version
+            if not isinstance(scored, list):  # an error: a Dask worker ended, or lost the version
                 raise WorkerLost(f"a worker of the cluster ended ({type(scored).__name__})")
             yield from scored
     finally:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # joblib counts the parts that are not needed any more
+            warnings.simplefilter("ignore", UserWarning)  # joblib warns about parts that are no longer needed
             if results is not None:
                 results.close()
-    if failed:
-        raise failed[0]
+    if read_failures:
+        raise read_failures[0]

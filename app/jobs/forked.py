@@ -1,6 +1,6 @@
-"""Score stretches in copies of this process, made by fork: they start in milliseconds and read their rows themselves.
+"""Engine that scores in forked copies of this process. They start in milliseconds and read their rows themselves.
 
-Only a process without other threads can be copied: a lock that another thread holds would stay locked in the copy.
+Only a process with a single thread can be forked: a lock that another thread holds would stay locked in the copy.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from app.jobs.stretches import InputUnseen, Stretch
 from app.jobs.versions import VersionFiles
 
 MOST_WAITING = 64
-"""Scored parts that wait in memory for an earlier one, before no worker gets more."""
+"""Scored parts that may wait in memory for an earlier part. At this number, workers get no more work."""
 END_S = 5.0
-"""Longest wait for a worker to end by SIGTERM, before it is killed."""
+"""Longest wait after SIGTERM before a worker is killed."""
 
 
 class WorkerLost(Exception):
-    """A worker process ended while it scored. Parts that were not finished have to be scored again."""
+    """A worker process ended while it scored. Its unfinished parts have to be scored again."""
 
 
 def can_fork() -> bool:
-    """Return whether this process can be copied.
+    """Return whether this process can be forked.
 
-    macOS's own libraries cannot be used in a copy. Python does not know of the threads of obstore, which object storage
-    needs.
+    On macOS, system libraries do not work in a forked copy. obstore, the library for object storage, starts threads
+    that Python does not count.
     """
     return sys.platform == "linux" and threading.active_count() == 1 and "obstore" not in sys.modules
 
 
 class ForkEngine:
-    """Scores in copies of this process."""
+    """Engine that scores in forked copies of this process."""
 
     def __init__(self, processes: int) -> None:
         self._processes = processes
 
-    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
+    def score(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
         """Yield the scored parts in order.
 
         Raises:
@@ -63,18 +63,18 @@ class ForkEngine:
             _workers(self._processes, partial(score_rows, version, form)) as workers,
         ):
             idle, busy = [*workers], workers[:0]
-            following = next(stretches, None)
-            while busy or following is not None:
-                while idle and following is not None and (len(waiting) < MOST_WAITING or not busy):
+            next_stretch = next(stretches, None)
+            while busy or next_stretch is not None:
+                while idle and next_stretch is not None and (len(waiting) < MOST_WAITING or not busy):
                     busy.append(idle.pop())
-                    with _noticing_its_end():
-                        busy[-1].send(following)
-                    following = next(stretches, None)
+                    with _connection_errors_as_worker_lost():
+                        busy[-1].send(next_stretch)
+                    next_stretch = next(stretches, None)
                 ready = wait(busy)
-                for worker in [each for each in busy if each in ready]:
-                    found = _received(worker)
-                    if isinstance(found, ScoredPart):
-                        waiting[found.number] = found
+                for worker in [worker for worker in busy if worker in ready]:
+                    message = _receive(worker)
+                    if isinstance(message, ScoredPart):
+                        waiting[message.number] = message
                     else:
                         busy.remove(worker)
                         idle.append(worker)
@@ -83,23 +83,23 @@ class ForkEngine:
                     number += 1
 
 
-def _received(worker: Connection[Any, Any]) -> ScoredPart | None:
-    """Return what a worker sends: a scored part, or None if it has none left.
+def _receive(worker: Connection[Any, Any]) -> ScoredPart | None:
+    """Return the next scored part from a worker; None at the end of its stretch.
 
     Raises:
-        Exception: The one that ended the stretch.
+        Exception: The worker failed to score the stretch. Its exception is raised here.
         WorkerLost: The worker ended.
     """
-    with _noticing_its_end():
-        found: ScoredPart | Exception | None = worker.recv()
-    if isinstance(found, Exception):
-        raise found
-    return found
+    with _connection_errors_as_worker_lost():
+        message: ScoredPart | Exception | None = worker.recv()
+    if isinstance(message, Exception):
+        raise message
+    return message
 
 
 @contextmanager
-def _noticing_its_end() -> Iterator[None]:
-    """Turn the errors of a connection, whose other end went with its process, into WorkerLost."""
+def _connection_errors_as_worker_lost() -> Iterator[None]:
+    """Turn connection errors, which mean that the worker process ended, into WorkerLost."""
     try:
         yield
     except (EOFError, OSError):
@@ -110,19 +110,19 @@ def _noticing_its_end() -> Iterator[None]:
 def _workers(
     count: int, score: Callable[[Part | Stretch], Iterator[ScoredPart]]
 ) -> Iterator[list[Connection[Any, Any]]]:
-    """Start processes that score stretches, and yield a connection to each. At the end they are ended."""
+    """Start worker processes, and yield a connection to each. Stop the processes at the end."""
     processes: list[ForkProcess] = []
     connections: list[Connection[Any, Any]] = []
     context = multiprocessing.get_context("fork")
     try:
         with interrupting_only_this_thread(), warnings.catch_warnings():
-            # Python 3.12 counts the threads of BLAS and of pyarrow too, which are made anew in a copy.
+            # Python 3.12 also warns about the threads of BLAS and pyarrow, which start again in a forked copy.
             warnings.simplefilter("ignore", DeprecationWarning)
             for _ in range(count):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(theirs, score, os.getpid()), daemon=True)
                 process.start()
-                theirs.close()  # so that the end of the process is the end of the connection
+                theirs.close()  # so that the connection closes when the process ends
                 processes.append(process)
                 connections.append(ours)
         yield connections
@@ -140,19 +140,19 @@ def _workers(
 def _serve(
     connection: Connection[Any, Any], score: Callable[[Part | Stretch], Iterator[ScoredPart]], parent: int
 ) -> None:
-    """Score what comes, in a worker process, until the process is ended. Send None after each stretch."""
+    """Score the stretches that arrive, in a worker process, until it is stopped. Send None after each stretch."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with(parent)
     while True:
-        rows = connection.recv()
+        part_or_stretch = connection.recv()
         try:
-            for part in score(rows):
+            for part in score(part_or_stretch):
                 connection.send(part)
         except InputUnseen as unseen:
             connection.send(ScoringRefused(str(unseen)))
-        except RetortError as error:  # others of them cannot be pickled
+        except RetortError as error:  # some of its subclasses cannot be pickled
             connection.send(ScoringRefused(error.detail))
-        except Exception as error:  # noqa: BLE001 - raised by the process that began the run
+        except Exception as error:  # noqa: BLE001 - `_receive` raises it in the main process
             connection.send(error)
         else:
             connection.send(None)

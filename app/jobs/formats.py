@@ -1,4 +1,4 @@
-"""The formats of files, by their names: CSV, NDJSON, Parquet, Arrow; text also as gzip or zstd."""
+"""File formats by suffix: CSV, NDJSON, Parquet and Arrow. CSV and NDJSON may be compressed with gzip or zstd."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUFFIXES: Mapping[str, str] = {
     "feather": "arrow",
     "arrows": "arrows",
 }
-"""The format of a file by the last part of its name. `arrow` is Arrow's file format, `arrows` its stream format."""
+"""The format for each suffix. `arrow` is Arrow's file format, `arrows` its stream format."""
 CODINGS: Mapping[str, str] = {"gz": "gzip", "zst": "zstd"}
 TEXT = ("csv", "ndjson")
 CONTENTS: Mapping[bytes, str] = {
@@ -36,19 +36,19 @@ CONTENTS: Mapping[bytes, str] = {
     b"\xff\xfe": "text in UTF-16, not in UTF-8",
     b"\xfe\xff": "text in UTF-16, not in UTF-8",
 }
-"""The form of a file by its first bytes. No text in UTF-8 begins with them."""
+"""The format for the first bytes of a file. No text in UTF-8 begins with these bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format of `SUFFIXES`, and the coding around it: "gzip", "zstd" or none."""
+    """A format of `SUFFIXES`, and its compression: "gzip", "zstd" or an empty string."""
 
     name: str
     coding: str = ""
 
     @property
     def is_text(self) -> bool:
-        """Whether the values have no types of their own, and a file is the sum of its parts."""
+        """Whether values are untyped text and concatenated parts make a valid file."""
         return self.name in TEXT
 
     @property
@@ -59,37 +59,37 @@ class Format:
 
 
 def format_of(name: str) -> Format:
-    """Return the format that the name of a file tells.
+    """Return the format for the suffix of a file name.
 
     Raises:
-        ScoringRefused: It tells none, or this installation lacks the library.
+        ScoringRefused: The suffix is unknown, or the library for the format is not installed.
     """
     stem, _, last = name.lower().rpartition(".")
     coding = CODINGS.get(last, "")
     if coding:
         last = stem.rpartition(".")[2]
-    found = SUFFIXES.get(last) if stem else None
-    if found is None or (coding and found not in TEXT):
-        known = ", ".join(f".{suffix}" for suffix in SUFFIXES)
+    name_of_format = SUFFIXES.get(last) if stem else None
+    if name_of_format is None or (coding and name_of_format not in TEXT):
+        suffixes = ", ".join(f".{suffix}" for suffix in SUFFIXES)
         raise ScoringRefused(
-            f"{name}: its name must end in one of {known}; .csv and .ndjson may be followed by .gz, .zst"
+            f"{name}: its name must end in one of {suffixes}; .csv and .ndjson may be followed by .gz, .zst"
         )
-    if found not in TEXT and not has_pyarrow():
+    if name_of_format not in TEXT and not has_pyarrow():
         raise ScoringRefused(f"{name}: Parquet and Arrow need pyarrow: pip install pyarrow")
     if coding == "zstd" and zstd_library() is None:
         raise ScoringRefused(f"{name}: zstd needs backports-zstd: pip install backports-zstd")
-    return Format(found, coding)
+    return Format(name_of_format, coding)
 
 
 def require_content(name: str, begin: bytes, form: Format) -> None:
-    """Refuse a file whose first bytes are those of another format than its name tells.
+    """Check that the first bytes of a file do not belong to another format than `form`.
 
     Raises:
-        ScoringRefused: They are.
+        ScoringRefused: The first bytes belong to another format.
     """
-    found = next((each for magic, each in CONTENTS.items() if begin.startswith(magic)), "")
-    if found and not form.name.startswith(found.lower()):
-        raise ScoringRefused(f"{name}: the name says {form.suffix}, but the content is {found}")
+    content = next((description for magic, description in CONTENTS.items() if begin.startswith(magic)), "")
+    if content and not form.name.startswith(content.lower()):
+        raise ScoringRefused(f"{name}: the name says {form.suffix}, but the content is {content}")
 
 
 def has_pyarrow() -> bool:
@@ -101,15 +101,15 @@ def has_pyarrow() -> bool:
 
 
 def zstd_library() -> Any:
-    """Return Python's module for zstd, else its backport, else None."""
+    """Return Python's zstd module, or its backport; None if neither is installed."""
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ModuleNotFoundError):
             return importlib.import_module(name)
     return None
 
 
-def decompressed(stream: BinaryIO, coding: str) -> BinaryIO:
-    """Return the content of a compressed stream as a stream."""
+def decompress(stream: BinaryIO, coding: str) -> BinaryIO:
+    """Return a stream of the decompressed content. `coding` is "gzip", "zstd" or an empty string."""
     if coding == "gzip":
         return cast(BinaryIO, gzip.GzipFile(fileobj=stream, mode="rb"))
     if coding == "zstd":
@@ -117,14 +117,14 @@ def decompressed(stream: BinaryIO, coding: str) -> BinaryIO:
     return stream
 
 
-def damages() -> tuple[type[Exception], ...]:
-    """Return the errors that reading a damaged compressed file raises, beside those of the file system."""
+def read_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of reading a damaged compressed file, except those of the file system."""
     library = zstd_library()
     return (EOFError, zlib.error, gzip.BadGzipFile, *([library.ZstdError] if library else []))
 
 
-def compressed(content: bytes, coding: str) -> bytes:
-    """Return content as one member of a compressed file: members behind each other are a file again."""
+def compress(content: bytes, coding: str) -> bytes:
+    """Compress content into one member of a gzip or zstd file. Concatenated members make a valid file."""
     if coding == "gzip":
         return gzip.compress(content, 4, mtime=0)
     if coding == "zstd":

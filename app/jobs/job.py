@@ -15,7 +15,7 @@ from app.errors import ScoringCancelled, ScoringRefused, TooManyRejects
 from app.jobs.assembly import Assembly
 from app.jobs.engines import Engine, engine_of
 from app.jobs.forked import WorkerLost
-from app.jobs.formats import Format, compressed, format_of, has_pyarrow
+from app.jobs.formats import Format, compress, format_of, has_pyarrow
 from app.jobs.input_parts import InputParts
 from app.jobs.locations import Source, is_url, put, remove, sources_of
 from app.jobs.order_check import require_free_names
@@ -214,7 +214,7 @@ class _Run:
         self._report(done, first)
         self._require_few_rejects(done)  # also of an earlier run
         parts = InputParts(self._sources, self._signature, self._form.keep, done.part + 1)
-        with closing(self._engine.scored(self._version, self._form, parts)) as scored_parts:  # type: ignore[type-var]
+        with closing(self._engine.score(self._version, self._form, parts)) as scored_parts:  # type: ignore[type-var]
             for scored in scored_parts:
                 self._folder.add(scored, self._header(scored))
                 if self._assembly is not None:
@@ -236,7 +236,7 @@ class _Run:
         is_first = self._folder.last == NOTHING_DONE
         if not is_first or self._is_folder or self._format.name != "csv":
             return b""
-        return compressed(csv_header(scored.names), self._format.coding)
+        return compress(csv_header(scored.names), self._format.coding)
 
     def _report(self, done: Done, first: Done) -> None:
         fraction = max(0.0, done.end)

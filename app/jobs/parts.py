@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from app.errors import ColumnsMissing, ScoringRefused
-from app.jobs.formats import damages, decompressed, require_content
+from app.jobs.formats import decompress, read_errors, require_content
 from app.jobs.locations import Source
 from app.signature import Signature
 from app.signature.field_errors import some
@@ -96,7 +96,7 @@ def require_once(source: Source, names: Sequence[str], wanted: Collection[str]) 
 
 def text_parts(source: Source, raw: BinaryIO, signature: Signature, keep: Sequence[str]) -> Iterator[Part]:
     """Yield the parts of a file of text."""
-    with decompressed(raw, source.format.coding) as stream:
+    with decompress(raw, source.format.coding) as stream:
         is_csv = source.format.name == "csv"
         names: tuple[str, ...] = ()
         line, begun, position = 1, False, 0
@@ -121,7 +121,7 @@ def text_parts(source: Source, raw: BinaryIO, signature: Signature, keep: Sequen
                 line += lines
             if not begun:
                 yield Part(0, source.format.name, b"", tuple(dict.fromkeys([*signature.names, *keep])))
-        except damages() as error:
+        except read_errors() as error:
             raise ScoringRefused(f"{source.name} is not whole, or no {source.format.coding} ({error})") from None
 
 

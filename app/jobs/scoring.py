@@ -190,7 +190,7 @@ class _Scored:
 
 
 def _batch_of(checked: Mapping[str, CheckedColumn], good: Mask | None, rows: int) -> Batch:
-    chosen = {name: each.chosen(good) for name, each in checked.items()}
+    chosen = {name: each.select(good) for name, each in checked.items()}
     coded = {name: column for name, column in chosen.items() if isinstance(column, Coded)}
     columns = {name: column.column() if isinstance(column, Coded) else column for name, column in chosen.items()}
     return Batch(columns, rows, coded)

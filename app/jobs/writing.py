@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ScoringRefused
-from app.jobs.formats import Format, compressed, has_pyarrow
+from app.jobs.formats import Format, compress, has_pyarrow
 from app.signature.arrow_values import numbers_of, plain_values
 from app.signature.batch import Coded, json_text, json_values
 
@@ -50,7 +50,7 @@ def encode(kept: Mapping[str, Any], outputs: Outputs, form: Format, *, is_file: 
         raise ScoringRefused(f"a column to keep has a type that {form.name} does not hold: {error}") from None
     except (OverflowError, ValueError) as error:  # such as dates beyond the year 9999
         raise ScoringRefused(f"a column to keep has a value that {form.name} does not hold: {error}") from None
-    return compressed(content, form.coding) if content else b""
+    return compress(content, form.coding) if content else b""
 
 
 def whole(column: NDArray[Any] | Coded) -> NDArray[Any]:

@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from app.jobs.formats import compressed, decompressed
+from app.jobs.formats import compress, decompress
 from app.jobs.job import Scored, ScoringJob
 from app.settings import Settings
 from tests.end_to_end.process import EXAMPLE_MODELS, ROOT
@@ -43,7 +43,7 @@ def write(table: pd.DataFrame, path: Path) -> Path:
     name = path.name
     if name.endswith(".zst"):  # pandas needs another library for it
         plain = write(table, path.with_suffix(""))
-        path.write_bytes(compressed(plain.read_bytes(), "zstd"))
+        path.write_bytes(compress(plain.read_bytes(), "zstd"))
         plain.unlink()
     elif ".csv" in name:
         table.to_csv(path, index=False)
@@ -69,7 +69,7 @@ def read(path: Path) -> pd.DataFrame:
     name = path.name
     if name.endswith(".zst"):
         with path.open("rb") as stream:
-            path.with_suffix("").write_bytes(decompressed(stream, "zstd").read())
+            path.with_suffix("").write_bytes(decompress(stream, "zstd").read())
         return read(path.with_suffix(""))
     if ".csv" in name:
         return pd.read_csv(path)

@@ -80,7 +80,7 @@ def compare(spec: Input, array: pa.Array, values: list[Any], is_text: bool) -> N
     found = [True] * len(values) if checked.good is None else checked.good.tolist()
     assert found == good
     if any(good):
-        chosen = checked.chosen(None if all(good) else np.array(good))
+        chosen = checked.select(None if all(good) else np.array(good))
         if isinstance(chosen, Coded):
             chosen = chosen.column()
         assert chosen.dtype == column.dtype

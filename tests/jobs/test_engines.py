@@ -66,7 +66,7 @@ def forked(job: ScoringJob) -> Iterator[ScoredPart]:
     """Score the input of a job in two copies of this process."""
     version, manifest = choose(SETTINGS, "penguins", None)
     read = InputParts(jobs.sources_of(job.input), manifest.signature, ())
-    return ForkEngine(2).scored(version, OutputForm((), jobs.format_of("out.csv"), False), read)
+    return ForkEngine(2).score(version, OutputForm((), jobs.format_of("out.csv"), False), read)
 
 
 def children() -> list[Path]:
@@ -159,8 +159,8 @@ class Deadly:
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
 
-    def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
-        for at, scored in enumerate(InlineEngine().scored(version, form, parts)):
+    def score(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
+        for at, scored in enumerate(InlineEngine().score(version, form, parts)):
             if at == 2 and self.rounds:
                 self.rounds -= 1
                 raise WorkerLost("a worker process ended")
@@ -176,7 +176,7 @@ def test_parts_of_a_lost_worker_are_scored_again(job: ScoringJob, monkeypatch: p
 
 def test_a_part_that_ends_every_worker_ends_the_run(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
     class Never(Deadly):
-        def scored(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
+        def score(self, version: VersionFiles, form: OutputForm, parts: InputParts) -> Iterator[ScoredPart]:
             raise WorkerLost("a worker process ended")
 
     monkeypatch.setattr(jobs, "engine_of", lambda *_, **__: Never(0))
@@ -197,7 +197,7 @@ def test_a_killed_process_of_joblib_is_an_error(job: ScoringJob, monkeypatch: py
     form = OutputForm((), jobs.format_of("out.csv"), False)
     read = InputParts(jobs.sources_of(job.input), manifest.signature, ())
     with pytest.raises(WorkerLost, match="a worker process ended"):
-        list(LokyEngine(2).scored(version, form, read))
+        list(LokyEngine(2).score(version, form, read))
 
 
 @pytest.mark.slow
