@@ -111,7 +111,7 @@ class LokyEngine:
         initializer = {"initializer": end_with, "initargs": (os.getpid(),)}
         with parallel_config(backend="loky", n_jobs=self._processes, inner_max_num_threads=1, **initializer):
             try:
-                read = parts.read(travelling=True)
+                read = parts.read(as_bytes=True)
                 yield from _in_parallel(version, form, read, PARTS_OF_A_PROCESS * self._processes, score_part)
             except BrokenProcessPool as error:
                 raise WorkerLost(f"a worker process ended ({type(error).__name__})") from None
@@ -148,18 +148,18 @@ class DaskEngine:
     def _score_on(
         self, version: VersionFiles, form: OutputForm, parts: InputParts, threads: int
     ) -> Iterator[ScoredPart]:
-        """Let the workers read their parts. If one cannot, read the remaining parts here and send them to the workers."""
+        """Let the workers read their parts. If one cannot, read the rest here and send it to the workers."""
         done, at_once = parts.done, PARTS_OF_A_PROCESS * threads
         if self._can_workers_read:
             try:
-                for scored in _in_parallel(version, form, parts.named(threads), at_once, score_part):
+                for scored in _in_parallel(version, form, parts.stretches(threads), at_once, score_part):
                     done = scored.number + 1
                     yield scored
                 return
             except InputUnseen as unseen:
                 log.warning("%s; so this process reads the input, and its rows travel to the workers", unseen)
                 self._can_workers_read = False
-        remaining = replace(parts, done=done).read(travelling=True)
+        remaining = replace(parts, done=done).read(as_bytes=True)
         yield from _in_parallel(version, form, remaining, at_once, score_part)
 
 

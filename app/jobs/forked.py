@@ -59,7 +59,7 @@ class ForkEngine:
         """
         number, waiting = parts.done, dict[int, ScoredPart]()
         with (
-            closing(parts.named(self._processes)) as stretches,  # type: ignore[type-var]
+            closing(parts.stretches(self._processes)) as stretches,  # type: ignore[type-var]
             _workers(self._processes, partial(score_rows, version, form)) as workers,
         ):
             idle, busy = [*workers], workers[:0]

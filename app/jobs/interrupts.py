@@ -1,4 +1,4 @@
-"""Ctrl-C during a run: the process that began the run gets it, and ends its threads and its worker processes."""
+"""Ctrl-C during a run: only the main process handles it. It stops its threads and its worker processes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PARENT_LOOK_S = 1.0
+PARENT_CHECK_S = 1.0
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after its parent, even if the parent was killed. loky's own would wait five minutes.
+    """End this process soon after its parent ends, even if the parent was killed. loky alone would wait five minutes.
 
-    Ctrl-C is the parent's: a terminal sends it to all processes of a command.
+    Ignore Ctrl-C, which a terminal sends to all processes of a command: the parent handles it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(PARENT_LOOK_S)
+            time.sleep(PARENT_CHECK_S)
         os._exit(1)
 
     threading.Thread(target=watch, name="retort-parent", daemon=True).start()
 
 
 def start_trackers() -> None:
-    """Start the two processes that would begin with the first worker, because the code that does so unblocks SIGINT."""
+    """Start the two resource trackers now. joblib would start them with the first worker, and would unblock SIGINT."""
     from multiprocessing import resource_tracker
 
     from joblib.externals.loky.backend import resource_tracker as loky_tracker
@@ -39,12 +39,12 @@ def start_trackers() -> None:
 
 @contextmanager
 def interrupting_only_this_thread() -> Iterator[None]:
-    """Let threads and processes that are started here never get SIGINT.
+    """Block SIGINT in the threads and processes that start inside this context.
 
-    At Ctrl-C a terminal sends it to all processes of a command. The one that began them ends them.
+    At Ctrl-C, a terminal sends SIGINT to all processes of a command. The main process stops the others.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)

@@ -1,6 +1,7 @@
-"""Parts of the input: rows that are scored together. Files of text are cut into parts here, tables in `table_parts`.
+"""Parts of the input: rows that are scored together. This module cuts CSV and NDJSON; `table_parts` cuts tables.
 
-A file always has the same parts. A part of text is whole lines, about `TEXT_BYTES` of them and at most `MOST_LINES`.
+A file is always cut into the same parts. A part of text has whole lines: about `TEXT_BYTES` bytes, and at most
+`MOST_LINES` lines.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from app.signature.json_values import BOM
 TEXT_BYTES = 4 * 2**20
 MOST_LINES = 131_072
 MOST_RECORD_BYTES = 2**26
-"""The longest line, or row of CSV, that is read."""
+"""The longest accepted line of NDJSON, or row of CSV."""
 NEWLINE = ord("\n")
 QUOTED = re.compile(rb'(?:^|(?<=[,\n\r]))"(?:[^"]++|"")*+(?:"|\Z)')
-"""A cell in quotes, or the beginning of one at the end."""
+"""A quoted cell, or a quoted cell at the end whose closing quote is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,14 @@ class Part:
     Attributes:
         number: Its position among all parts, from 0.
         form: "csv" (lines without a header), "ndjson" or "arrow" (an IPC stream).
-        content: Its bytes.
-        table: Its pyarrow table in place of bytes, within one process.
+        content: Its bytes; empty if `table` is set.
+        table: A pyarrow table in place of the bytes, within one process.
         names: The columns of CSV.
-        partition: Columns that the folders of the file name.
+        partition: Columns from the names of the folders, as in `year=2026/`.
         first: The line of its first row, or the number of that row in a table, from 1.
-        file: The name of its file, if there are several.
-        end: The share of the whole input that lies before its end.
-        begins: The position of its text in the decompressed file.
+        file: The name of its file, if the input has several files.
+        end: The fraction of the whole input up to the end of this part.
+        begins: The position of its text in the decompressed file, in bytes.
     """
 
     number: int
@@ -61,96 +62,96 @@ class Part:
 
 
 def require_columns(source: Source, names: Collection[str], signature: Signature, keep: Sequence[str]) -> None:
-    """Refuse a file that lacks columns: no row of it could be scored.
+    """Check that a file has the model's features and the columns to keep.
 
     Raises:
-        ColumnsMissing: It lacks some; the message names them and those that it has.
+        ColumnsMissing: Columns are missing. The message lists them and the columns of the file.
     """
-    there = dict.fromkeys([*names, *source.partition])
-    features, kept = ([name for name in wanted if name not in there] for wanted in (signature.names, keep))
-    lacks = [
-        f"{what} {some(missing)}"
-        for what, missing in (("the model's features", features), ("the kept columns", kept))
+    columns = dict.fromkeys([*names, *source.partition])
+    features, kept = ([name for name in required if name not in columns] for required in (signature.names, keep))
+    shortages = [
+        f"{subject} {some(missing)}"
+        for subject, missing in (("the model's features", features), ("the kept columns", kept))
         if missing
     ]
-    if lacks:
-        # In quotes if a name has spaces around it.
-        has = some([name if name == name.strip() else repr(name) for name in there]) or "none"
-        other = next((mark for mark in (";", "\t", "|") if len(names) == 1 and mark in next(iter(names))), "")
-        has += f"; columns are separated by commas, and these are by {other!r}" if other else ""
-        by = ", by its first row," if source.format.name == "csv" and len(features) == len(signature.names) else ""
-        detail = f"{source.name} lacks {', and '.join(lacks)}; its columns{by} are: {has}"
-        raise ColumnsMissing(detail, features, kept, has)
+    if shortages:
+        # Show a name with spaces around it in quotes.
+        column_list = some([name if name == name.strip() else repr(name) for name in columns]) or "none"
+        separator = next((mark for mark in (";", "\t", "|") if len(names) == 1 and mark in next(iter(names))), "")
+        column_list += f"; columns are separated by commas, and these are by {separator!r}" if separator else ""
+        note = ", by its first row," if source.format.name == "csv" and len(features) == len(signature.names) else ""
+        detail = f"{source.name} lacks {', and '.join(shortages)}; its columns{note} are: {column_list}"
+        raise ColumnsMissing(detail, features, kept, column_list)
 
 
-def require_once(source: Source, names: Sequence[str], wanted: Collection[str]) -> None:
-    """Refuse a file that has a wanted column twice.
+def require_once(source: Source, names: Sequence[str], used: Collection[str]) -> None:
+    """Check that no used column occurs twice in a file.
 
     Raises:
-        ScoringRefused: It has.
+        ScoringRefused: A used column occurs twice.
     """
-    twice = [name for name, times in Counter(names).items() if times > 1 and name in wanted]
+    twice = [name for name, times in Counter(names).items() if times > 1 and name in used]
     if twice:
         raise ScoringRefused(f"{source.name} has more than one column named {some(twice)}")
 
 
 def text_parts(source: Source, raw: BinaryIO, signature: Signature, keep: Sequence[str]) -> Iterator[Part]:
-    """Yield the parts of a file of text."""
+    """Yield the parts of a CSV or NDJSON file."""
     with decompress(raw, source.format.coding) as stream:
         is_csv = source.format.name == "csv"
         names: tuple[str, ...] = ()
-        line, begun, position = 1, False, 0
+        line_number, has_begun, end_position = 1, False, 0
         try:
-            for block, lines in _blocks(source, stream, is_csv):
-                if not position:
+            for block, line_count in _blocks(source, stream, is_csv):
+                if not end_position:
                     require_content(source.name, block, source.format)
-                content = block.removeprefix(BOM) if line == 1 else block
-                rows_begin = line
-                if not begun and content.strip():
-                    begun = True
+                content = block.removeprefix(BOM) if line_number == 1 else block
+                rows_begin = line_number
+                if not has_begun and content.strip():
+                    has_begun = True
                     if is_csv:
                         names, content, header_lines = _header(source, content, signature, keep)
                         rows_begin += header_lines
-                if raw.tell() > source.size_bytes:  # it may grow as quickly as it is read
+                if raw.tell() > source.size_bytes:  # the file may be growing while it is read
                     source.require_unchanged()
                 end = min(1.0, raw.tell() / source.size_bytes) if source.size_bytes else 1.0
-                position += len(block)
-                if begun:
-                    begins = position - len(content)
+                end_position += len(block)
+                if has_begun:
+                    begins = end_position - len(content)
                     yield Part(0, source.format.name, content, names, first=rows_begin, end=end, begins=begins)
-                line += lines
-            if not begun:
+                line_number += line_count
+            if not has_begun:
                 yield Part(0, source.format.name, b"", tuple(dict.fromkeys([*signature.names, *keep])))
         except read_errors() as error:
             raise ScoringRefused(f"{source.name} is not whole, or no {source.format.coding} ({error})") from None
 
 
 def _blocks(source: Source, stream: BinaryIO, is_csv: bool) -> Iterator[tuple[bytes, int]]:
-    """Yield blocks that end with a line, in CSV with the line of a whole row, and the number of their lines."""
-    pending, lines = b"", 0
-    while read := stream.read(TEXT_BYTES):
-        pending += read
+    """Yield blocks of whole lines, in CSV of whole rows, and the number of lines of each."""
+    pending, lines_before = b"", 0
+    while chunk := stream.read(TEXT_BYTES):
+        pending += chunk
         end = _end_of_rows(pending) if is_csv else pending.rfind(b"\n") + 1
         if end:
             for piece in _pieces(pending[:end], is_csv):
                 yield piece
-                lines += piece[1]
+                lines_before += piece[1]
             pending = pending[end:]
         elif len(pending) > MOST_RECORD_BYTES:
-            what = "a row is longer than" if is_csv else "a line is longer than"
-            quote = ", or a quote is opened and never closed" * is_csv
-            raise ScoringRefused(f"{source.name}: {what} {MOST_RECORD_BYTES} bytes, the most that is read{quote}")
+            problem = "a row is longer than" if is_csv else "a line is longer than"
+            hint = ", or a quote is opened and never closed" * is_csv
+            raise ScoringRefused(f"{source.name}: {problem} {MOST_RECORD_BYTES} bytes, the most that is read{hint}")
     if is_csv and (begins := _open_quote(pending)) is not None:
-        line = 1 + lines + pending.count(b"\n", 0, begins)
+        line = 1 + lines_before + pending.count(b"\n", 0, begins)
         raise ScoringRefused(f"{source.name}: the quote on line {line} is never closed; rows after it would be lost")
     if pending:
         yield from _pieces(pending, is_csv)
 
 
 def _pieces(block: bytes, is_csv: bool) -> Iterator[tuple[bytes, int]]:
-    """Cut a block of very short rows, which take much more memory than their text, into pieces of `MOST_LINES`.
+    """Cut a block into pieces of at most `MOST_LINES` lines. Yield each piece with its number of lines.
 
-    Yield each piece with the number of its lines.
+    Many short rows take much more memory than their text.
     """
     while (lines := _count(block)) > MOST_LINES:
         end = size = len(block)
@@ -164,12 +165,12 @@ def _pieces(block: bytes, is_csv: bool) -> Iterator[tuple[bytes, int]]:
 
 
 def _count(block: bytes) -> int:
-    """Return how many lines end in a block. The method `count` of bytes takes several times as long."""
+    """Return the number of line ends in a block. `bytes.count` takes several times as long."""
     return int(np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE))
 
 
 def _open_quote(content: bytes) -> int | None:
-    """Return where a cell begins whose quote is not closed; None if there is none."""
+    """Return the position of a quote that is never closed; None if all are closed."""
     last = None
     for last in QUOTED.finditer(content) if b'"' in content else ():  # noqa: B007 - the last one is used
         pass
@@ -180,10 +181,10 @@ def _open_quote(content: bytes) -> int | None:
 
 
 def _end_of_rows(content: bytes) -> int:
-    """Return the end of the last whole row. A quote opens a cell only at its beginning, as in RFC 4180."""
+    """Return the end of the last complete row. A quote counts only at the beginning of a cell, as in RFC 4180."""
     end = len(content)
     quoted = [cell.span() for cell in QUOTED.finditer(content)] if b'"' in content else []
-    if quoted and quoted[-1][1] == end:  # it is not closed, or its last quote is the first half of a doubled one
+    if quoted and quoted[-1][1] == end:  # the cell is not closed, or ends with the first half of a doubled quote
         end = quoted.pop()[0]
     for begins, ends in reversed(quoted):
         if (at := content.rfind(b"\n", ends, end)) >= 0:
@@ -195,9 +196,10 @@ def _end_of_rows(content: bytes) -> int:
 def _header(
     source: Source, content: bytes, signature: Signature, keep: Sequence[str]
 ) -> tuple[tuple[str, ...], bytes, int]:
-    """Return the names of the columns, the rows, and the lines of the header. Without one, the model's names stand.
+    """Return the column names, the rows, and the number of header lines. Without a header, names are the features.
 
-    The first row is a header if it names most of the model's features, or has another word for each number.
+    The first row is a header if it names most of the features, if it has more or fewer cells than there are features,
+    or if it has different words where the model takes numbers.
     """
     end = _end_of_first_row(content)
     try:
@@ -221,7 +223,7 @@ def _header(
 
 
 def _has_words_for_numbers(row: Sequence[str], signature: Signature) -> bool:
-    """Return whether a row has words, each another one, where the model takes numbers: names that it does not know."""
+    """Return whether all cells differ and are words where the model takes numbers, like unknown column names."""
     words = [cell for cell, spec in zip(row, signature.inputs, strict=True) if spec.kind in ("number", "integer")]
     return bool(words) and len({*row}) == len(row) and not any(_is_number(word) for word in words)
 

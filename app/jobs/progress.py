@@ -10,14 +10,14 @@ class Progress:
     """The progress of a run.
 
     Attributes:
-        parts_done: The parts that are finished, those of an earlier run too.
-        parts: The number of all parts, estimated until the end; None if nothing is finished.
-        rows: The rows of the finished parts, with those rejected.
-        rejected: The rows of these that could not be scored.
-        fraction: The share of the input that is done, from 0 to 1.
+        parts_done: The finished parts, including those of an earlier run.
+        parts: The estimated number of all parts; None until a part is finished.
+        rows: The rows of the finished parts, including rejected rows.
+        rejected: The rejected rows.
+        fraction: The finished fraction of the input, from 0 to 1.
         elapsed_s: The time since this run began.
-        earlier_rows: The rows that an earlier run had finished.
-        earlier_fraction: The share of the input that an earlier run had finished.
+        earlier_rows: The rows that an earlier run finished.
+        earlier_fraction: The fraction of the input that an earlier run finished.
     """
 
     parts_done: int = 0
@@ -31,11 +31,11 @@ class Progress:
 
     @property
     def rows_per_s(self) -> float:
-        """The rows of this run in a second."""
+        """The rows per second of this run."""
         return (self.rows - self.earlier_rows) / self.elapsed_s if self.elapsed_s else 0.0
 
     @property
     def left_s(self) -> float | None:
-        """The time left at this rate; None if it is not known yet."""
+        """The remaining time at this rate; None if this run has finished no part."""
         done = self.fraction - self.earlier_fraction
         return self.elapsed_s * (1 - self.fraction) / done if done > 0 else None

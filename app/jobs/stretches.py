@@ -1,8 +1,8 @@
-"""Name parts by their place in a file, so that a worker process that sees the file reads them itself.
+"""Stretches: consecutive parts of a file, described by their place, so that worker processes read the rows themselves.
 
-The process of the command reads no row of Parquet and Arrow: footers tell where the parts are. In text it looks for the
-ends of rows. A worker checks that its file is the one that was named. Rows of compressed text, and of Arrow's stream
-format, can only be found by reading all rows before them, so these are not named.
+The main process reads no rows of Parquet and Arrow: footers contain the places of the parts. In text it searches for
+the ends of rows. A worker checks that it sees the same file. Compressed text and Arrow's stream format have no
+stretches: to find a row, all rows before it must be read.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any, BinaryIO
 from app.errors import ScoringRefused
 from app.jobs.locations import Source, is_url, status_of
 from app.jobs.parts import Part
-from app.jobs.table_parts import Pieces, opened_table, readable, slices, table_part
+from app.jobs.table_parts import Pieces, open_table, refuse_unreadable, slices, table_part
 from app.signature import Signature
 
 END_BYTES = 2**16
-"""Bytes at the beginning and at the end of a file that tell it from another one."""
+"""Bytes at the beginning and at the end of a file whose checksum identifies it."""
 MOST_PARTS = 32
-"""Parts of a table that a worker scores before it hands them over."""
+"""Most parts in a stretch of a table."""
 MOST_SHARES = 16
 DECODING = 0.4
-"""Decoding's share of the time of a part, for a quick model. Only the cut of large row groups depends on it."""
+"""The fraction of a part's time that decoding takes, for a fast model. Used to decide how to cut large row groups."""
 
 
 class InputUnseen(Exception):
-    """A worker process does not see the file that a stretch names."""
+    """A worker process cannot read the file of a stretch, or sees a different file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class Stretch:
         number: The position of the first part among all parts of the input.
         source: The file, by its absolute path or URL.
         crc: The CRC-32 of both ends of the file.
-        ends: The share of the whole input that lies before the end of each part.
+        ends: For each part, the fraction of the whole input up to its end.
         first: The line of the first row, or the number of that row in a table, from 1.
-        file: The name of the file, if there are several.
+        file: The name of the file, if the input has several files.
         names: The columns of CSV.
-        begins: The position of the first byte of text.
+        begins: The position of the text in the file, in bytes.
         size_bytes: The length of the text.
-        pieces: The row groups, or record batches, that hold the rows of a table.
-        skipped: The rows of the pieces that lie before the first part.
+        pieces: The numbers of the row groups or record batches with the rows of a table.
+        skipped: The rows of the pieces before the first part.
         rows: The rows of each part of a table; the last one may have fewer.
     """
 
@@ -67,21 +67,25 @@ class Stretch:
     skipped: int = 0
     rows: int = 0
 
-    def without(self, done: int) -> Stretch:
-        """Return the stretch without its first parts."""
-        left, rows = self.ends[done:], done * self.rows
-        return replace(self, number=self.number + done, ends=left, first=self.first + rows, skipped=self.skipped + rows)
+    def skip_parts(self, done: int) -> Stretch:
+        """Return the stretch without its first `done` parts."""
+        remaining, rows = self.ends[done:], done * self.rows
+        return replace(
+            self, number=self.number + done, ends=remaining, first=self.first + rows, skipped=self.skipped + rows
+        )
 
     def read(self, signature: Signature, keep: Sequence[str]) -> Iterator[Part]:
-        """Yield the parts, from the file that this machine sees.
+        """Read the parts from the file on this machine.
 
         Raises:
-            InputUnseen: It sees none, or another one.
+            InputUnseen: The file does not exist here, or is a different one.
             ScoringRefused: The file cannot be read, or changed while it was read.
         """
         _require_same(self.source, self.crc)
         with self.source.open() as stream:
-            parts = self._text(stream) if self.source.format.is_text else self._tables(stream, signature, keep)
+            parts = (
+                self._read_text(stream) if self.source.format.is_text else self._read_tables(stream, signature, keep)
+            )
             for at, part in enumerate(parts):
                 yield replace(
                     part,
@@ -92,60 +96,60 @@ class Stretch:
                 )
         self.source.require_unchanged()
 
-    def _text(self, stream: BinaryIO) -> Iterator[Part]:
+    def _read_text(self, stream: BinaryIO) -> Iterator[Part]:
         stream.seek(self.begins)
         yield Part(0, self.source.format.name, stream.read(self.size_bytes), self.names, first=self.first)
 
-    def _tables(self, stream: BinaryIO, signature: Signature, keep: Sequence[str]) -> Iterator[Part]:
-        with readable(self.source):
-            table = opened_table(self.source, stream, signature, keep)
+    def _read_tables(self, stream: BinaryIO, signature: Signature, keep: Sequence[str]) -> Iterator[Part]:
+        with refuse_unreadable(self.source):
+            table = open_table(self.source, stream, signature, keep)
             first = self.first
-            batches = _without(table.batches(self.pieces), self.skipped)
+            batches = _skip_rows(table.batches(self.pieces), self.skipped)
             for rows in islice(slices(batches, self.rows), len(self.ends)):
                 yield table_part(rows, first, 1.0)
                 first += rows.num_rows
 
 
 def stretch_of_text(source: Source, part: Part) -> Stretch:
-    """Return the place of a part of text."""
+    """Return the stretch of one part of text."""
     size_bytes = len(part.content)
     return Stretch(
-        0, *_named(source), (part.end,), part.first, names=part.names, begins=part.begins, size_bytes=size_bytes
+        0, *_identify(source), (part.end,), part.first, names=part.names, begins=part.begins, size_bytes=size_bytes
     )
 
 
 def stretches_of_table(
-    source: Source, of: Pieces, rows: int, workers: int, files: int, files_left: int
+    source: Source, pieces_of_file: Pieces, rows: int, workers: int, files: int, files_left: int
 ) -> Iterator[Stretch]:
-    """Yield the parts of a table in stretches.
+    """Yield the stretches of a table.
 
     Args:
         source: The file.
-        of: Its pieces.
+        pieces_of_file: Its row groups or record batches.
         rows: The rows of a part.
         workers: The number of workers.
         files: The number of files of the input.
-        files_left: Those of them that do not lie before this one.
+        files_left: The number of files from this one to the last.
     """
-    total, begun, runs = sum(of.sizes), 0, len(of.runs)
-    for number, run in enumerate(of.runs):
-        size = sum(of.sizes[at] for at in run)
-        parts, largest = (-(-count // rows) for count in (size, max(of.sizes[at] for at in run)))
-        if largest < parts:  # reading begins at any piece
-            most = min(MOST_PARTS, largest)
+    total, rows_before, runs = sum(pieces_of_file.sizes), 0, len(pieces_of_file.runs)
+    for number, run in enumerate(pieces_of_file.runs):
+        size = sum(pieces_of_file.sizes[at] for at in run)
+        parts, largest = (-(-count // rows) for count in (size, max(pieces_of_file.sizes[at] for at in run)))
+        if largest < parts:  # reading can begin at any piece
+            most_parts = min(MOST_PARTS, largest)
         else:
-            most = parts_of_a_stretch(parts, runs * files, runs * files_left - number, workers)
-        for begins in range(0, size, most * rows):
-            ends = [min(size, begins + (at + 1) * rows) for at in range(most) if begins + at * rows < size]
-            pieces, skipped = _holding(run, of.sizes, begins, ends[-1])
-            shares = tuple((begun + end) / total for end in ends)
-            first = begun + begins + 1
-            yield Stretch(0, *_named(source), shares, first, pieces=pieces, skipped=skipped, rows=rows)
-        begun += size
+            most_parts = parts_of_a_stretch(parts, runs * files, runs * files_left - number, workers)
+        for begins in range(0, size, most_parts * rows):
+            ends = [min(size, begins + (at + 1) * rows) for at in range(most_parts) if begins + at * rows < size]
+            pieces, skipped = _select_pieces(run, pieces_of_file.sizes, begins, ends[-1])
+            shares = tuple((rows_before + end) / total for end in ends)
+            first = rows_before + begins + 1
+            yield Stretch(0, *_identify(source), shares, first, pieces=pieces, skipped=skipped, rows=rows)
+        rows_before += size
 
 
-def _holding(run: Sequence[int], sizes: Sequence[int], begins: int, ends: int) -> tuple[tuple[int, ...], int]:
-    """Return the pieces of a run that hold some of its rows, and the rows of these pieces that lie before them."""
+def _select_pieces(run: Sequence[int], sizes: Sequence[int], begins: int, ends: int) -> tuple[tuple[int, ...], int]:
+    """Return the pieces of a run that contain its rows from `begins` to `ends`, and the rows to skip in them."""
     pieces: list[int] = []
     at = skipped = 0
     for piece in run:
@@ -156,30 +160,30 @@ def _holding(run: Sequence[int], sizes: Sequence[int], begins: int, ends: int) -
     return tuple(pieces), skipped
 
 
-def parts_of_a_stretch(parts: int, runs: int, left: int, workers: int) -> int:
-    """Return how many parts a worker scores one after the other.
+def parts_of_a_stretch(parts: int, runs: int, runs_left: int, workers: int) -> int:
+    """Return the number of parts in a stretch.
 
-    A worker that begins in the middle of a row group decodes the rows before. So only the last row groups are cut, of
-    which there are not enough for all workers.
+    A worker that begins in the middle of a row group must decode the rows before. So a row group is cut only near the
+    end of the input, where there are fewer row groups than workers.
 
     Args:
         parts: The parts of the row group.
         runs: The number of row groups of the input.
-        left: Those of them that do not lie before this one.
+        runs_left: The number of row groups from this one to the last.
         workers: The number of workers.
     """
-    last = runs % workers
-    if left > last:
+    leftover = runs % workers
+    if runs_left > leftover:
         return min(MOST_PARTS, parts)
 
     def time_with(shares: int) -> float:
-        return -(-last * shares // workers) / shares * (1 + DECODING * (shares - 1) / 2)
+        return -(-leftover * shares // workers) / shares * (1 + DECODING * (shares - 1) / 2)
 
     return min(MOST_PARTS, -(-parts // min(range(1, min(parts, MOST_SHARES) + 1), key=time_with)))
 
 
-def _named(source: Source) -> tuple[Source, int]:
-    """Return a file by its absolute path, and the CRC-32 of its ends."""
+def _identify(source: Source) -> tuple[Source, int]:
+    """Return the source with an absolute path, and the CRC-32 of both ends of the file; 0 for an object."""
     if is_url(source.name):
         return source, 0
     return replace(source, name=str(Path(source.name).absolute())), _crc_of(
@@ -201,15 +205,15 @@ def _status_of_object(name: str, size_bytes: int, stamp: str) -> tuple[int, str]
 
 
 def _require_same(source: Source, crc: int) -> None:
-    """Check that this machine sees the file that the process of the command means.
+    """Check that this machine sees the same file as the main process.
 
     Raises:
-        InputUnseen: It sees none, or another one.
+        InputUnseen: The file does not exist here, or is a different one.
     """
-    named = source.key
+    key = source.key
     try:
-        status = _status_of_object(*named) if is_url(source.name) else status_of(source.name)
-        is_same = status == named[1:] and (is_url(source.name) or _crc_of(*named) == crc)
+        status = _status_of_object(*key) if is_url(source.name) else status_of(source.name)
+        is_same = status == key[1:] and (is_url(source.name) or _crc_of(*key) == crc)
     except (OSError, ScoringRefused) as error:
         reason = error.detail if isinstance(error, ScoringRefused) else f"{source.name}: {error.strerror or error}"
         raise InputUnseen(f"the worker on {socket.gethostname()} does not see the input: {reason}") from None
@@ -217,8 +221,8 @@ def _require_same(source: Source, crc: int) -> None:
         raise InputUnseen(f"the worker on {socket.gethostname()} sees another file as {source.name}")
 
 
-def _without(batches: Iterator[Any], rows: int) -> Iterator[Any]:
-    """Yield batches without so many rows at their beginning."""
+def _skip_rows(batches: Iterator[Any], rows: int) -> Iterator[Any]:
+    """Yield batches without the first `rows` rows."""
     for batch in batches:
         skipped = min(rows, batch.num_rows)
         rows -= skipped

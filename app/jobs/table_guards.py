@@ -1,7 +1,6 @@
-"""Check what the files of a job declare before pyarrow reads them, as `app.wire` does for the bodies of requests.
+"""Check the declared sizes in Parquet and Arrow files before pyarrow reads them, as `app.wire` does for request bodies.
 
-A file of a job may be large, and is read bit by bit. So each page and each batch has a limit, and all together have
-none.
+A file of a job may be large and is read in pieces. So the limits apply to each page and each batch, not to the file.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from app.signature.arrow_values import viewed_bytes
 from app.signature.parquet_pages import chunks_of, footer_of
 
 PIECE_BYTES = 2**28
-"""Most bytes of one page or batch after decompression, and of the texts of a column in one batch."""
+"""Most bytes of one page or batch after decompression, and of one column's texts in a batch."""
 PARTS = 20
-"""Times the parts of a request's body: 60,000 column chunks, 240,000 pages, 400,000 batches."""
+"""Factor on the limits for request bodies. It allows 60,000 column chunks, 240,000 pages and 400,000 batches."""
 MAX_ROWS = 2**32
 LIMITS = DeclaredLimits(PIECE_BYTES, 2**62, MAX_ROWS, PARTS)
 MOST_FORMS = 4
@@ -37,7 +36,7 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class ParquetForm:
-    """The checked footer of a file: its metadata and schema, its columns of texts, and the chunks that are read."""
+    """The checked footer of a Parquet file: metadata, schema, names of text columns, and the chunks of used columns."""
 
     metadata: Any
     schema: Any
@@ -45,23 +44,23 @@ class ParquetForm:
     places: ChunkPlaces
 
 
-def opened_parquet(source: Source, stream: BinaryIO, used: Collection[str]) -> tuple[Any, Any]:
-    """Return the opened file, and its schema. The file gives columns of texts as dictionaries, as it stores them.
+def open_parquet(source: Source, stream: BinaryIO, used: Collection[str]) -> tuple[Any, Any]:
+    """Open a Parquet file, and return it with its schema. Columns of text are read as dictionaries.
 
-    Reading it raises InvalidBody or BodyTooLarge at a page that declares too much.
+    Reading raises InvalidBody or BodyTooLarge at a page whose header exceeds the limits.
 
     Raises:
-        ScoringRefused: It declares more than is read, or contradicts itself.
+        ScoringRefused: The footer exceeds the limits or is inconsistent.
     """
     import pyarrow.parquet as pq
 
-    form = _remembered(source, stream, frozenset(used))
+    form = _cached_form(source, stream, frozenset(used))
     checked = CheckedPages(stream, form.places, source.size_bytes, LIMITS)
     options: Any = {"read_dictionary": form.texts, "pre_buffer": False, "buffer_size": 2**20}
     return pq.ParquetFile(checked, metadata=form.metadata, **options), form.schema
 
 
-def _parquet_form(source: Source, stream: BinaryIO, used: Collection[str]) -> ParquetForm:
+def _read_form(source: Source, stream: BinaryIO, used: Collection[str]) -> ParquetForm:
     import pyarrow.parquet as pq
 
     try:
@@ -76,54 +75,54 @@ def _parquet_form(source: Source, stream: BinaryIO, used: Collection[str]) -> Pa
         chunks = chunks_of(footer, widths, LIMITS)
     except (InvalidBody, BodyTooLarge, TooManyInstances) as error:
         _require_own_content(source, stream)
-        raise refused(source, error) from None
+        raise refusal_of(source, error) from None
     texts = [
         column.path
-        for column, is_one in zip(columns, is_used, strict=True)
-        if is_one and column.physical_type == "BYTE_ARRAY" and column.logical_type.type != "DECIMAL"
+        for column, is_read in zip(columns, is_used, strict=True)
+        if is_read and column.physical_type == "BYTE_ARRAY" and column.logical_type.type != "DECIMAL"
     ]
     places = ChunkPlaces([chunk for at, chunk in enumerate(chunks) if is_used[at % len(columns)]])
     return ParquetForm(metadata, opened.schema_arrow, texts, places)
 
 
 class ArrowGuard:
-    """Checks a file of Arrow, or one of its batches. Each method raises ScoringRefused if it declares too much."""
+    """Checks for an Arrow file and its batches. Each method raises ScoringRefused if a limit is exceeded."""
 
     def __init__(self, source: Source, stream: BinaryIO) -> None:
         self._source = source
         self._stream = stream
-        with _refusing(source, stream):
+        with _checks_as_refusals(source, stream):
             self._check = FileCheck(Window(stream, source.size_bytes), LIMITS)
 
     def rows(self) -> list[int]:
-        """Return the rows of each batch."""
-        with _refusing(self._source, self._stream):
+        """Return the number of rows of each batch."""
+        with _checks_as_refusals(self._source, self._stream):
             return self._check.rows()
 
     def check(self, number: int) -> None:
         """Check a batch before it is read."""
-        with _refusing(self._source, self._stream):
+        with _checks_as_refusals(self._source, self._stream):
             self._check.check(number)
 
 
 def check_arrow_stream(source: Source, stream: BinaryIO) -> None:
-    """Check a stream of Arrow.
+    """Check a file in Arrow's stream format.
 
     Raises:
-        ScoringRefused: It declares more than is read, or contradicts itself.
+        ScoringRefused: The file exceeds the limits or is inconsistent.
     """
-    with _refusing(source, stream):
+    with _checks_as_refusals(source, stream):
         check_stream(Window(stream, source.size_bytes), LIMITS)
 
 
 @contextmanager
-def _refusing(source: Source, stream: BinaryIO) -> Iterator[None]:
-    """Turn the errors of a check into ScoringRefused, and move back to the beginning."""
+def _checks_as_refusals(source: Source, stream: BinaryIO) -> Iterator[None]:
+    """Turn the errors of a check into ScoringRefused, and move the stream back to its beginning."""
     try:
         yield
     except (InvalidBody, BodyTooLarge, TooManyInstances) as error:
         _require_own_content(source, stream)
-        raise refused(source, error) from None
+        raise refusal_of(source, error) from None
     except ValueError:
         _require_own_content(source, stream)
         raise ScoringRefused(f"{source.name} cannot be read: it is damaged, or says of itself what is not so") from None
@@ -131,22 +130,22 @@ def _refusing(source: Source, stream: BinaryIO) -> Iterator[None]:
         stream.seek(0)
 
 
-def _remembered(source: Source, stream: BinaryIO, used: frozenset[str]) -> ParquetForm:
-    """Return the form of a file, of which a worker reads many stretches."""
+def _cached_form(source: Source, stream: BinaryIO, used: frozenset[str]) -> ParquetForm:
+    """Return the form of a file. It is cached, because a worker reads many stretches of one file."""
     key = source.key, used
     with _lock:
-        found = _forms.get(key)
-    if found is None:
-        found = _parquet_form(source, stream, used)
+        form = _forms.get(key)
+    if form is None:
+        form = _read_form(source, stream, used)
         with _lock:
-            _forms[key] = found
+            _forms[key] = form
             while len(_forms) > MOST_FORMS:
                 _forms.pop(next(iter(_forms)))
-    return found
+    return form
 
 
 def _require_own_content(source: Source, stream: BinaryIO) -> None:
-    """Refuse a file that could not be read with the reason that its content is of another format, if it is."""
+    """After a failed check, refuse a file whose first bytes belong to another format, with that reason."""
     stream.seek(0)
     begin, form = stream.read(MAGIC_BYTES), source.format
     require_content(source.name, begin, form)
@@ -154,8 +153,8 @@ def _require_own_content(source: Source, stream: BinaryIO) -> None:
         raise ScoringRefused(f"{source.name}: the name says {form.suffix}, but the content is something else")
 
 
-def refused(source: Source, error: InvalidBody | BodyTooLarge | TooManyInstances) -> ScoringRefused:
-    """Return the error of a file that declares too much."""
+def refusal_of(source: Source, error: InvalidBody | BodyTooLarge | TooManyInstances) -> ScoringRefused:
+    """Return the ScoringRefused for a file that failed a check."""
     if isinstance(error, InvalidBody):
         return ScoringRefused(f"{source.name} cannot be read: {error.reason}")
     if isinstance(error, BodyTooLarge):
@@ -163,11 +162,11 @@ def refused(source: Source, error: InvalidBody | BodyTooLarge | TooManyInstances
     return ScoringRefused(f"{source.name} cannot be read: it has more than {MAX_ROWS} rows")
 
 
-def bounded(batches: Iterator[Any], schema: Any, source: Source) -> Iterator[Any]:
-    """Yield batches whose columns have the types of the schema. Each takes about as much memory as it seems to.
+def check_batches(batches: Iterator[Any], schema: Any, source: Source) -> Iterator[Any]:
+    """Check batches, cast their columns to the types of the schema, and yield them.
 
     Raises:
-        ScoringRefused: The values of a column share bytes, and would take more than `PIECE_BYTES` if each had its own.
+        ScoringRefused: The values of a column share bytes, and copies of them would take more than `PIECE_BYTES`.
     """
     import pyarrow as pa
 
@@ -180,25 +179,25 @@ def bounded(batches: Iterator[Any], schema: Any, source: Source) -> Iterator[Any
         yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _cast(column: Any, wanted: Any) -> Any:
-    if column.type == wanted:
+def _cast(column: Any, arrow_type: Any) -> Any:
+    if column.type == arrow_type:
         return column
-    # A dictionary is not cast to views.
-    return (column.dictionary_decode() if hasattr(column, "dictionary_decode") else column).cast(wanted)
+    # pyarrow cannot cast a dictionary to a view type.
+    return (column.dictionary_decode() if hasattr(column, "dictionary_decode") else column).cast(arrow_type)
 
 
 def _check_shared(column: Any, name: str, source: Source) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    types, of = pa.types, column.type
-    if types.is_list_view(of) or types.is_large_list_view(of) or types.is_run_end_encoded(of):
-        raise ScoringRefused(f"{source.name} cannot be read: {name!r} is a column of the type {str(of)[:100]}")
+    types, arrow_type = pa.types, column.type
+    if types.is_list_view(arrow_type) or types.is_large_list_view(arrow_type) or types.is_run_end_encoded(arrow_type):
+        raise ScoringRefused(f"{source.name} cannot be read: {name!r} is a column of the type {str(arrow_type)[:100]}")
     size_bytes = viewed_bytes(column)
-    if types.is_dictionary(of):
+    if types.is_dictionary(arrow_type):
         values = column.dictionary
-        kinds = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-        if any(is_one(values.type) for is_one in kinds):
+        variable_types = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+        if any(is_variable(values.type) for is_variable in variable_types):
             size_bytes = pc.sum(pc.binary_length(values).cast(pa.int64()).take(column.indices)).as_py() or 0
         elif not (types.is_primitive(values.type) or types.is_decimal(values.type)):
             size_bytes = max(values.nbytes, size_bytes) * len(column)

@@ -1,6 +1,6 @@
-"""Cut tables into parts: files of Parquet, and of Arrow's file and stream formats.
+"""Cut tables into parts: Parquet files, and files in Arrow's file and stream formats.
 
-A part has at most `MOST_ROWS` rows, and fewer if they are wide, so that it takes about `TABLE_BYTES`.
+A part has at most `MOST_ROWS` rows. Parts of wide rows have fewer, so that a part takes about `TABLE_BYTES`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,24 @@ from typing import Any, BinaryIO
 from app.errors import BodyTooLarge, InvalidBody, ScoringRefused
 from app.jobs.locations import Source
 from app.jobs.parts import Part, require_columns, require_once
-from app.jobs.table_guards import ArrowGuard, bounded, check_arrow_stream, opened_parquet, refused
+from app.jobs.table_guards import ArrowGuard, check_arrow_stream, check_batches, open_parquet, refusal_of
 from app.signature import Layout, Signature
 from app.signature.arrow_messages import FILE_MAGIC
 
 TABLE_BYTES = 8 * 2**20
 MOST_ROWS = 65_536
 OTHER_WIDTH_BYTES = 64
-"""Taken as the width of columns that have no fixed one."""
+"""Assumed width of a value whose type has no fixed width."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The rows of each row group, or record batch, of a table; and its runs: no part has rows of two of them."""
+    """The pieces of a table: its row groups or record batches.
+
+    Attributes:
+        sizes: The number of rows of each piece.
+        runs: Groups of consecutive pieces. No part has rows of two runs.
+    """
 
     sizes: Sequence[int]
     runs: Sequence[Sequence[int]]
@@ -36,10 +41,10 @@ class Table:
     """An opened file of Parquet or Arrow.
 
     Attributes:
-        empty: Returns a table of its columns without rows.
-        rows_at_once: The rows of a part.
-        pieces: Returns its pieces. In Arrow that reads the head of each.
-        batches: Reads pieces.
+        empty: Returns a table with the used columns and no rows.
+        rows_at_once: The number of rows of a part.
+        pieces: Returns the pieces. For Arrow, this reads the header of each batch.
+        batches: Reads the pieces with these numbers.
     """
 
     empty: Callable[[], Any]
@@ -48,22 +53,22 @@ class Table:
     batches: Callable[[Sequence[int]], Iterator[Any]]
 
 
-def opened_table(source: Source, stream: BinaryIO, signature: Signature, keep: Sequence[str]) -> Table:
-    """Open a file of Parquet, or of Arrow's file format.
+def open_table(source: Source, stream: BinaryIO, signature: Signature, keep: Sequence[str]) -> Table:
+    """Open a Parquet file, or a file in Arrow's file format.
 
     Raises:
-        ScoringRefused: It lacks a column, or declares more than is read.
+        ScoringRefused: The file lacks a column or exceeds a limit.
     """
     is_parquet = source.format.name == "parquet"
     schema, pieces, read = (_parquet_pieces if is_parquet else _arrow_pieces)(source, stream, signature, keep)
-    columns = _used(source, schema.names, signature, keep)
+    columns = _columns_to_read(source, schema.names, signature, keep)
     rows_at_once = rows_of_a_part([schema.field(name).type for name in columns])
 
     def empty() -> Any:  # imports pandas
         return schema.empty_table().select(columns)
 
     def batches(numbers: Sequence[int]) -> Iterator[Any]:
-        return bounded(read(numbers, columns, rows_at_once), schema, source)
+        return check_batches(read(numbers, columns, rows_at_once), schema, source)
 
     return Table(empty, rows_at_once, lambda: pieces(rows_at_once), batches)
 
@@ -74,11 +79,11 @@ ReadPieces = Callable[[Sequence[int], Sequence[str], int], Iterator[Any]]
 def _parquet_pieces(
     source: Source, stream: BinaryIO, signature: Signature, keep: Sequence[str]
 ) -> tuple[Any, Callable[[int], Pieces], ReadPieces]:
-    file, schema = opened_parquet(source, stream, {*signature.names, *keep})
+    file, schema = open_parquet(source, stream, {*signature.names, *keep})
 
     def pieces(rows_at_once: int) -> Pieces:
         sizes = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
-        return Pieces(sizes, [*_runs(sizes, rows_at_once)])
+        return Pieces(sizes, [*_group_row_groups(sizes, rows_at_once)])
 
     def read(groups: Sequence[int], columns: Sequence[str], rows_at_once: int) -> Iterator[Any]:
         yield from file.iter_batches(rows_at_once, row_groups=groups, columns=columns, use_threads=False)
@@ -107,18 +112,18 @@ def _arrow_pieces(source: Source, stream: BinaryIO, *_: object) -> tuple[Any, Ca
 def table_parts(
     source: Source, stream: BinaryIO, signature: Signature, keep: Sequence[str], done: int
 ) -> Iterator[Part]:
-    """Yield the parts of a file of a table. Those that are done may be empty."""
-    with readable(source):
+    """Yield the parts of a table. The first `done` parts may be empty."""
+    with refuse_unreadable(source):
         if is_stream(source, stream):
             yield from _stream_parts(source, stream, signature, keep)
             return
-        table = opened_table(source, stream, signature, keep)
+        table = open_table(source, stream, signature, keep)
         pieces = table.pieces()
         first, total = 1, sum(pieces.sizes)
         for run in pieces.runs:
             rows = sum(pieces.sizes[at] for at in run)
             parts = -(-rows // table.rows_at_once)
-            if done >= parts:  # nothing of them is decoded
+            if done >= parts:  # skip them without decoding
                 yield from (Part(0, "arrow", b"") for _ in range(parts))
                 done, first = done - parts, first + rows
                 continue
@@ -131,23 +136,23 @@ def table_parts(
 
 
 @contextmanager
-def readable(source: Source) -> Iterator[None]:
+def refuse_unreadable(source: Source) -> Iterator[None]:
     """Turn the errors of reading a table into ScoringRefused."""
     import pyarrow as pa
 
     try:
         yield
-    except (InvalidBody, BodyTooLarge) as error:  # of a page
-        raise refused(source, error) from None
+    except (InvalidBody, BodyTooLarge) as error:  # from checking a page
+        raise refusal_of(source, error) from None
     except (pa.ArrowException, NotImplementedError, OSError) as error:  # OSError: the file ends too early
         raise ScoringRefused(f"{source.name} cannot be read: {' '.join(str(error).split())[:300]}") from None
 
 
 def is_stream(source: Source, stream: BinaryIO) -> bool:
-    """Return whether a table has Arrow's stream format, whatever its name tells. The stream is left at its begin.
+    """Return whether a file has Arrow's stream format, whatever its suffix. Leave the stream at its beginning.
 
     Raises:
-        ScoringRefused: The file is empty, so that it has not even columns.
+        ScoringRefused: The file has no bytes.
     """
     if not source.size_bytes:
         raise ScoringRefused(
@@ -160,8 +165,8 @@ def is_stream(source: Source, stream: BinaryIO) -> bool:
     return begin != FILE_MAGIC
 
 
-def _runs(sizes: Sequence[int], rows: int) -> Iterator[list[int]]:
-    """Yield the row groups that are read together: small ones until there are enough rows."""
+def _group_row_groups(sizes: Sequence[int], rows: int) -> Iterator[list[int]]:
+    """Group consecutive row groups until a group has at least `rows` rows, and yield each group."""
     run: list[int] = []
     count = 0
     for at, size in enumerate(sizes):
@@ -179,40 +184,40 @@ def _stream_parts(source: Source, stream: BinaryIO, signature: Signature, keep: 
 
     check_arrow_stream(source, stream)
     reader = pa.ipc.open_stream(stream)
-    columns = _used(source, reader.schema.names, signature, keep)
+    columns = _columns_to_read(source, reader.schema.names, signature, keep)
     rows_at_once = rows_of_a_part([reader.schema.field(name).type for name in columns])
     selected = (batch.select(columns) for batch in reader)
     first = 1
-    for table in slices(bounded(selected, reader.schema, source), rows_at_once):
+    for table in slices(check_batches(selected, reader.schema, source), rows_at_once):
         yield table_part(table, first, min(1.0, stream.tell() / source.size_bytes))
         first += table.num_rows
     if first == 1:
         yield table_part(reader.schema.empty_table().select(columns), 1, 1.0)
 
 
-def _used(source: Source, names: Sequence[str], signature: Signature, keep: Sequence[str]) -> list[str]:
-    """Return the columns that are read: the features and those that are kept."""
+def _columns_to_read(source: Source, names: Sequence[str], signature: Signature, keep: Sequence[str]) -> list[str]:
+    """Return the names of the columns to read: the features and the columns to keep."""
     if signature.layout is Layout.RECORDS:
         raise ScoringRefused(f"{source.name}: this model takes records of any names, which only NDJSON holds")
     require_columns(source, names, signature, keep)
-    wanted = {*signature.names, *keep}
-    require_once(source, names, wanted)
-    return [name for name in names if name in wanted]
+    used = {*signature.names, *keep}
+    require_once(source, names, used)
+    return [name for name in names if name in used]
 
 
 def rows_of_a_part(types: Sequence[Any]) -> int:
-    """Return the most rows of a part whose columns have these types of Arrow."""
+    """Return the number of rows of a part whose columns have these Arrow types."""
     width = 0
-    for of in types:
+    for arrow_type in types:
         try:
-            width += max(1, of.bit_width // 8)
+            width += max(1, arrow_type.bit_width // 8)
         except ValueError:  # it has no fixed width
             width += OTHER_WIDTH_BYTES
     return max(1, min(MOST_ROWS, TABLE_BYTES // max(1, width)))
 
 
 def slices(batches: Iterator[Any], rows: int) -> Iterator[Any]:
-    """Yield tables of so many rows, and one of the rest."""
+    """Regroup batches into tables of `rows` rows. The last table may have fewer."""
     import pyarrow as pa
 
     pending: list[Any] = []
@@ -231,13 +236,13 @@ def slices(batches: Iterator[Any], rows: int) -> Iterator[Any]:
 
 
 def table_part(table: Any, first: int, end: float) -> Part:
-    """Return a part of a table, after its values were checked."""
+    """Validate a table, and return it as a part."""
     table.validate(full=True)
     return Part(0, "arrow", b"", first=first, end=end, table=table)
 
 
 def bytes_of(table: Any) -> bytes:
-    """Return a table as a stream of Arrow."""
+    """Serialize a table in Arrow's stream format."""
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()

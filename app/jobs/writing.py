@@ -1,4 +1,4 @@
-"""Encode the scored rows of a part."""
+"""Encode the scored rows of a part in the output format."""
 
 from __future__ import annotations
 
@@ -21,29 +21,33 @@ SAMPLED_ROWS = 4096
 Outputs = Mapping[str, NDArray[Any] | Coded]
 Columns = Mapping[str, NDArray[Any]]
 QUOTED = re.compile('[",\r\n]')
-"""Characters of which a cell of CSV has none outside quotes."""
+"""Characters that require quotes around a cell of CSV."""
 encode_json = msgspec.json.Encoder().encode
 encode_lines = msgspec.json.Encoder().encode_lines
 
 
 def encode(kept: Mapping[str, Any], outputs: Outputs, form: Format, *, is_file: bool) -> bytes:
-    """Return the rows in a format.
+    """Encode rows in a format.
 
     Args:
         kept: Columns by name, as pyarrow arrays or as lists of plain values.
-        outputs: Further columns of as many rows. Those that are coded have the same places.
+        outputs: Output columns with the same number of rows. All `Coded` columns have the same `places`.
         form: The format.
-        is_file: Whether the bytes are a file of their own. Else they are the next part of one: text without a header,
-            or an IPC stream in place of Parquet and Arrow, which `Assembly` turns into one file.
+        is_file: Whether to return a complete file. Otherwise, return the next part of a file: text without a header, or
+            for Parquet and Arrow an IPC stream, which `Assembly` adds to the file.
 
     Raises:
-        ScoringRefused: The format does not hold the type of a kept column.
+        ScoringRefused: The format does not support the type or a value of a kept column.
     """
     try:
-        content = None if kept or not form.is_text else _distinct_lines(outputs, form)
+        content = None if kept or not form.is_text else _encode_distinct_lines(outputs, form)
         if content is None:
-            columns = {name: whole(column) for name, column in outputs.items()}
-            content = _text(kept, columns, form) if form.is_text else _file(kept, columns, form, is_file=is_file)
+            columns = {name: expand(column) for name, column in outputs.items()}
+            content = (
+                _encode_text(kept, columns, form)
+                if form.is_text
+                else _encode_file(kept, columns, form, is_file=is_file)
+            )
         if is_file and form.name == "csv":
             content = csv_header([*kept, *outputs]) + content
     except NotImplementedError as error:
@@ -53,42 +57,42 @@ def encode(kept: Mapping[str, Any], outputs: Outputs, form: Format, *, is_file: 
     return compress(content, form.coding) if content else b""
 
 
-def whole(column: NDArray[Any] | Coded) -> NDArray[Any]:
-    """Return a column with a value for each row."""
+def expand(column: NDArray[Any] | Coded) -> NDArray[Any]:
+    """Return a column with one value per row."""
     return column.column() if isinstance(column, Coded) else column
 
 
-def _text(kept: Mapping[str, Any], outputs: Columns, form: Format) -> bytes:
+def _encode_text(kept: Mapping[str, Any], outputs: Columns, form: Format) -> bytes:
     if form.name == "ndjson":
-        return _lines(kept, outputs)
-    return _arrow_csv(kept, outputs) if has_pyarrow() else _plain_csv(kept, outputs)
+        return _encode_lines(kept, outputs)
+    return _encode_csv_with_arrow(kept, outputs) if has_pyarrow() else _encode_csv(kept, outputs)
 
 
-def _file(kept: Mapping[str, Any], outputs: Columns, form: Format, *, is_file: bool) -> bytes:
+def _encode_file(kept: Mapping[str, Any], outputs: Columns, form: Format, *, is_file: bool) -> bytes:
     table = _table(kept, outputs)
     if form.name == "parquet" and not is_file:
-        _binary(table.slice(0, 0), form.name)  # refuses types now, and not when all rows are scored
-    return _binary(table, form.name if is_file else "arrows")
+        _encode_table(table.slice(0, 0), form.name)  # refuse unsupported types now, not after all rows are scored
+    return _encode_table(table, form.name if is_file else "arrows")
 
 
-def _distinct_lines(outputs: Outputs, form: Format) -> bytes | None:
-    """Return text of which each distinct line was made once; None if not all are coded, or a cell has two lines."""
+def _encode_distinct_lines(outputs: Outputs, form: Format) -> bytes | None:
+    """Encode each distinct line once. Return None if not all columns are coded, or a cell contains a line break."""
     coded = {name: column for name, column in outputs.items() if isinstance(column, Coded)}
     if not coded or len(coded) < len(outputs) or not has_pyarrow():
         return None
     import pyarrow as pa
 
     values = {name: column.values for name, column in coded.items()}
-    lines = _text({}, values, form)
+    lines = _encode_text({}, values, form)
     ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == NEWLINE) + 1
     places = next(iter(coded.values())).places
     if len(ends) != len(next(iter(values.values()))):
         return None
     offsets = pa.py_buffer(np.concatenate([[0], ends]))
-    known = pa.Array.from_buffers(pa.large_binary(), len(ends), [None, offsets, pa.py_buffer(lines)])
-    taken = known.take(pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)]))
-    size_bytes = int(np.frombuffer(taken.buffers()[1], np.int64)[len(places)])
-    return bytes(taken.buffers()[2][:size_bytes])
+    distinct = pa.Array.from_buffers(pa.large_binary(), len(ends), [None, offsets, pa.py_buffer(lines)])
+    repeated = distinct.take(pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)]))
+    size_bytes = int(np.frombuffer(repeated.buffers()[1], np.int64)[len(places)])
+    return bytes(repeated.buffers()[2][:size_bytes])
 
 
 def csv_header(names: Sequence[str]) -> bytes:
@@ -96,28 +100,28 @@ def csv_header(names: Sequence[str]) -> bytes:
     return _line([*map(_cell, names)]).encode("utf-8", "replace")
 
 
-def _lines(kept: Mapping[str, Any], outputs: Columns) -> bytes:
-    columns = {name: _plain(column) for name, column in kept.items()}
+def _encode_lines(kept: Mapping[str, Any], outputs: Columns) -> bytes:
+    columns = {name: _values_of(column) for name, column in kept.items()}
     columns |= {name: json_values(column) for name, column in outputs.items()}
     return encode_lines([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
 
 
-def _plain(column: Any) -> list[Any]:
+def _values_of(column: Any) -> list[Any]:
     if isinstance(column, list):
         return column
     import pyarrow as pa
 
-    is_timed = pa.types.is_time(column.type) or pa.types.is_duration(column.type)
-    return plain_values(column.cast(pa.string()) if is_timed else column, LIST_BYTES)
+    is_time = pa.types.is_time(column.type) or pa.types.is_duration(column.type)
+    return plain_values(column.cast(pa.string()) if is_time else column, LIST_BYTES)
 
 
-def _plain_csv(kept: Mapping[str, Any], outputs: Columns) -> bytes:
-    columns = [map(_cell, column) for column in (*map(_plain, kept.values()), *map(json_values, outputs.values()))]
+def _encode_csv(kept: Mapping[str, Any], outputs: Columns) -> bytes:
+    columns = [map(_cell, column) for column in (*map(_values_of, kept.values()), *map(json_values, outputs.values()))]
     return "".join(map(_line, zip(*columns, strict=True))).encode("utf-8", "replace")
 
 
 def _cell(value: Any) -> str:
-    """Return a value as a cell: text as it is, everything else as JSON."""
+    """Return the CSV cell of a value: text unchanged, every other value as JSON."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else json_text(value)
@@ -128,11 +132,13 @@ def _line(cells: Sequence[str]) -> str:
     return (",".join(cells) or '""') + "\n"  # readers skip an empty line
 
 
-def _arrow_csv(kept: Mapping[str, Any], outputs: Columns) -> bytes:
+def _encode_csv_with_arrow(kept: Mapping[str, Any], outputs: Columns) -> bytes:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    columns = [*map(_with_texts, _arrays({name: _flat(column) for name, column in kept.items()}, outputs).values())]
+    columns = [
+        *map(_floats_to_texts, _arrays({name: _flatten(column) for name, column in kept.items()}, outputs).values())
+    ]
     names = [*map(str, range(len(columns)))]
     sink = pa.BufferOutputStream()
     try:
@@ -140,43 +146,43 @@ def _arrow_csv(kept: Mapping[str, Any], outputs: Columns) -> bytes:
             table = pa.Table.from_arrays(columns, names)
             arrow_csv.write_csv(table, sink, arrow_csv.WriteOptions(include_header=False, quoting_style="none"))
             return bytes(sink.getvalue())
-    except pa.ArrowInvalid:  # a text has a comma, a quote or the end of a line in it
+    except pa.ArrowInvalid:  # a text contains a comma, a quote or a line break
         pass
-    return _quoted_csv(columns)
+    return _encode_quoted_csv(columns)
 
 
-def _quoted_csv(columns: Sequence[Any]) -> bytes:
-    """Return columns with quotes around the cells that need them. pyarrow would put them around all texts."""
+def _encode_quoted_csv(columns: Sequence[Any]) -> bytes:
+    """Encode CSV with quotes only around the cells that need them. pyarrow would quote all texts."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    nothing, quote, two_quotes, comma, end = (_as_array(text)[0] for text in (b"", b'"', b'""', b",", b"\n"))
+    empty, quote, two_quotes, comma, end = (_array_of_one(text)[0] for text in (b"", b'"', b'""', b",", b"\n"))
     cells = []
     for column in columns:
-        texts = column.cast(pa.large_string()).fill_null(nothing)
+        texts = column.cast(pa.large_string()).fill_null(empty)
         has_quotes = pc.match_substring_regex(texts, QUOTED.pattern)
         if pc.any(has_quotes).as_py():
             inner = pc.replace_substring(texts, '"', '""')
-            quoted = pc.binary_join_element_wise(quote, inner, quote, nothing)
+            quoted = pc.binary_join_element_wise(quote, inner, quote, empty)
             texts = pc.if_else(has_quotes, quoted, texts)
         cells.append(texts)
     if len(cells) == 1:
-        cells = [pc.if_else(pc.equal(cells[0], nothing), two_quotes, cells[0])]  # readers skip an empty line
-    lines = pc.binary_join_element_wise(*cells[:-1], pc.binary_join_element_wise(cells[-1], end, nothing), comma)
+        cells = [pc.if_else(pc.equal(cells[0], empty), two_quotes, cells[0])]  # readers skip an empty line
+    lines = pc.binary_join_element_wise(*cells[:-1], pc.binary_join_element_wise(cells[-1], end, empty), comma)
     _, ends, content = lines.buffers()
     return bytes(content[: np.frombuffer(ends, np.int64)[len(lines)]])
 
 
-def _as_array(text: bytes) -> Any:
-    """Return an array of one text. `pyarrow.scalar` and `pyarrow.array` import pandas."""
+def _array_of_one(text: bytes) -> Any:
+    """Return an array with one text. It is made of buffers, because `pyarrow.array` imports pandas."""
     import pyarrow as pa
 
     ends = pa.py_buffer(np.array([0, len(text)], np.int64))
     return pa.Array.from_buffers(pa.large_string(), 1, [None, ends, pa.py_buffer(text)])
 
 
-def _with_texts(column: Any) -> Any:
-    """Return a column of floats as texts. Each is written once if the same ones come again and again."""
+def _floats_to_texts(column: Any) -> Any:
+    """Convert a column of floats to texts; return other columns unchanged. Convert frequent values only once."""
     import pyarrow as pa
 
     if not pa.types.is_floating(column.type):
@@ -191,21 +197,21 @@ def _with_texts(column: Any) -> Any:
 
 
 def _float_texts(column: Any) -> Any:
-    """Return floats as JSON writes them: 1.0, and not 1, which readers take for an integer."""
+    """Return floats as texts in JSON's notation: 1.0, not 1, which would look like an integer."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if not len(column):
         return column.cast(pa.large_string())
     values, _ = numbers_of(column)
-    texts = pc.split_pattern(_as_array(encode_json(values.tolist())[1:-1]), ",").flatten()
-    if not np.isfinite(values).all():  # JSON has no NaN and no infinities; they come from kept columns
+    texts = pc.split_pattern(_array_of_one(encode_json(values.tolist())[1:-1]), ",").flatten()
+    if not np.isfinite(values).all():  # JSON has no NaN or infinity; kept columns may have them
         texts = pc.if_else(pc.is_finite(column), texts, column.cast(pa.large_string()))
     return pc.if_else(column.is_valid(), texts, pa.nulls(1, texts.type)[0]) if column.null_count else texts
 
 
-def _flat(column: Any) -> Any:
-    """Return a column that CSV can hold: lists, structs and bytes as JSON."""
+def _flatten(column: Any) -> Any:
+    """Convert a column for CSV: lists, structs and bytes become JSON."""
     import pyarrow as pa
 
     if isinstance(column, list):
@@ -228,13 +234,13 @@ def _table(kept: Mapping[str, Any], outputs: Columns) -> Any:
 
 def _arrays(kept: Mapping[str, Any], outputs: Columns) -> dict[str, Any]:
     return {
-        **{name: _typed(column) for name, column in kept.items()},
+        **{name: _kept_array(column) for name, column in kept.items()},
         **{name: arrow_of(column) for name, column in outputs.items()},
     }
 
 
-def _typed(column: Any) -> Any:
-    """Return a kept column as an array. Plain values become text, because other parts may have other types."""
+def _kept_array(column: Any) -> Any:
+    """Return a kept column as an array. Plain values become text, because their types may differ between parts."""
     import pyarrow as pa
 
     if not isinstance(column, list):
@@ -244,7 +250,7 @@ def _typed(column: Any) -> Any:
 
 
 def arrow_of(column: NDArray[Any]) -> Any:
-    """Return a column of an answer as a pyarrow array. NaN and infinities are null, as in JSON.
+    """Return an output column as a pyarrow array. NaN and infinities become null, as in JSON.
 
     Arrays are made of buffers, because `pyarrow.array` imports pandas.
     """
@@ -260,36 +266,36 @@ def arrow_of(column: NDArray[Any]) -> Any:
             pa.bool_(), len(column), [None, pa.py_buffer(np.packbits(column, bitorder="little"))]
         )
     values = column.tolist()
-    if (texts := _texts(values)) is not None:
+    if (texts := _text_array(values)) is not None:
         return texts
     values = json_values(column)
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # labels of several types
-        return _typed(values)
+        return _kept_array(values)
 
 
-def _texts(values: list[Any]) -> Any:
-    """Return an array of texts; None if some of the values are none."""
+def _text_array(values: list[Any]) -> Any:
+    """Return an array of texts; None if a value is not a text."""
     import pyarrow as pa
 
     try:
         place = {value: at for at, value in enumerate(dict.fromkeys(values))}
-    except TypeError:  # lists have no hash
+    except TypeError:  # lists are not hashable
         return None
     if not {*map(type, place)} <= {str}:
         return None
     encoded = [value.encode("utf-8", "replace") for value in place]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    known = pa.Array.from_buffers(
+    distinct = pa.Array.from_buffers(
         pa.string(), len(encoded), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
     )
     places = np.fromiter(map(place.__getitem__, values), np.int32, len(values))
     indices = pa.Array.from_buffers(pa.int32(), len(places), [None, pa.py_buffer(places)])
-    return pa.DictionaryArray.from_arrays(indices, known).dictionary_decode()
+    return pa.DictionaryArray.from_arrays(indices, distinct).dictionary_decode()
 
 
-def _binary(table: Any, name: str) -> bytes:
+def _encode_table(table: Any, name: str) -> bytes:
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
@@ -299,7 +305,7 @@ def _binary(table: Any, name: str) -> bytes:
 
 
 def table_writer(sink: Any, schema: Any, name: str) -> Any:
-    """Return the writer of a file of Parquet or Arrow, or of an IPC stream."""
+    """Return the writer for a format: "parquet", "arrow" or "arrows" (an IPC stream)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

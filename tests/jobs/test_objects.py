@@ -198,7 +198,7 @@ def test_a_worker_reads_the_parts_of_an_object_that_it_sees(
     _, manifest = choose(SETTINGS, "penguins", None)
     signature = manifest.signature
     of_input = InputParts(locations.sources_of(location), signature, ())
-    named = list(of_input.named(2))
+    named = list(of_input.stretches(2))
     assert all(isinstance(stretch, Stretch) for stretch in named)
     read = [part for stretch in named if isinstance(stretch, Stretch) for part in stretch.read(signature, ())]
     wanted = list(of_input.read())

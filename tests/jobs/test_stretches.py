@@ -71,7 +71,7 @@ def test_a_stretch_has_the_parts_that_would_be_read(name: str, pieces: int, work
     wanted = [plain(part) for part in input_of(tmp_path).read()]
     assert len(wanted) > 10
     for done in (0, 1, 9, len(wanted) - 1, len(wanted)):
-        named = list(input_of(tmp_path, done).named(workers))
+        named = list(input_of(tmp_path, done).stretches(workers))
         assert all(isinstance(found, Stretch) is (name not in ("in.arrows", "in.csv.gz")) for found in named)
         assert [plain(part) for found in named for part in read(found)] == wanted[done:]
 
@@ -80,7 +80,7 @@ def test_a_stretch_has_the_parts_that_would_be_read(name: str, pieces: int, work
 @pytest.mark.parametrize("name", ["in.parquet", "in.arrow", "in.csv"])
 def test_a_file_without_rows_has_columns(name: str, tmp_path: Path) -> None:
     path = write(TABLE.head(0), tmp_path / name)
-    assert [plain(part) for found in input_of(path).named(2) for part in read(found)] == [
+    assert [plain(part) for found in input_of(path).stretches(2) for part in read(found)] == [
         plain(part) for part in input_of(path).read()
     ]
 
@@ -88,7 +88,7 @@ def test_a_file_without_rows_has_columns(name: str, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("many_parts")
 def test_a_worker_that_does_not_see_the_file_reports_it(tmp_path: Path) -> None:
     path = write(TABLE, tmp_path / "in.parquet")
-    named = list(input_of(path).named(2))
+    named = list(input_of(path).stretches(2))
     path.rename(tmp_path / "moved.parquet")
     with pytest.raises(InputUnseen, match="does not see the input"):
         read(named[0])
@@ -98,7 +98,7 @@ def test_a_worker_that_does_not_see_the_file_reports_it(tmp_path: Path) -> None:
 def test_another_file_of_the_same_name_size_and_time_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     path = write(TABLE, tmp_path / "here" / "in.csv")
-    [found, *_] = input_of(path).named(2)
+    [found, *_] = input_of(path).stretches(2)
     assert isinstance(found, Stretch)
     other = tmp_path / "in.csv"
     other.write_bytes(path.read_bytes().replace(b"c,d", b"c,e"))
@@ -111,7 +111,7 @@ def test_another_file_of_the_same_name_size_and_time_is_not_read(tmp_path: Path)
 @pytest.mark.usefixtures("many_parts")
 def test_a_file_that_changes_while_a_worker_reads_it_ends_the_run(tmp_path: Path) -> None:
     path = write(TABLE, tmp_path / "in.csv")
-    [found, *_] = input_of(path).named(2)
+    [found, *_] = input_of(path).stretches(2)
     assert isinstance(found, Stretch)
     reading = found.read(SIGNATURE, ())
     next(reading)

@@ -79,7 +79,7 @@ SLOW = {"chunks", "columns", "shared-fields"}
 
 
 def parts(path: Path, keep: tuple[str, ...] = ()) -> list[Any]:
-    return list(parts_of(sources_of(str(path)), SIGNATURE, keep, travelling=False))
+    return list(parts_of(sources_of(str(path)), SIGNATURE, keep, as_bytes=False))
 
 
 @pytest.mark.parametrize(
@@ -138,4 +138,4 @@ def test_chunks_are_found_by_their_bytes_even_if_they_overlap() -> None:
     for begins in range(0, 120, 3):
         for ends in range(begins + 1, 121, 7):
             wanted = {at for at, chunk in enumerate(chunks) if chunk.begins < ends and chunk.ends > begins}
-            assert set(places.within(begins, ends)) == wanted
+            assert set(places.in_range(begins, ends)) == wanted
