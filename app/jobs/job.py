@@ -1,4 +1,4 @@
-"""One bulk scoring run: the rows of files through one model version, part by part."""
+"""One bulk scoring run: score the rows of files with one model version, part by part."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from app.settings import Settings
 from app.signature import Signature
 
 MOST_LOSSES = 3
-"""Worker processes that may end one after the other without a part being finished."""
+"""Lost worker processes without a finished part between them, before the run fails."""
 REJECTS_SUFFIX = ".rejects.ndjson"
 
 
-def _nothing(progress: Progress) -> None:
-    """Report progress to nobody."""
+def _ignore_progress(progress: Progress) -> None:
+    """Do nothing with the progress of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The result of a run. `rejects` is the file of the rejected rows; empty if there are none."""
+    """The result of a run. `rejects` is the file of the rejected rows; empty if no row was rejected."""
 
     model: str
     version: int
@@ -53,23 +53,23 @@ class Scored:
 
 @dataclass(slots=True)
 class ScoringJob:
-    """Scores the rows of files with one version, and writes the predictions.
+    """A job that scores the rows of files with one version, and writes the predictions.
 
     Attributes:
         model: The name of the model; empty for the default one.
-        version: A number or an alias; None for the version that answers.
+        version: A number or an alias; None for the version that serves requests.
         input: A path, a glob, a folder, or a URL of object storage.
-        output: A path or a URL; with a slash at its end a folder, which gets a file for each part. Of a symbolic link,
-            the file or folder is written that it names, and the rejects beside that.
+        output: A path or a URL. With a slash at its end, it is a folder, which gets a file for each part. If it is a
+            symbolic link, its target is written, and the rejects beside the target.
         keep: The columns of the input that are written beside the predictions.
         max_rejects: The most rows that may be rejected; None for any number.
-        resume: Whether to go on with an unfinished run of this output, if there is one.
+        resume: Whether to continue an unfinished run of this output, if one exists.
         engine: "local" or "dask".
         cluster: The address of Dask's scheduler, as in tcp://127.0.0.1:8786.
-        processes: The number of local worker processes; None for one for each core.
+        processes: The number of local worker processes; None for one per core.
         settings: The folder of models, and the limits of validation.
-        work_dir: Where the unfinished run is kept; None for a hidden folder beside the output, or, for a URL, one in
-            the folder of temporary files.
+        work_dir: The folder of the unfinished run. None for a hidden folder beside the output; for a URL, in the folder
+            of temporary files.
     """
 
     model: str
@@ -87,19 +87,19 @@ class ScoringJob:
 
     def run(
         self,
-        on_progress: Callable[[Progress], None] = _nothing,
+        on_progress: Callable[[Progress], None] = _ignore_progress,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Scored:
-        """Score all rows. The output appears whole, at the end.
+        """Score all rows. The complete output appears at the end.
 
         Args:
             on_progress: Called after each part.
-            is_cancelled: Asked after each part.
+            is_cancelled: Called after each part; returns whether to stop.
 
         Raises:
-            ModelNotFound, VersionNotFound: There is no such model or version.
-            ScoringRefused: The input, the output or the model cannot be used; or the run cannot be resumed; or the disk
-                is full.
+            ModelNotFound, VersionNotFound: The model or the version does not exist.
+            ScoringRefused: The input, the output or the model cannot be used, the run cannot be resumed, or the disk is
+                full.
             TooManyRejects: More than `max_rejects` rows were rejected.
             ScoringCancelled: `is_cancelled` returned True. The finished parts are kept.
         """
@@ -107,9 +107,9 @@ class ScoringJob:
             return _Run(self, on_progress, is_cancelled).run()
         except OSError as error:
             folder = _work_folder(self)
-            goes_on = self.work_dir is None and (folder / JOURNAL).exists()
-            kept = "; the finished parts are kept, and the same command with --resume goes on" if goes_on else ""
-            raise ScoringRefused(f"{error.filename or folder}: {error.strerror or error}{kept}") from error
+            can_resume = self.work_dir is None and (folder / JOURNAL).exists()
+            hint = "; the finished parts are kept, and the same command with --resume goes on" if can_resume else ""
+            raise ScoringRefused(f"{error.filename or folder}: {error.strerror or error}{hint}") from error
 
 
 class _Run:
@@ -126,7 +126,7 @@ class _Run:
         self._signature: Signature = manifest.signature
         require_free_names(job.keep, manifest)
         self._sources = sources_of(job.input)
-        # One part is scored before processes have started.
+        # Scoring a single part takes less time than starting processes.
         workers = 1 if sum(source.size_bytes for source in self._sources) <= TEXT_BYTES else job.processes
         is_graph = self._version.graphs and manifest.graph is not None
         self._engine: Engine = engine_of(job.engine, job.cluster, workers, forking=is_graph)
@@ -137,7 +137,7 @@ class _Run:
         self._form = OutputForm(tuple(dict.fromkeys(job.keep)), self._format, self._is_folder)
         self._folder = RunFolder(_work_folder(job), self._format.suffix if self._is_folder else "")
         self._assembly: Assembly | None = None
-        """The file of a table, which is written while parts are scored. A resumed run writes it anew."""
+        """The writer of a Parquet or Arrow output. A resumed run writes this file from the beginning."""
 
     def run(self) -> Scored:
         job, identity, rejects = self._job, self._identity(), rejects_of(self._place)
@@ -146,12 +146,12 @@ class _Run:
             if finished is not None:
                 self._report(finished, first=finished)
                 self._folder.remove()
-                return self._scored(finished, rejects if finished.rejected else "")
+                return self._result(finished, rejects if finished.rejected else "")
         require_new(self._place)
         done = self._folder.open(identity, resume=job.resume)
         try:
             if not self._format.is_text and not self._is_folder:
-                self._assembly = Assembly(self._folder.output, self._assembled, self._format.name)
+                self._assembly = Assembly(self._folder.output, self._assembled_file, self._format.name)
                 self._assembly.add_all()
             done = self._score(done, first=done)
             self._folder.sync()
@@ -166,18 +166,18 @@ class _Run:
             raise
         self._folder.close()
         self._folder.remove()
-        return self._scored(done, rejects)
+        return self._result(done, rejects)
 
-    def _scored(self, done: Done, rejects: str) -> Scored:
+    def _result(self, done: Done, rejects: str) -> Scored:
         version, elapsed_s = self._version, time.monotonic() - self._began_s
         return Scored(version.model, version.version, done.rows, done.rejected, self._job.output, rejects, elapsed_s)
 
     @property
-    def _assembled(self) -> Path:
+    def _assembled_file(self) -> Path:
         return self._folder.folder / "assembled"
 
     def _identity(self) -> dict[str, object]:
-        """Return what must not change between the runs of which one resumes the other."""
+        """Return the facts that must be equal for a later run to resume this one."""
         version, form = self._version, self._format
         return {
             "input": {source.name: [source.size_bytes, source.stamp] for source in self._sources},
@@ -196,15 +196,15 @@ class _Run:
         }
 
     def _score(self, done: Done, first: Done) -> Done:
-        """Score the parts after those that are done, again after a worker was lost, and return the last one."""
+        """Score the parts after `done`, and return the last one. Try again if a worker was lost."""
         losses = 0
         while True:
-            before = done
+            done_before = done
             try:
                 return self._score_once(done, first)
             except WorkerLost as lost:
                 done = self._folder.last
-                losses = losses + 1 if done.part == before.part else 0
+                losses = losses + 1 if done.part == done_before.part else 0
                 if losses >= MOST_LOSSES:
                     raise ScoringRefused(
                         f"{lost}, {MOST_LOSSES} times at the part after row {done.rows}: perhaps it lacks memory"
@@ -212,7 +212,7 @@ class _Run:
 
     def _score_once(self, done: Done, first: Done) -> Done:
         self._report(done, first)
-        self._require_few_rejects(done)  # also of an earlier run
+        self._require_few_rejects(done)  # rows of an earlier run count too
         parts = InputParts(self._sources, self._signature, self._form.keep, done.part + 1)
         with closing(self._engine.score(self._version, self._form, parts)) as scored_parts:  # type: ignore[type-var]
             for scored in scored_parts:
@@ -232,7 +232,7 @@ class _Run:
             raise TooManyRejects(done.rejected, limit, str(self._folder.rejects))
 
     def _header(self, scored: ScoredPart) -> bytes:
-        """Return the header of CSV before the first rows of the file; else nothing."""
+        """Return the CSV header for the first part of a file; empty for all other parts."""
         is_first = self._folder.last == NOTHING_DONE
         if not is_first or self._is_folder or self._format.name != "csv":
             return b""
@@ -247,12 +247,12 @@ class _Run:
         )
 
     def _publish(self, done: Done) -> str:
-        """Move the output and the rejects into their places, and return the place of the rejects, if there are any."""
+        """Move the output and the rejects to their places. Return the place of the rejects; empty if there are none."""
         output, rejects = self._place, rejects_of(self._place)
-        made = self._folder.output
+        finished_output = self._folder.output
         if self._assembly is not None:
             self._assembly.finish()
-            made = self._assembled
+            finished_output = self._assembled_file
         if not done.rejected:
             remove(rejects)
         elif is_url(rejects):
@@ -261,35 +261,35 @@ class _Run:
             publish(self._folder.rejects, Path(rejects))
         if not is_url(output):
             target = Path(output)
-            if self._is_folder and made.exists() and target.is_dir():
+            if self._is_folder and finished_output.exists() and target.is_dir():
                 target.rmdir()  # it is empty
-            publish(made, target)
+            publish(finished_output, target)
         elif self._is_folder:
-            for each in sorted(made.iterdir()):
-                put(output + each.name, each)
+            for part in sorted(finished_output.iterdir()):
+                put(output + part.name, part)
         else:
-            put(output, made)
+            put(output, finished_output)
         return rejects if done.rejected else ""
 
 
 def rejects_of(output: str) -> str:
-    """Return where the rejected rows of an output are written."""
+    """Return the path or URL of the rejects for an output."""
     return output.rstrip("/") + REJECTS_SUFFIX
 
 
 def _format_of_parts(sources: Sequence[Source]) -> Format:
-    """Return the format of a folder's files: that of the input."""
-    found = {source.format for source in sources}
-    if len(found) > 1:
+    """Return the format for the files of an output folder: the format of the input files."""
+    formats = {source.format for source in sources}
+    if len(formats) > 1:
         raise ScoringRefused("the files of the input have several formats: name one file as the output")
-    return found.pop()
+    return formats.pop()
 
 
 def _work_folder(job: ScoringJob) -> Path:
     if job.work_dir is not None:
         return job.work_dir
     if is_url(job.output):
-        named = hashlib.sha256(job.output.encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"retort-scoring-{named}"
+        digest = hashlib.sha256(job.output.encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"retort-scoring-{digest}"
     path = Path(place_of(job.output)).absolute()
     return path.with_name(f".{path.name}.scoring")

@@ -1,8 +1,8 @@
-"""The queue by which the server wakes a worker: huey, in an SQLite file or in Redis.
+"""The queue by which the server notifies workers of new jobs: huey, in an SQLite file or in Redis.
 
-A message names a job, and is only a hint: the database says what there is to do. A message that is lost costs a few
-seconds, and one that comes twice does nothing. Messages are JSON, because huey's own are pickles, by which everybody
-who can write into the queue could run code in the worker.
+A message contains the id of a job, and is only a hint: the state of the job is in the database. A lost message delays a
+job by a few seconds. A repeated message has no effect. Messages are JSON, not huey's pickles: with pickles, anyone who
+can write into the queue could run code in the worker.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FILE_NAME = ".queue.db"
 TASK = "score"
 CONNECT_TIMEOUT_S = 2.0
 SILENT_TIMEOUT_S = 5.0
-"""Longest silence of Redis. A worker waits for a message for a second."""
+"""Timeout for a response of Redis. It must exceed the second for which a worker waits for a message."""
 
 
 class JsonSerializer(Serializer):  # type: ignore[misc]  # huey ships no types
-    """Writes messages as JSON."""
+    """Serializer of huey's messages as JSON."""
 
     def _serialize(self, message: Any) -> bytes:
         return msgspec.json.encode(list(message))
@@ -39,12 +39,12 @@ class JsonSerializer(Serializer):  # type: ignore[misc]  # huey ships no types
 
 
 class JobQueue:
-    """The queue of one installation.
+    """The queue of jobs of one installation.
 
     Args:
-        redis_url: The Redis server; empty for a file in `folder`.
+        redis_url: The Redis server; empty for an SQLite file in `folder`.
         folder: The folder of that file.
-        database: The address of the database of the jobs, which tells installations on one Redis server apart.
+        database: The address of the jobs' database. It distinguishes installations that share a Redis server.
         run: Called by `work` with the id of a job.
     """
 
@@ -60,8 +60,8 @@ class JobQueue:
         if self.waits:
             from redis import ConnectionPool
 
-            waits = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": SILENT_TIMEOUT_S}
-            self._huey = RedisHuey(name, connection_pool=ConnectionPool.from_url(redis_url, **waits), **options)
+            timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": SILENT_TIMEOUT_S}
+            self._huey = RedisHuey(name, connection_pool=ConnectionPool.from_url(redis_url, **timeouts), **options)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             self._huey = SqliteHuey(name, filename=str(folder / FILE_NAME), **options)
@@ -72,11 +72,11 @@ class JobQueue:
         self._score = self._huey.task(name=TASK)(score)
 
     def put(self, job_id: str) -> None:
-        """Name a job to the workers."""
+        """Notify the workers of a job."""
         self._huey.enqueue(self._score.s(job_id))
 
     def work(self) -> bool:
-        """Take a message and run what it names. Return False if there is none."""
+        """Take a message and run its job. Return False if there is no message."""
         task = self._huey.dequeue()
         if task is None:
             return False
@@ -84,6 +84,6 @@ class JobQueue:
         return True
 
     def close(self) -> None:
-        """Close the connection. The next use opens another one."""
+        """Close the connection. The next use opens a new one."""
         storage = self._huey.storage
         storage.pool.disconnect() if self.waits else storage.close()

@@ -1,4 +1,4 @@
-"""A job that was made over HTTP, as the database keeps it."""
+"""The record of a job in the database. Clients create jobs over HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ID_BYTES = 10
 
 
 def new_id() -> str:
-    """Return the id of a new job, which nobody can guess."""
+    """Return the id of a new job. It cannot be guessed."""
     return secrets.token_hex(ID_BYTES)
 
 
@@ -22,23 +22,23 @@ class JobRecord:
 
     Attributes:
         id: The last part of its URL.
-        owner: The id of the key that made it; empty if no key was needed.
+        owner: The id of the API key that created it; empty if no key was required.
         state: One of `STATES`.
         model: The name of the model.
-        version: The version that answered when the job was made.
+        version: The version that the client requested, or that served requests when the job was created.
         input: The name of the uploaded file in the job's folder, or a URL.
         input_name: The name that the client gave the file, or the URL.
         output: The name of the result in the job's folder, or a URL.
-        keep: The columns of the input that are written too.
+        keep: The columns of the input that are also written to the output.
         max_rejects: The most rows that may be rejected; None for any number.
-        digest: A hash of the request, to tell a repeated one from another with the same idempotency key.
+        digest: A hash of the request. It detects a different request with the same idempotency key.
         idempotency_key: The value of `Idempotency-Key`; None without one.
         stored_bytes: The size of its files on the server.
-        lease: The run that works on it: a random text of the worker; None while nobody does.
-        beat: A number that the worker raises while it lives.
-        takes: How many workers took it since a part was last finished.
-        error: Why it failed, in one sentence.
-        charged_rows: The rows that count towards the limits of its owner already.
+        lease: A random text that identifies the current run; None if no worker runs the job.
+        beat: A number that the worker increases while it is alive.
+        takes: The number of workers that took it since a part was last finished.
+        error: The reason of a failure, in one sentence.
+        charged_rows: The rows already counted towards the limits of its owner.
     """
 
     id: str
@@ -72,5 +72,5 @@ class JobRecord:
 
     @property
     def is_open(self) -> bool:
-        """Whether it waits or runs."""
+        """Whether the job waits or runs."""
         return self.state in OPEN

@@ -37,13 +37,13 @@ log = logging.getLogger(__name__)
 BEATS_OF_A_LEASE = 5
 LONGEST_BETWEEN_BEATS_S = 1.0
 MOST_TAKES = 5
-"""Workers that may end one after the other without a part of the job being finished."""
+"""Workers that may take a job without a finished part between them, before the job fails."""
 WORK = "work"
-"""The folder of an unfinished run, below the job's."""
+"""The folder of an unfinished run, in the job's folder."""
 
 
 class JobRun:
-    """One run of one job by this process. A thread says all the time that it lives."""
+    """One run of one job by this process. A thread reports to the database that the run is alive."""
 
     def __init__(
         self,
@@ -67,13 +67,13 @@ class JobRun:
         self._is_full = False
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
-        """Score the job, and store how it ended. It goes back to the queue if the worker stops."""
-        beats = threading.Thread(target=self._beat, name="retort-job", daemon=True)
+        """Score the job, and store its final state. If the worker stops, return the job to the queue."""
+        beats = threading.Thread(target=self._report_until_end, name="retort-job", daemon=True)
         beats.start()
         try:
             self._score(lambda: is_stopping() or self._lost.is_set() or self._is_full)
         except ScoringCancelled:
-            self._leave()
+            self._stop()
         except TooManyRejects as error:
             with suppress(OSError):
                 (self._folder / WORK / REJECTS_OF_RUN).replace(self._folder / REJECTS)
@@ -81,7 +81,7 @@ class JobRun:
             detail = f"{count} rejected, more than max_rejects allows, {error.limit}"
             self._end(FAILED, error=f"{detail}; GET /jobs/{self.job.id}/rejects has them")
         except RetortError as error:
-            self._end(FAILED, error=self._told(error.detail))
+            self._end(FAILED, error=self._client_detail(error.detail))
         except Exception:
             log.exception("job %s failed", self.job.id)
             self._end(FAILED, error=SERVER_FAILED.replace("request", "job"))
@@ -96,8 +96,8 @@ class JobRun:
         if job.takes > MOST_TAKES:
             place = f"after row {job.rows}" if job.rows else "at its beginning"
             raise ScoringRefused(f"its worker ended {MOST_TAKES} times {place}: perhaps it lacks memory")
-        for url in (each for each in (job.input, job.output) if is_url(each)):
-            if not is_permitted(url, self._settings.jobs_urls):  # the operator may have changed it since
+        for url in filter(is_url, (job.input, job.output)):
+            if not is_permitted(url, self._settings.jobs_urls):  # the operator may have changed the setting
                 raise ScoringRefused(f"{url}: jobs may not use this URL")
         output = job.output if is_url(job.output) else str(folder / job.output)
         run = ScoringJob(
@@ -113,16 +113,16 @@ class JobRun:
             work_dir=folder / WORK,
         )
         try:
-            scored = run.run(self._note, is_cancelled)
+            scored = run.run(self._keep_progress, is_cancelled)
         except NotResumable as error:
             log.warning("job %s begins anew: %s", job.id, error.detail)
             shutil.rmtree(folder / WORK)
-            scored = run.run(self._note, is_cancelled)
+            scored = run.run(self._keep_progress, is_cancelled)
         if scored.rejects and not is_url(scored.rejects):
             Path(scored.rejects).replace(folder / REJECTS)
 
     def _input(self, is_cancelled: Callable[[], bool]) -> str:
-        """Return where the input is. A file of a web server is stored first."""
+        """Return the location of the input. Download it first if it is on a web server."""
         job = self.job
         if not is_url(job.input):
             return str(self._folder / job.input)
@@ -135,14 +135,14 @@ class JobRun:
                 raise ScoringCancelled
         return str(target)
 
-    def _note(self, progress: Progress) -> None:
+    def _keep_progress(self, progress: Progress) -> None:
         self._progress = progress
 
-    def _beat(self) -> None:
-        """Tell the database that this run lives, until it ends or is not its own any more."""
+    def _report_until_end(self) -> None:
+        """Report to the database that this run is alive, until it ends or loses its lease."""
         lease_s = self._settings.jobs_lease_s
         every_s = min(LONGEST_BETWEEN_BEATS_S, lease_s / BEATS_OF_A_LEASE)
-        told_s = time.monotonic()
+        reported_s = time.monotonic()
         while not self._ended.wait(every_s):
             try:
                 stored_bytes = self._folders.size_bytes(self.job.id)
@@ -150,15 +150,15 @@ class JobRun:
                     self._lost.set()
                     return
                 self._is_full = self._store.stored_bytes() > self._settings.jobs_bytes
-                told_s = time.monotonic()
+                reported_s = time.monotonic()
             except DatabaseUnavailable as error:
                 log.warning("job %s cannot be reported: %s", self.job.id, error.detail)
-                if time.monotonic() - told_s > lease_s:  # another worker may have taken it
+                if time.monotonic() - reported_s > lease_s:  # another worker may have taken the job
                     self._lost.set()
                     return
 
-    def _leave(self) -> None:
-        """End a run that was not finished."""
+    def _stop(self) -> None:
+        """Store the state of a job whose run stopped early."""
         if self._is_full:
             limit_bytes = self._settings.jobs_bytes
             self._end(FAILED, error=f"there was no room: the files of all jobs may take {limit_bytes} bytes")
@@ -170,7 +170,7 @@ class JobRun:
             self._remove_if_ended()
 
     def _remove_if_ended(self) -> None:
-        """Remove the files of a job that was cancelled, or deleted."""
+        """Remove the files of a job that was cancelled or deleted."""
         try:
             if self._store.job(self.job.id).is_open:
                 return
@@ -181,7 +181,7 @@ class JobRun:
         log.info("job %s was cancelled", self.job.id)
 
     def _end(self, state: str, **values: object) -> None:
-        """Store how the job ended. After that, remove all its files but the result and the rejects."""
+        """Store the final state of the job. Then remove all its files except the result and the rejects."""
         kept = files_of(self.job.output, state)
         stored_bytes = sum(path.stat().st_size for name in kept if (path := self._folder / name).is_file())
         facts: dict[str, object] = {"stored_bytes": stored_bytes}
@@ -194,8 +194,8 @@ class JobRun:
         else:
             self._remove_if_ended()
 
-    def _told(self, detail: str) -> str:
-        """Return an error without the folders of this machine, with the client's name of the uploaded file."""
+    def _client_detail(self, detail: str) -> str:
+        """Remove paths of this machine from an error, and use the client's name for the uploaded file."""
         if not is_url(self.job.input):
             detail = detail.replace(str(self._folder / self.job.input), self.job.input_name)
         for folder in (self._folder, self._settings.models_dir.resolve()):
@@ -204,12 +204,12 @@ class JobRun:
 
 
 def files_of(output: str, state: str) -> tuple[str, ...]:
-    """Return the names of the files that an ended job keeps."""
+    """Return the names of the files to keep after a job has ended."""
     return (output, REJECTS) if state == DONE else (REJECTS,)
 
 
 def remove_others(folder: Path, kept: Collection[str]) -> None:
-    """Remove all files of a job's folder but some."""
+    """Remove all files of a job's folder except `kept`."""
     for path in folder.iterdir():
         if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

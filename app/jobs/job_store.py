@@ -1,8 +1,8 @@
 """The jobs in one database. Importing this module needs the extra `database`.
 
-A worker takes a job with a lease, a random text, and raises the job's `beat` while it works. Another worker may take
-the job when it has seen the same beat for long enough by its own monotonic clock. So no clock of a host has to be
-right.
+A worker takes a job with a lease, a random text, and increases the job's `beat` while it works. If the beat stays the
+same for too long, measured by another worker's monotonic clock, that worker may take the job. So the clocks of hosts
+need not be correct.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ JOBS = Table(
     UniqueConstraint("owner", "idempotency_key", name="retort_jobs_idempotency"),
     Index("retort_jobs_by_state", "state"),
 )
-"""`keep` is a JSON list; the other columns are as in `JobRecord`."""
-ADDING = 7_264_173_002
-"""The number of the lock in PostgreSQL that lets one process at a time add a job, so that no limit is passed."""
+"""`keep` is a JSON list. The other columns are the fields of `JobRecord`."""
+ADD_LOCK = 7_264_173_002
+"""The number of the advisory lock in PostgreSQL. One process at a time adds a job, so that limits hold."""
 
 
 class JobStore:
-    """The jobs in one database. Opens its connection when it is first used; safe to call from many threads.
+    """The jobs in one database. The first use opens the connection. Safe to call from many threads.
 
-    Its methods raise `DatabaseUnavailable` if the database does not answer.
+    All methods raise `DatabaseUnavailable` if the database does not answer.
     """
 
     def __init__(self, url: URL) -> None:
@@ -89,93 +89,93 @@ class JobStore:
         self._is_ready = False
 
     def prepare(self) -> None:
-        """Make the table, or bring it up to date."""
+        """Create the table, or migrate it to the current schema."""
         if not self._is_ready:
             with told(self._url):
                 migrate(self._engine)
             self._is_ready = True
 
     def add(self, job: JobRecord, most_open: int, most_bytes: int) -> JobRecord:
-        """Store a new job, and return it; or the job that an earlier request with its idempotency key has made.
+        """Store a new job and return it. If an earlier request used its idempotency key, return the earlier job.
 
         Raises:
-            IdempotencyKeyReused: The earlier request asked for something else.
-            TooManyJobs, JobsFull: The owner has too many open jobs, or there is no room for its files.
+            IdempotencyKeyReused: The earlier request was different.
+            TooManyJobs, JobsFull: The owner has too many open jobs, or the files exceed the limit of all jobs.
         """
         self.prepare()
-        if (earlier := self._earlier(job)) is not None:
+        if (earlier := self._earlier_job(job)) is not None:
             return earlier
         try:
             with told(self._url), self._engine.connect() as connection:
-                _alone(connection)
-                mine = and_(JOBS.c.owner == job.owner, JOBS.c.state.in_(OPEN))
-                if connection.execute(select(func.count()).where(mine)).scalar_one() >= most_open:
+                _lock_adding(connection)
+                is_open_of_owner = and_(JOBS.c.owner == job.owner, JOBS.c.state.in_(OPEN))
+                if connection.execute(select(func.count()).where(is_open_of_owner)).scalar_one() >= most_open:
                     raise TooManyJobs(most_open)
                 if _stored_bytes(connection) + job.stored_bytes > most_bytes:
                     raise JobsFull(most_bytes)
                 try:
                     connection.execute(JOBS.insert().values(_row(job)))
                     connection.commit()
-                except exc.IntegrityError:  # another request with this key was quicker
+                except exc.IntegrityError:  # another request with this key was faster
                     connection.rollback()
-                    raise _Taken from None
-        except _Taken:
-            earlier = self._earlier(job)
+                    raise _KeyTaken from None
+        except _KeyTaken:
+            earlier = self._earlier_job(job)
             if earlier is None:
                 raise JobNotFound(job.id) from None
             return earlier
         return job
 
-    def _earlier(self, job: JobRecord) -> JobRecord | None:
+    def _earlier_job(self, job: JobRecord) -> JobRecord | None:
         if job.idempotency_key is None:
             return None
         is_same = and_(JOBS.c.owner == job.owner, JOBS.c.idempotency_key == job.idempotency_key)
-        found = next(iter(self._found(select(JOBS).where(is_same))), None)
-        if found is not None and found.digest != job.digest:
-            raise IdempotencyKeyReused(found.id)
-        return found
+        job_with_key = next(iter(self._select(select(JOBS).where(is_same))), None)
+        if job_with_key is not None and job_with_key.digest != job.digest:
+            raise IdempotencyKeyReused(job_with_key.id)
+        return job_with_key
 
     def job(self, job_id: str, owner: str | None = None) -> JobRecord:
-        """Return a job, of this owner if one is given.
+        """Return a job. If `owner` is not None, the job must belong to that owner.
 
         Raises:
-            JobNotFound: There is none.
+            JobNotFound: There is no such job.
         """
         query = select(JOBS).where(JOBS.c.id == job_id)
-        found = self._found(query if owner is None else query.where(JOBS.c.owner == owner))
-        if not found:
+        jobs = self._select(query if owner is None else query.where(JOBS.c.owner == owner))
+        if not jobs:
             raise JobNotFound(job_id)
-        return found[0]
+        return jobs[0]
 
     def of_owner(self, owner: str, most: int) -> list[JobRecord]:
-        """Return the newest jobs of an owner."""
+        """Return the newest `most` jobs of an owner."""
         query = select(JOBS).where(JOBS.c.owner == owner)
-        return self._found(query.order_by(JOBS.c.created_at.desc(), JOBS.c.id).limit(most))
+        return self._select(query.order_by(JOBS.c.created_at.desc(), JOBS.c.id).limit(most))
 
     def open_jobs(self) -> list[JobRecord]:
         """Return the jobs that wait or run, the oldest first."""
-        return self._found(select(JOBS).where(JOBS.c.state.in_(OPEN)).order_by(JOBS.c.created_at, JOBS.c.id))
+        return self._select(select(JOBS).where(JOBS.c.state.in_(OPEN)).order_by(JOBS.c.created_at, JOBS.c.id))
 
     def ended_before(self, at_s: int) -> list[JobRecord]:
         """Return the jobs that ended before a time."""
-        return self._found(select(JOBS).where(JOBS.c.ended_at < at_s))
+        return self._select(select(JOBS).where(JOBS.c.ended_at < at_s))
 
     def stored_bytes(self) -> int:
         """Return the size of all files of jobs."""
         if not self._has_table():
             return 0
-        with self._connected() as connection:
+        with self._transaction() as connection:
             return _stored_bytes(connection)
 
-    def take(self, seen: JobRecord, lease: str) -> JobRecord | None:
-        """Take a job for a run, as it was seen; None if another worker was quicker, or it has ended."""
-        is_as_seen = and_(JOBS.c.id == seen.id, JOBS.c.state == seen.state, JOBS.c.beat == seen.beat)
+    def take(self, job: JobRecord, lease: str) -> JobRecord | None:
+        """Lease a job, and return it. Return None if another worker was faster, or the job has ended."""
+        is_unchanged = and_(JOBS.c.id == job.id, JOBS.c.state == job.state, JOBS.c.beat == job.beat)
         values = {"state": RUNNING, "lease": lease, "beat": JOBS.c.beat + 1, "takes": JOBS.c.takes + 1}
-        is_taken = self._change(is_as_seen, {**values, "started_at": func.coalesce(JOBS.c.started_at, _now())})
-        return self.job(seen.id) if is_taken else None
+        is_taken = self._update(is_unchanged, {**values, "started_at": func.coalesce(JOBS.c.started_at, _now())})
+        return self.job(job.id) if is_taken else None
 
     def report(self, job_id: str, lease: str, progress: Progress | None, stored_bytes: int) -> bool:
-        """Say that a run lives, and how far it is. Return False if the job is not its own any more."""
+        """Report that a run is alive, and its progress. Return False if the run no longer has the lease."""
         values: dict[str, Any] = {"beat": JOBS.c.beat + 1, "stored_bytes": stored_bytes}
         if progress is not None:
             values |= {
@@ -189,87 +189,89 @@ class JobStore:
             }
             if progress.rows > progress.earlier_rows:
                 values["takes"] = 0
-        return self._change(_held(job_id, lease), values)
+        return self._update(_has_lease(job_id, lease), values)
 
     def give_back(self, job_id: str, lease: str) -> bool:
-        """Let another worker go on with a job. Return False if it was not this run's own."""
-        return self._change(_held(job_id, lease), {"state": QUEUED, "lease": None, "beat": JOBS.c.beat + 1, "takes": 0})
+        """Return a job to the queue. Return False if the run does not have the lease."""
+        return self._update(
+            _has_lease(job_id, lease), {"state": QUEUED, "lease": None, "beat": JOBS.c.beat + 1, "takes": 0}
+        )
 
     def end(self, job_id: str, lease: str, state: str, **values: Any) -> bool:
-        """End a job. Return False if it was not this run's own."""
-        return self._change(
-            _held(job_id, lease), {"state": state, "lease": None, "ended_at": _now(), "left_s": None, **values}
+        """Store the final state of a job. Return False if the run does not have the lease."""
+        return self._update(
+            _has_lease(job_id, lease), {"state": state, "lease": None, "ended_at": _now(), "left_s": None, **values}
         )
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel an open job. Return False if it has ended."""
+        """Cancel a job. Return False if it has already ended."""
         is_open = and_(JOBS.c.id == job_id, JOBS.c.state.in_(OPEN))
-        return self._change(is_open, {"state": CANCELLED, "lease": None, "ended_at": _now(), "left_s": None})
+        return self._update(is_open, {"state": CANCELLED, "lease": None, "ended_at": _now(), "left_s": None})
 
     def forget_files(self, job_id: str) -> None:
-        """Note that a job has no files any more."""
-        self._change(JOBS.c.id == job_id, {"stored_bytes": 0})
+        """Record that the files of a job were removed."""
+        self._update(JOBS.c.id == job_id, {"stored_bytes": 0})
 
     def charge(self, owner: str, job_id: str | None = None) -> int:
-        """Return how many rows of an owner's jobs were scored and not charged yet, and note that they are charged.
+        """Return the number of an owner's scored rows that were not charged yet, and mark them as charged.
 
         Args:
             owner: The owner.
-            job_id: The job alone; None for all of the owner's.
+            job_id: The only job to count; None for all jobs of the owner.
         """
         query = select(JOBS).where(JOBS.c.owner == owner, JOBS.c.rows > JOBS.c.charged_rows)
-        found = self._found(query if job_id is None else query.where(JOBS.c.id == job_id))
+        jobs = self._select(query if job_id is None else query.where(JOBS.c.id == job_id))
         return sum(
             job.rows - job.charged_rows
-            for job in found
-            if self._change(
+            for job in jobs
+            if self._update(
                 and_(JOBS.c.id == job.id, JOBS.c.charged_rows == job.charged_rows), {"charged_rows": job.rows}
             )
         )
 
     def remove(self, job_id: str) -> None:
         """Remove an ended job."""
-        with self._connected() as connection:
+        with self._transaction() as connection:
             connection.execute(JOBS.delete().where(JOBS.c.id == job_id, JOBS.c.state.not_in(OPEN)))
 
     def close(self) -> None:
-        """Close the connection. The next use opens another one."""
+        """Close the connection. The next use opens a new one."""
         self._engine.dispose()
 
-    def _found(self, query: Any) -> list[JobRecord]:
+    def _select(self, query: Any) -> list[JobRecord]:
         if not self._has_table():
             return []
-        with self._connected() as connection:
+        with self._transaction() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
 
-    def _change(self, where: Any, values: Mapping[str, Any]) -> bool:
-        with self._connected() as connection:
+    def _update(self, where: Any, values: Mapping[str, Any]) -> bool:
+        with self._transaction() as connection:
             return connection.execute(JOBS.update().where(where).values(values)).rowcount > 0
 
     def _has_table(self) -> bool:
-        """Return whether the table is there. Looking for a job makes neither a database nor a table."""
+        """Return whether the table exists. A search creates neither a database nor a table."""
         if not self._is_ready and (self._file is None or self._file.exists()):
             with told(self._url), self._engine.connect() as connection:
-                is_there = inspect(connection).has_table(JOBS.name)
-            if is_there:  # perhaps as an earlier release has made it
+                has_table = inspect(connection).has_table(JOBS.name)
+            if has_table:  # perhaps with the schema of an earlier release
                 self.prepare()
         return self._is_ready
 
     @contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def _transaction(self) -> Iterator[Connection]:
         with told(self._url), self._engine.begin() as connection:
             yield connection
 
 
-class _Taken(Exception):
-    """Another job has the idempotency key."""
+class _KeyTaken(Exception):
+    """Another request has just stored a job with the same idempotency key."""
 
 
-def _alone(connection: Connection) -> None:
-    """Wait until no other process adds a job, so that none counts less than there is."""
+def _lock_adding(connection: Connection) -> None:
+    """Wait until no other process adds a job, so that counts of jobs and bytes are correct."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"set local lock_timeout = {LOCKED_WITHIN_MS}")
-        connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADDING})")
+        connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADD_LOCK})")
     elif connection.dialect.name == "sqlite":
         connection.exec_driver_sql("begin immediate")
 
@@ -278,7 +280,7 @@ def _stored_bytes(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.sum(JOBS.c.stored_bytes), 0))).scalar_one())
 
 
-def _held(job_id: str, lease: str) -> Any:
+def _has_lease(job_id: str, lease: str) -> Any:
     return and_(JOBS.c.id == job_id, JOBS.c.lease == lease, JOBS.c.state == RUNNING)
 
 

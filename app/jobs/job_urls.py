@@ -1,4 +1,4 @@
-"""The URLs that jobs may read and write, and downloads of files from web servers."""
+"""Check the URLs that jobs may read and write, and download files from web servers."""
 
 from __future__ import annotations
 
@@ -17,57 +17,57 @@ from app.errors import ScoringRefused, UrlNotPermitted
 SCHEMES = ("s3", "gs", "az", "http", "https")
 WEB = ("http", "https")
 OUTSIDE = re.compile(r"(^|/)\.{1,2}(/|$)|[\\\s\x00-\x1f]")
-"""Parts that a path may not have, because they could lead out of the allowed folder."""
+"""Forbidden in paths, because it could lead out of the allowed folder."""
 PART_BYTES = 2**20
 TIMEOUT_S = 30.0
 GRACE_S, FLOOR_BYTES_PER_S = 60.0, 10_000.0
-"""A web server that sends less on average, after the grace, would hold the worker as long as it likes."""
+"""After the grace period, a download that is slower on average is refused. It would block the worker."""
 
 
 def is_web(url: str) -> bool:
-    """Return whether a URL is one of a web server."""
+    """Return whether a URL has the scheme http or https."""
     return url.partition("://")[0].lower() in WEB
 
 
 def is_permitted(url: str, prefixes: Sequence[str]) -> bool:
-    """Return whether a URL begins with one of the prefixes, and cannot lead elsewhere.
+    """Return whether a URL is below one of the permitted prefixes.
 
-    The scheme and the host must be the same. The path must be below the prefix's, without `..`, and without percent
-    signs and backslashes, which some servers read as other characters.
+    The scheme and the host must be the same. The path must begin with the prefix's path, without `..`, percent signs or
+    backslashes, which some servers interpret as other characters.
     """
     try:
-        found = urlsplit(url)
+        parts = urlsplit(url)
     except ValueError:
         return False
-    if found.scheme not in SCHEMES or "@" in found.netloc or found.fragment or not url.isprintable():
+    if parts.scheme not in SCHEMES or "@" in parts.netloc or parts.fragment or not url.isprintable():
         return False
-    if OUTSIDE.search(found.path) or "%" in found.path or (found.query and found.scheme not in WEB):
+    if OUTSIDE.search(parts.path) or "%" in parts.path or (parts.query and parts.scheme not in WEB):
         return False
     return any(
-        (found.scheme, found.netloc.lower()) == (allowed.scheme, allowed.netloc.lower())
-        and found.path.startswith(allowed.path or "/")
+        (parts.scheme, parts.netloc.lower()) == (allowed.scheme, allowed.netloc.lower())
+        and parts.path.startswith(allowed.path or "/")
         for allowed in map(urlsplit, prefixes)
     )
 
 
 def require_permitted(pointer: str, url: str, prefixes: Sequence[str]) -> None:
-    """Check a URL of a request.
+    """Check a URL from a request. `pointer` is its place in the request.
 
     Raises:
-        UrlNotPermitted: Jobs may not use it.
+        UrlNotPermitted: Jobs may not use the URL.
     """
     if not is_permitted(url, prefixes):
         raise UrlNotPermitted(pointer, url, prefixes)
 
 
 class _PermittedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to permitted URLs alone."""
+    """Redirect handler that follows only redirects to permitted URLs."""
 
     def __init__(self, prefixes: Sequence[str]) -> None:
         self._prefixes = prefixes
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """Return the request for the new URL."""
+        """Return the request for the new URL if it is permitted."""
         if not is_permitted(newurl, self._prefixes):
             raise ScoringRefused(f"{req.full_url}: it redirects to a URL that jobs may not use")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -76,24 +76,24 @@ class _PermittedRedirects(urllib.request.HTTPRedirectHandler):
 def download(
     url: str, target: Path, limit_bytes: int, prefixes: Sequence[str], is_cancelled: Callable[[], bool]
 ) -> bool:
-    """Store the file at a URL of a web server. It appears whole. Return False if it was cancelled.
+    """Download a file from a web server to `target`, which appears when complete. Return False if cancelled.
 
     Raises:
-        ScoringRefused: The server does not give it, or it is too long.
+        ScoringRefused: The server does not send the file, or the file is too long.
     """
-    # No proxy of the environment, which could reach other hosts, and no other schemes.
+    # The opener uses no proxy from the environment, which could reach other hosts, and no other schemes.
     opener = urllib.request.OpenerDirector()
-    for each in (
+    for handler in (
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.HTTPDefaultErrorHandler(),
         _PermittedRedirects(prefixes),
     ):
-        opener.add_handler(each)
-    beside = target.with_name(f".{target.name}")
+        opener.add_handler(handler)
+    partial = target.with_name(f".{target.name}")
     try:
-        with opener.open(url, timeout=TIMEOUT_S) as response, beside.open("wb") as stream:
+        with opener.open(url, timeout=TIMEOUT_S) as response, partial.open("wb") as stream:
             declared, size_bytes = response.headers.get("Content-Length", ""), 0
             began_s = time.monotonic()
             while part := response.read1(PART_BYTES):
@@ -109,7 +109,7 @@ def download(
                 stream.write(part)
             if declared.isdigit() and size_bytes < int(declared):
                 raise ScoringRefused(f"{url}: the connection ended before the file did")
-        beside.replace(target)
+        partial.replace(target)
     except urllib.error.HTTPError as error:
         error.close()
         raise ScoringRefused(f"{url}: its server answered with status {error.code}") from None
@@ -117,5 +117,5 @@ def download(
         reason = getattr(error, "reason", None) or error
         raise ScoringRefused(f"{url}: its server cannot be read ({type(reason).__name__})") from None
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     return True

@@ -1,4 +1,4 @@
-"""Find and open files: paths, globs, folders, and URLs of object storage (s3://, gs://, az://)."""
+"""Find and open files by path, glob, folder or URL of object storage (s3://, gs://, az://)."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ log = logging.getLogger(__name__)
 URL = re.compile(r"(s3|gs|az)://([^/]+)/?(.*)", re.DOTALL)
 GLOB = re.compile(r"[*?\[]")
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-ASKED_S = 5.0
-QUICKLY: Mapping[str, Any] = {"retry_config": {"max_retries": 1, "retry_timeout": timedelta(seconds=ASKED_S)}}
+RETRY_S = 5.0
+ONE_RETRY: Mapping[str, Any] = {"retry_config": {"max_retries": 1, "retry_timeout": timedelta(seconds=RETRY_S)}}
 KEYS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "gs": "GOOGLE_SERVICE_ACCOUNT",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
-"""The variables with the keys of each provider."""
+"""The environment variables with the keys of each provider."""
 METADATA = re.compile(r"169\.254\.169\.254|metadata\.google\.internal")
-"""The server of a virtual machine in a cloud that has keys for it. It is asked if there are no others."""
+"""The metadata server of a cloud's virtual machine. obstore asks it for keys if no variables are set."""
 BUFFER_BYTES = 2**20
-"""The least that is read of an object. pyarrow reads as much of a column at once."""
+"""Bytes of one read of an object. pyarrow reads columns in blocks of the same size."""
 CHANGED = "changed while it was read: score it again from the beginning"
 
 
 def is_url(location: str) -> bool:
-    """Return whether a location is in object storage."""
+    """Return whether a location is a URL, not a path."""
     return "://" in location
 
 
@@ -48,8 +48,8 @@ def is_url(location: str) -> bool:
 class Source:
     """One file of the input.
 
-    `stamp` changes with the content: the time of a change, or the object's tag. `partition` has the columns that its
-    folders name, as Hive writes them (`year=2026/`).
+    `stamp` changes with the content: the modification time of a file, or the tag of an object. `partition` has the
+    columns from the names of its folders, in Hive's notation (`year=2026/`).
     """
 
     name: str
@@ -60,7 +60,7 @@ class Source:
 
     @property
     def key(self) -> tuple[str, int, str]:
-        """The name, size and stamp, by which the content of the file is known."""
+        """The name, size and stamp, which identify the content of the file."""
         return self.name, self.size_bytes, self.stamp
 
     def open(self) -> BinaryIO:
@@ -72,7 +72,7 @@ class Source:
         return Path(self.name).open("rb")
 
     def require_unchanged(self) -> None:
-        """Check after reading that the rows are those of one file. Objects are checked whenever they are read.
+        """Check after reading that the file has not changed. For objects, each read checks it.
 
         Raises:
             ScoringRefused: The file has changed since the run began.
@@ -80,10 +80,10 @@ class Source:
         if is_url(self.name):
             return
         try:
-            found = _status(self.name)
+            status = _status(self.name)
         except FileNotFoundError:
-            found = None
-        if found != (self.size_bytes, self.stamp):
+            status = None
+        if status != (self.size_bytes, self.stamp):
             raise ScoringRefused(f"{self.name} {CHANGED}")
 
 
@@ -91,13 +91,13 @@ def sources_of(location: str) -> list[Source]:
     """Return the files of a path, a glob, a folder or a URL, sorted by name.
 
     Raises:
-        ScoringRefused: There is none, or a file has an unknown format.
+        ScoringRefused: There is no file, or a file has an unknown suffix.
     """
-    found = list(_objects(location) if is_url(location) else _files(location))
-    if not found:
+    files = list(_objects(location) if is_url(location) else _files(location))
+    if not files:
         is_folder = bool(location) and not is_url(location) and Path(location).is_dir()
         raise ScoringRefused(f"{location}: there is no {'file in this folder' if is_folder else 'such file'}")
-    return [Source(name, size, stamp, format_of(name), _partition(name)) for name, size, stamp in sorted(found)]
+    return [Source(name, size, stamp, format_of(name), _partition(name)) for name, size, stamp in sorted(files)]
 
 
 def _partition(name: str) -> dict[str, str]:
@@ -106,9 +106,9 @@ def _partition(name: str) -> dict[str, str]:
     return {unquote(name): "" if value == NO_PARTITION else unquote(value) for name, _, value in pairs}
 
 
-def _is_hidden(below: str) -> bool:
-    """Return whether a folder's file is not a part of it: markers such as _SUCCESS, and files in the making."""
-    return any(part.startswith((".", "_")) for part in below.replace(os.sep, "/").split("/") if part)
+def _is_hidden(relative_path: str) -> bool:
+    """Return whether a path below a folder is hidden: markers such as _SUCCESS, and unfinished files."""
+    return any(part.startswith((".", "_")) for part in relative_path.replace(os.sep, "/").split("/") if part)
 
 
 def _files(location: str) -> Iterator[tuple[str, int, str]]:
@@ -116,49 +116,49 @@ def _files(location: str) -> Iterator[tuple[str, int, str]]:
     if not location:
         names = []
     elif path.is_dir():
-        names = _below(path)
+        names = _files_below(path)
     elif path.exists():
         if not path.is_file():
             raise ScoringRefused(f"{location} is neither a file nor a folder: it cannot be read twice")
         names = [location]
     else:
-        found = glob.glob(location, recursive=True)  # noqa: PTH207 - it may be absolute
-        names = [name for name in found if Path(name).is_file()]
-        names = names or [name for folder in found for name in _below(Path(folder))]
+        paths = glob.glob(location, recursive=True)  # noqa: PTH207 - it may be absolute
+        names = [name for name in paths if Path(name).is_file()]
+        names = names or [name for folder in paths for name in _files_below(Path(folder))]
     for name in names:
         yield name, *_status(name)
 
 
-def _below(folder: Path) -> list[str]:
-    """Return the files of a folder. A folder in it that may not be read is an error: its rows would be missing."""
+def _files_below(folder: Path) -> list[str]:
+    """Return the files below a folder. An unreadable subfolder is an error: its rows would be missing."""
 
     def fail(error: OSError) -> None:
         raise error
 
-    found = [os.path.join(parent, each) for parent, _, names in os.walk(folder, onerror=fail) for each in names]  # noqa: PTH118 - as the folder was written
-    return [each for each in found if not _is_hidden(str(Path(each).relative_to(folder))) and Path(each).is_file()]
+    paths = [os.path.join(parent, name) for parent, _, names in os.walk(folder, onerror=fail) for name in names]  # noqa: PTH118 - as the folder was written
+    return [path for path in paths if not _is_hidden(str(Path(path).relative_to(folder))) and Path(path).is_file()]
 
 
 def status_of(name: str) -> tuple[int, str]:
-    """Return the size and the stamp of a file or an object. Storage that does not answer is not asked for long.
+    """Return the size and the stamp of a file or an object. For an object, retry only briefly.
 
     Raises:
-        OSError, ScoringRefused: There is none, or it may not be read.
+        OSError, ScoringRefused: It does not exist or cannot be read.
     """
     if not is_url(name):
         return _status(name)
-    store, path = store_of(name, **QUICKLY)
+    store, path = store_of(name, **ONE_RETRY)
     with _storage_errors(name):
         return _head(store, path)
 
 
 def require_answer(location: str) -> None:
-    """Refuse storage that does not answer, or for which there are no keys. Whether they may write is not asked.
+    """Check that object storage answers and that there are keys for it. Permission to write is not checked.
 
     Raises:
-        ScoringRefused: Storage does not answer.
+        ScoringRefused: The storage does not answer, or there are no keys.
     """
-    store, path = store_of(location, **QUICKLY)
+    store, path = store_of(location, **ONE_RETRY)
     from obstore.exceptions import PermissionDeniedError
 
     with _storage_errors(location), suppress(FileNotFoundError, PermissionDeniedError):
@@ -178,7 +178,7 @@ def _head(store: Any, path: str) -> tuple[int, str]:
 
 
 def _objects(location: str) -> Iterator[tuple[str, int, str]]:
-    store, path = store_of(location)  # says what to install
+    store, path = store_of(location)  # its error names the missing library
     import obstore
 
     base = location[: len(location) - len(path)] if path else location.rstrip("/") + "/"
@@ -187,21 +187,21 @@ def _objects(location: str) -> Iterator[tuple[str, int, str]]:
     prefix = fixed.rpartition("/")[0] if is_glob else path.rstrip("/")
     with _storage_errors(location):
         for listed in obstore.list(store, prefix or None):
-            for each in listed:
-                name = each["path"]
+            for entry in listed:
+                name = entry["path"]
                 below = name.removeprefix(prefix).lstrip("/")
                 if fnmatch.fnmatchcase(name, path) if is_glob else not _is_hidden(below):
-                    yield base + name, each["size"], str(each["e_tag"] or each["last_modified"])
+                    yield base + name, entry["size"], str(entry["e_tag"] or entry["last_modified"])
         if not is_glob and path and not path.endswith("/"):
             with suppress(FileNotFoundError):
                 yield location, *_head(store, path)
 
 
 def store_of(location: str, **options: Any) -> tuple[Any, str]:
-    """Return the store of a URL, and the path in it. Keys and endpoints come from the provider's own variables.
+    """Return obstore's store for a URL, and the path in it. Keys and endpoints come from the provider's variables.
 
     Raises:
-        ScoringRefused: The URL is of another kind, or obstore is not installed.
+        ScoringRefused: The URL has another scheme, or obstore is not installed.
     """
     match = URL.fullmatch(location)
     if match is None:
@@ -214,14 +214,14 @@ def store_of(location: str, **options: Any) -> tuple[Any, str]:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     if scheme == "s3" and endpoint:
         options["endpoint"] = endpoint
-        if endpoint.startswith("http://"):  # named by its operator, so that it is meant
+        if endpoint.startswith("http://"):  # the operator chose plain HTTP explicitly
             options["client_options"] = {"allow_http": True}
     with _storage_errors(location):
         return from_url(f"{scheme}://{bucket}", **options), path
 
 
 class _storage_errors:
-    """Turns errors of obstore into ScoringRefused."""
+    """Context that turns errors of obstore into ScoringRefused."""
 
     def __init__(self, location: str) -> None:
         self._location = location
@@ -243,13 +243,13 @@ class _storage_errors:
 
 
 class _ObjectReader(io.RawIOBase):
-    """Reads an object by ranges. `stamp` is its tag, which must stay the same, or a time, which is not checked."""
+    """Reader of an object by ranges. If `stamp` is the object's tag, each read checks it; a time is not checked."""
 
     def __init__(self, store: Any, path: str, size_bytes: int, stamp: str) -> None:
         self._store = store
         self._path = path
         self._size_bytes = size_bytes
-        self._same = {"if_match": stamp} if stamp.startswith('"') else {}
+        self._condition = {"if_match": stamp} if stamp.startswith('"') else {}
         self._at = 0
 
     def readable(self) -> bool:
@@ -271,7 +271,7 @@ class _ObjectReader(io.RawIOBase):
         length = min(len(buffer), self._size_bytes - self._at)
         if length <= 0:
             return 0
-        options: Any = {"range": (self._at, self._at + length), **self._same}
+        options: Any = {"range": (self._at, self._at + length), **self._condition}
         with _storage_errors(self._path):
             content = obstore.get(self._store, self._path, options=options).bytes()
         buffer[:length] = memoryview(content)
@@ -280,7 +280,7 @@ class _ObjectReader(io.RawIOBase):
 
 
 def put(location: str, path: Path) -> None:
-    """Store a file under a URL. The object appears whole or not at all."""
+    """Upload a file to a URL. The object appears when it is complete."""
     store, name = store_of(location)
     import obstore
 
@@ -289,7 +289,7 @@ def put(location: str, path: Path) -> None:
 
 
 def remove(location: str) -> None:
-    """Remove a file or an object, if it is there."""
+    """Remove a file or an object if it exists."""
     if is_url(location):
         store, name = store_of(location)
         import obstore

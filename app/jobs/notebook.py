@@ -1,4 +1,4 @@
-"""`score`: score files from a notebook or a script, as `flask score` does on the command line."""
+"""`score`: score files from a notebook or a script, like `flask score` on the command line."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ def score(
         model: the name of the model.
         source: a file, a folder, a glob, or a URL (s3://, gs://, az://).
         output: a file or a URL; with a slash at its end, a folder that gets a file for each part.
-        version: a number or an alias; by default the version that answers.
-        keep: the columns of the source that are written too; a single one may be a string.
+        version: a number or an alias; by default the version that serves requests.
+        keep: the columns of the source that are also written; a single column may be a string.
         max_rejects: the most rows that may be rejected; by default any number.
-        resume: whether to go on with an unfinished run of this output.
-        engine: "local" for processes of this machine, or "dask".
+        resume: whether to continue an unfinished run of this output.
+        engine: "local" for processes on this machine, or "dask".
         cluster: the address of Dask's scheduler.
-        processes: the number of local processes; by default one for each core.
-        models_dir: the folder of models; by default that of the settings.
+        processes: the number of local processes; by default one per core.
+        models_dir: the folder of models; by default the one in the settings.
         on_progress: called after each part.
 
     Returns:
-        The counts of rows, and where the output and the rejects are.
+        The counts of rows, and the locations of the output and the rejects.
 
     Raises:
-        ModelNotFound, VersionNotFound: there is no such model or version.
-        RetortError: the files cannot be scored; `detail` says why.
+        ModelNotFound, VersionNotFound: the model or the version does not exist.
+        RetortError: the files cannot be scored; `detail` has the reason.
     """
     settings = Settings.from_environ(environ_with_files())
     if models_dir is not None:
         settings = replace(settings, models_dir=Path(models_dir))
-    wanted = None if version is None else str(version)
+    version_name = None if version is None else str(version)
     job = ScoringJob(
         model,
-        wanted,
+        version_name,
         os.fspath(source),
         os.fspath(output),
         keep=[keep] if isinstance(keep, str) else keep,

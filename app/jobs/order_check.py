@@ -1,4 +1,4 @@
-"""Refuse a job when it is made if its columns cannot be right, in the words of a prediction that is refused."""
+"""Check the columns of a new job. Errors have the same form as those of a refused prediction."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from app.storage.manifest import Manifest
 
 
 def require_free_names(keep: Sequence[str], manifest: Manifest) -> None:
-    """Refuse to keep a column whose name an output of the model has.
+    """Check that no column to keep has the name of a model output.
 
     Raises:
-        ScoringRefused: There is one.
+        ScoringRefused: A column to keep has the name of an output.
     """
     outputs = column_names(manifest)
     if taken := [name for name in keep if name in outputs]:
@@ -29,13 +29,13 @@ def check_columns(path: Path | None, file_name: str, keep: Sequence[str], manife
     """Check the columns of an uploaded file.
 
     Args:
-        path: The file; None for a URL, which is not read here.
-        file_name: The client's name for it.
+        path: The file; None for a URL, whose columns are not checked here.
+        file_name: The client's name for the file.
         keep: The columns to keep.
-        manifest: That of the model version.
+        manifest: The manifest of the model version.
 
     Raises:
-        InvalidInstances: Columns are missing, or a kept one has the name of an output.
+        InvalidInstances: Columns are missing, or a column to keep has the name of an output.
         ScoringRefused: The file cannot be read.
     """
     outputs = column_names(manifest)

@@ -1,4 +1,4 @@
-"""Refuse an output that cannot be written, or must not be, before anything is scored."""
+"""Check the place of the output before any row is scored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOT_NEW = "is there already: a folder of output must be new or empty"
 
 
 def place_of(output: str) -> str:
-    """Return where an output is written: for a symbolic link, the file or the folder that it names."""
+    """Return the place of an output. A symbolic link is replaced by its target."""
     if is_url(output) or not Path(output).is_symlink():
         return output
     return f"{Path(output).resolve()}{'/' * output.endswith('/')}"
@@ -22,8 +22,8 @@ def require_place(output: str, location: str, sources: Sequence[Source]) -> None
     """Check the place of an output.
 
     Args:
-        output: A path or a URL; with a slash at its end a folder.
-        location: That of the input, as it was given.
+        output: A path or a URL; a folder if it ends with a slash.
+        location: The location of the input, as in the job.
         sources: The files of the input.
 
     Raises:
@@ -39,19 +39,19 @@ def require_place(output: str, location: str, sources: Sequence[Source]) -> None
         raise ScoringRefused(f"{output} is a folder; with a slash at its end, it gets a file for each part")
     if not parent.is_dir():
         raise ScoringRefused(f"{output} cannot be written: there is no folder {parent}")
-    whole = path.resolve()
-    if any(not is_url(source.name) and Path(source.name).resolve() == whole for source in sources):
+    resolved = path.resolve()
+    if any(not is_url(source.name) and Path(source.name).resolve() == resolved for source in sources):
         raise ScoringRefused(f"{output} is the input")
     folder = Path(location)
-    if location and not is_url(location) and folder.is_dir() and whole.is_relative_to(folder.resolve()):
+    if location and not is_url(location) and folder.is_dir() and resolved.is_relative_to(folder.resolve()):
         raise ScoringRefused(f"{output} lies in the input, {location}: the next run would read it; name another folder")
 
 
 def require_new(output: str) -> None:
-    """Refuse a folder of output that is there and has files.
+    """Check that a folder of output is new or empty.
 
     Raises:
-        ScoringRefused: It is.
+        ScoringRefused: The folder has files.
     """
     path = Path(output)
     if not is_url(output) and output.endswith("/") and path.exists() and any(path.iterdir()):

@@ -1,7 +1,7 @@
 """The folder of an unfinished run: its output so far, its rejects, and the journal of its finished parts.
 
-After a part was written, a line of the journal says how long the files are and what hash the new bytes have. A run that
-was killed is resumed from the last line whose bytes are all there: what lies behind them is cut off.
+After each part, a line in the journal records the sizes of the files and the CRC-32 of the new bytes. A killed run is
+resumed from the last line whose bytes are complete in the files. The files are truncated there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_CHARS = 60
 
 
 class Done(msgspec.Struct, frozen=True):
-    """A line of the journal: the totals up to a part, and the CRC-32 of the bytes that it added."""
+    """A line of the journal: the totals up to and including a part, and the CRC-32 of the part's bytes."""
 
     part: int
     rows: int
@@ -48,17 +48,17 @@ NOTHING_DONE = Done(-1, 0, 0, 0, 0, 0, 0, 0.0, ())
 
 
 class RunFolder:
-    """Writes the parts of one run. Used by one process at a time: the journal is locked."""
+    """Writer of the parts of one run. A lock on the journal excludes other processes."""
 
     def __init__(self, folder: Path, suffix: str) -> None:
         self.folder = folder
         self._suffix = suffix
-        """The suffix of the files of the parts; empty if all parts go into one file."""
+        """The suffix of a file for each part; empty if all parts go into one file."""
         self._streams: dict[str, BinaryIO] = {}
         """The open files by name."""
         self.last = NOTHING_DONE
         """The last finished part."""
-        self._synced_s = time.monotonic()
+        self._last_sync_s = time.monotonic()
 
     @property
     def output(self) -> Path:
@@ -71,11 +71,11 @@ class RunFolder:
         return self.folder / REJECTS
 
     def open(self, identity: Mapping[str, object], *, resume: bool) -> Done:
-        """Begin a run, or go on with the one that is there, and return its last finished part.
+        """Begin a run or resume the existing one, and return the last finished part.
 
         Args:
-            identity: What must be the same for a resumed run: the input, the version, the options.
-            resume: Whether to go on. Else what is there is removed.
+            identity: The facts that must be equal to resume a run: the input, the version, the options.
+            resume: Whether to resume the existing run. If False, its files are removed.
 
         Raises:
             ScoringRefused: Another process is writing, or the identity differs.
@@ -97,63 +97,69 @@ class RunFolder:
         first, lines = _lines(journal.read())
         if resume and first:
             self._require_same(first, identity)
-            self.last = self._last_whole(lines, self.output, self.rejects)
-            return self._cut()
+            self.last = self._last_complete(lines, self.output, self.rejects)
+            return self._truncate()
         journal.truncate(0)
         self.output.unlink() if self.output.is_file() else shutil.rmtree(self.output, ignore_errors=True)
         try:
             self._append(JOURNAL, msgspec.json.encode(identity) + b"\n")
-        except OSError:  # the disk is full: nothing is begun
+        except OSError:  # the disk is full: leave no folder
             self.remove()
             raise
-        return self._cut()
+        return self._truncate()
 
     def finished_at(self, identity: Mapping[str, object], output: Path, rejects: Path) -> Done | None:
-        """Return the last part of a run that was killed after it had moved its output there; None if it did not.
+        """Return the last part of a run that was killed after it moved its output to `output`; otherwise None.
 
-        Every byte of the output and of the rejects must be that of the journal.
+        All bytes of the output and the rejects must match the journal.
         """
         journal = self.folder / JOURNAL
         if self.output.exists() or not journal.exists():
             return None
         first, lines = _lines(journal.read_bytes())
-        last = self._last_whole(lines, output, rejects)
-        sizes = [_size_bytes(each) for each in (output, rejects)]
-        is_whole = last.part >= 0 and last.part + 1 == len(lines) and sizes == [last.output_bytes, last.rejects_bytes]
-        return last if is_whole and not _changed(first, identity) else None
+        last = self._last_complete(lines, output, rejects)
+        sizes = [_size_bytes(path) for path in (output, rejects)]
+        is_complete = (
+            last.part >= 0 and last.part + 1 == len(lines) and sizes == [last.output_bytes, last.rejects_bytes]
+        )
+        return last if is_complete and not _find_changes(first, identity) else None
 
     def _require_same(self, first: bytes, identity: Mapping[str, object]) -> None:
-        if changed := _changed(first, identity):
+        if changes := _find_changes(first, identity):
             self.close()
             raise NotResumable(
-                f"the run cannot be resumed: since it began, {' and '.join(changed)}; without --resume it begins anew"
+                f"the run cannot be resumed: since it began, {' and '.join(changes)}; without --resume it begins anew"
             )
 
-    def _last_whole(self, lines: list[bytes], output: Path, rejects: Path) -> Done:
-        """Return the last part of which, and of all before it, every byte is there."""
+    def _last_complete(self, lines: list[bytes], output: Path, rejects: Path) -> Done:
+        """Return the last part up to which all bytes are in the files."""
         last = NOTHING_DONE
-        with _opened(output) as outputs, _opened(rejects) as rejected:
+        with _open_or_empty(output) as outputs, _open_or_empty(rejects) as rejected:
             for line in lines:
                 try:
                     done = msgspec.json.decode(line, type=Done)
-                except msgspec.DecodeError:  # it was killed in the middle of it
+                except msgspec.DecodeError:  # the process was killed while it wrote this line
                     break
                 size_bytes = done.output_bytes - last.output_bytes
-                with _opened(output / self._name(done.part)) if self._suffix else nullcontext(outputs) as stream:
-                    whole = _crc(stream, size_bytes) == done.output_crc
-                if done.part != last.part + 1 or not whole:
+                with (
+                    _open_or_empty(output / self._name_of_part(done.part))
+                    if self._suffix
+                    else nullcontext(outputs) as stream
+                ):
+                    is_complete = _crc(stream, size_bytes) == done.output_crc
+                if done.part != last.part + 1 or not is_complete:
                     break
                 if _crc(rejected, done.rejects_bytes - last.rejects_bytes) != done.rejects_crc:
                     break
                 last = done
         return last
 
-    def _name(self, part: int) -> str:
-        """Return the name of the file of a part."""
+    def _name_of_part(self, part: int) -> str:
+        """Return the name of the file for a part."""
         return f"part-{part:05}{self._suffix}"
 
-    def _cut(self) -> Done:
-        """Cut the files to what is finished, and open them to go on."""
+    def _truncate(self) -> Done:
+        """Truncate the files after the last finished part, and open them for appending."""
         journal = self._streams[JOURNAL]
         journal.seek(0)
         lines = journal.read().split(b"\n")
@@ -161,16 +167,16 @@ class RunFolder:
         if self._suffix:
             self.output.mkdir(exist_ok=True)
         else:
-            self._streams[OUTPUT] = _cut_to(self.output, self.last.output_bytes)
-        self._streams[REJECTS] = _cut_to(self.rejects, self.last.rejects_bytes)
+            self._streams[OUTPUT] = _open_truncated(self.output, self.last.output_bytes)
+        self._streams[REJECTS] = _open_truncated(self.rejects, self.last.rejects_bytes)
         return self.last
 
     def add(self, scored: ScoredPart, header: bytes) -> None:
-        """Write a part, and then its line in the journal. `header` goes before it."""
+        """Write the header and a part, and then the part's line in the journal."""
         content = header + scored.output
         if self._suffix:
             if content:
-                _write_whole(self.output / self._name(scored.number), content)
+                _write_atomically(self.output / self._name_of_part(scored.number), content)
         else:
             self._append(OUTPUT, content)
         self._append(REJECTS, scored.rejects)
@@ -187,7 +193,7 @@ class RunFolder:
             scored.names or last.names,
         )
         self._append(JOURNAL, msgspec.json.encode(self.last) + b"\n")
-        if time.monotonic() - self._synced_s >= SYNC_EVERY_S:
+        if time.monotonic() - self._last_sync_s >= SYNC_EVERY_S:
             self.sync()
 
     def _append(self, name: str, content: bytes) -> None:
@@ -195,66 +201,66 @@ class RunFolder:
         self._streams[name].flush()
 
     def sync(self) -> None:
-        """Wait until what is finished is on the disk."""
+        """Wait until the finished parts are on the disk."""
         for name in (OUTPUT, REJECTS, JOURNAL):
             if name in self._streams:
                 os.fsync(self._streams[name].fileno())
-        self._synced_s = time.monotonic()
+        self._last_sync_s = time.monotonic()
 
     def close(self) -> None:
         """Close the files. The folder stays."""
         for stream in self._streams.values():
-            with suppress(OSError):  # what a full disk did not take is no finished part
+            with suppress(OSError):  # bytes that do not fit on a full disk belong to no finished part
                 stream.close()
         self._streams.clear()
 
     def remove(self) -> None:
-        """Remove the folder after its output was moved away."""
+        """Close the files, and remove the folder."""
         self.close()
         shutil.rmtree(self.folder)
 
 
 def _lines(written: bytes) -> tuple[bytes, list[bytes]]:
-    """Return the lines of a journal, the first one alone, without one that was cut off."""
+    """Return the first line of a journal, and the other complete lines."""
     first, *lines = [line for line in written.rpartition(b"\n")[0].split(b"\n") if line] or [b""]
     return first, lines
 
 
-def _changed(first: bytes, identity: Mapping[str, object]) -> list[str]:
-    """Return what changed since the first line of a journal was written, each as a clause."""
+def _find_changes(first: bytes, identity: Mapping[str, object]) -> list[str]:
+    """Compare the identity with the first line of a journal. Return a clause for each difference."""
     try:
         before = msgspec.json.decode(first, type=dict[str, object])
     except msgspec.DecodeError:
         before = {}
     now = msgspec.json.decode(msgspec.json.encode(identity), type=dict[str, object])
-    return [_changes(name, before.get(name), now[name]) for name in now if now[name] != before.get(name)]
+    return [_describe_change(name, before.get(name), now[name]) for name in now if now[name] != before.get(name)]
 
 
-def _changes(name: str, before: object, now: object) -> str:
-    """Return what changed as a clause: the facts that differ, with their values if these are short."""
+def _describe_change(name: str, before: object, now: object) -> str:
+    """Return a clause that names the facts that differ, with their values if these are short."""
     facts = []
     if isinstance(before, dict) and isinstance(now, dict):
         for fact in dict.fromkeys([*before, *now]):
-            values = [each.get(fact) for each in (before, now)]
+            values = [facts_of_run.get(fact) for facts_of_run in (before, now)]
             is_short = all(isinstance(value, str | int) and len(str(value)) <= MOST_CHARS for value in values)
             if values[0] != values[1]:
                 facts.append(f"{fact} was {values[0]!r}, is {values[1]!r}" if is_short else fact)
     return f"the {name} changed" + (f" ({some(facts)})" if facts else "")
 
 
-def _opened(path: Path) -> BinaryIO:
-    """Open a file for reading. One that is not there, or is a folder, is empty."""
+def _open_or_empty(path: Path) -> BinaryIO:
+    """Open a file for reading. Return an empty stream if it does not exist or is a folder."""
     return path.open("rb") if path.is_file() else io.BytesIO()
 
 
 def _size_bytes(path: Path) -> int:
-    """Return the size of a file, or of the files of a folder; 0 if it is not there."""
+    """Return the size of a file or of the files in a folder; 0 if it does not exist."""
     files = path.iterdir() if path.is_dir() else [path] if path.exists() else []
-    return sum(each.stat().st_size for each in files)
+    return sum(file.stat().st_size for file in files)
 
 
 def _crc(stream: BinaryIO, size_bytes: int) -> int:
-    """Return the CRC-32 of the next bytes of a stream; -1 if it has fewer."""
+    """Return the CRC-32 of the next `size_bytes` bytes of a stream; -1 if it has fewer bytes."""
     crc = 0
     while size_bytes > 0:
         content = stream.read(min(READ_BYTES, size_bytes))
@@ -264,24 +270,24 @@ def _crc(stream: BinaryIO, size_bytes: int) -> int:
     return crc
 
 
-def _cut_to(path: Path, size_bytes: int) -> BinaryIO:
+def _open_truncated(path: Path, size_bytes: int) -> BinaryIO:
     path.touch()
     os.truncate(path, size_bytes)
     return path.open("ab")
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}")
-    beside.write_bytes(content)
-    beside.replace(path)
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
-def publish(made: Path, target: Path) -> None:
-    """Move a file or a folder into its place in one step. Moving what is there already does nothing."""
-    if made.is_file():
-        with made.open("rb") as stream:
+def publish(finished: Path, target: Path) -> None:
+    """Move a file or a folder to its place in one step. Do nothing if it was already moved."""
+    if finished.is_file():
+        with finished.open("rb") as stream:
             os.fsync(stream.fileno())
-        made.replace(target)
-    elif made.is_dir():
-        made.rename(target)
+        finished.replace(target)
+    elif finished.is_dir():
+        finished.rename(target)
     sync_folder(target.parent)

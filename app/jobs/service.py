@@ -1,4 +1,4 @@
-"""Jobs as the server offers them: made, looked up, cancelled. The work itself is done by `app.jobs.worker`."""
+"""Jobs of the server: create, look up, cancel. `app.jobs.worker` runs them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NO_DATABASE = "the database of the jobs does not answer"
 
 
 def missing_library() -> str:
-    """Return a library that jobs need and that is not installed; empty if all are there."""
+    """Return the name of a library that jobs need and that is not installed; empty if all are installed."""
     return next((name for name in LIBRARIES if find_spec(name) is None), "")
 
 
@@ -66,7 +66,7 @@ def open_store(settings: Settings) -> JobStore:
 
 
 def database_name(settings: Settings) -> str:
-    """Return what tells the database of this installation from others."""
+    """Return a name for the jobs' database that differs between installations."""
     return settings.database_url or str(settings.instance_dir.absolute())
 
 
@@ -76,14 +76,14 @@ class Order:
 
     Attributes:
         model: The name of the model; empty for the default one.
-        version: A number or an alias; None for the version that answers.
-        input: The name of the file that was stored in the job's folder, or a URL.
+        version: A number or an alias; None for the version that serves requests.
+        input: The name of the stored file in the job's folder, or a URL.
         input_name: The name that the client gave the file, or the URL.
         input_digest: The hash of the stored file; empty for a URL.
         output: The name of the result, or a URL.
-        keep: The columns of the input that are written too.
+        keep: The columns of the input that are also written to the output.
         max_rejects: The most rows that may be rejected; None for any number.
-        rows: The rows that are charged at once, those of an uploaded text; 0 if they are not known yet.
+        rows: The rows of an uploaded text, which are charged at once; 0 if the number is unknown.
     """
 
     model: str
@@ -98,13 +98,13 @@ class Order:
 
     @property
     def digest(self) -> str:
-        """A hash of everything that is asked for."""
+        """A hash of the whole order."""
         facts = (self.model, self.version, self.input, self.input_digest, self.output, self.keep, self.max_rejects)
         return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
 
 class Jobs:
-    """The jobs of one process. Nothing is opened before it is used; safe to call from many threads."""
+    """The jobs for one server process. Connections open on first use. Safe to call from many threads."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -114,7 +114,7 @@ class Jobs:
         self._queue: JobQueue | None = None
 
     def require_worker(self) -> None:
-        """Check that a job can be taken.
+        """Check that a worker runs.
 
         Raises:
             JobsNotInstalled: A library is missing.
@@ -126,7 +126,7 @@ class Jobs:
             raise JobsUnavailable(reason)
 
     def why_waiting(self) -> str:
-        """Return why no job is done now; empty if a worker runs."""
+        """Return the reason why no worker runs jobs; empty if one does."""
         try:
             return "" if self.folders.has_worker() else NO_WORKER
         except OSError as error:
@@ -140,28 +140,28 @@ class Jobs:
         idempotency_key: str | None = None,
         permitted: frozenset[str] | None = None,
     ) -> JobRecord:
-        """Store a new job and name it to the workers; or return the job that the same request has made before.
+        """Store a new job and notify the workers. Return the earlier job if the same request was sent before.
 
         Args:
-            read: Stores the input in the folder that it gets, and returns the order.
-            owner: The caller.
+            read: Stores the input in the given folder, and returns the order.
+            owner: The id of the caller.
             idempotency_key: The value of `Idempotency-Key`.
             permitted: The models that the caller may use; None for all.
 
         Raises:
-            ModelNotFound, VersionNotFound: There is no such model or version.
+            ModelNotFound, VersionNotFound: The model or the version does not exist.
             ModelNotPermitted: The caller may not use the model.
             InvalidInstances: The file lacks columns.
             ScoringRefused: The model cannot be used in bulk, or the file cannot be read.
-            IdempotencyKeyReused, TooManyJobs, JobsFull, JobsUnavailable: The job is not taken.
+            IdempotencyKeyReused, TooManyJobs, JobsFull, JobsUnavailable: The job was not accepted.
         """
         job_id = new_id()
         try:
             folder = self.folders.make(job_id)
-            with self.folders.locked(job_id):  # workers and their cleaning leave it alone
+            with self.folders.locked(job_id):  # so that workers neither run nor remove it
                 order = read(folder)
-                made = self._add(job_id, order, owner, idempotency_key, permitted)
-                if made.id != job_id:
+                job = self._add(job_id, order, owner, idempotency_key, permitted)
+                if job.id != job_id:
                     self.folders.remove(job_id)
         except OSError as error:
             self.folders.remove(job_id)
@@ -170,21 +170,21 @@ class Jobs:
         except BaseException:
             self.folders.remove(job_id)
             raise
-        if made.id == job_id:
-            self._wake(job_id)
-        return made
+        if job.id == job_id:
+            self._notify_workers(job_id)
+        return job
 
     def _add(
         self, job_id: str, order: Order, owner: str, idempotency_key: str | None, permitted: frozenset[str] | None
     ) -> JobRecord:
-        from app.jobs.order_check import check_columns  # with what reads files
-        from app.jobs.versions import choose  # with what loads models
+        from app.jobs.order_check import check_columns  # imports the readers of files
+        from app.jobs.versions import choose  # imports the loaders of models
 
         files, manifest = choose(self.settings, order.model, order.version)
         if permitted is not None and files.model not in permitted:
             raise ModelNotPermitted(files.model, permitted)
-        stored = None if is_url(order.input) else self.folders.of(job_id) / order.input
-        check_columns(stored, order.input_name, order.keep, manifest)
+        path = None if is_url(order.input) else self.folders.of(job_id) / order.input
+        check_columns(path, order.input_name, order.keep, manifest)
         job = JobRecord(
             job_id,
             owner,
@@ -203,50 +203,50 @@ class Jobs:
             charged_rows=order.rows,
         )
         limits = self.settings.jobs_open, self.settings.jobs_bytes
-        return self._looked_up(lambda store: store.add(job, *limits))
+        return self._query(lambda store: store.add(job, *limits))
 
     def job(self, job_id: str, owner: str) -> JobRecord:
         """Return a job of a caller.
 
         Raises:
-            JobNotFound: The caller has none with this id.
+            JobNotFound: The caller has no job with this id.
         """
-        return self._looked_up(lambda store: store.job(job_id, owner))
+        return self._query(lambda store: store.job(job_id, owner))
 
     def charge(self, job: JobRecord) -> int:
-        """Return the rows to charge to the caller: those that workers have scored since the last time.
+        """Return the number of rows to charge to the caller: the rows that workers scored since the last charge.
 
-        They are those of all jobs of a key. Without keys a job belongs to everybody, and the caller pays for it alone.
+        With API keys, all jobs of the key count. Without keys, only this job counts.
         """
-        return self._looked_up(lambda store: store.charge(job.owner, None if job.owner else job.id))
+        return self._query(lambda store: store.charge(job.owner, None if job.owner else job.id))
 
     def of_owner(self, owner: str, most: int) -> list[JobRecord]:
-        """Return the newest jobs of a caller."""
-        return self._looked_up(lambda store: store.of_owner(owner, most))
+        """Return the newest `most` jobs of a caller."""
+        return self._query(lambda store: store.of_owner(owner, most))
 
     def delete(self, job_id: str, owner: str) -> JobRecord | None:
-        """Cancel a job that waits or runs, and return it; remove one that has ended, and return None."""
+        """Cancel an open job and return it. Remove a job that has ended and return None."""
         job = self.job(job_id, owner)
-        if job.is_open and self._looked_up(lambda store: store.cancel(job_id)):
+        if job.is_open and self._query(lambda store: store.cancel(job_id)):
             with self.folders.locked(job_id) as is_mine:
-                if is_mine:  # else the worker that runs it removes its files
-                    self._forget(job_id)
+                if is_mine:  # otherwise the worker that runs the job removes its files
+                    self._remove_files(job_id)
             return self.job(job_id, owner)
         with self.folders.locked(job_id):
-            self._looked_up(lambda store: store.remove(job_id))
+            self._query(lambda store: store.remove(job_id))
             self.folders.remove(job_id)
         return None
 
-    def _forget(self, job_id: str) -> None:
+    def _remove_files(self, job_id: str) -> None:
         self.folders.remove(job_id)
-        self._looked_up(lambda store: store.forget_files(job_id))
+        self._query(lambda store: store.forget_files(job_id))
 
     def result(self, job: JobRecord) -> Path:
         """Return the file with the result of a job.
 
         Raises:
-            JobUnfinished: It is not there yet.
-            JobFileMissing: It will not be there.
+            JobUnfinished: The job has not ended.
+            JobFileMissing: The job has no result, or the result is not on this server.
         """
         if job.is_open:
             raise JobUnfinished(job.id, job.state)
@@ -254,27 +254,27 @@ class Jobs:
             raise JobFileMissing(f"the job was {job.state}, so that there is no result; GET /jobs/{job.id} says why")
         if is_url(job.output):
             raise JobFileMissing(f"the result of the job was written to {job.output}")
-        return self._there(self.folders.of(job.id) / job.output)
+        return self._existing_file(self.folders.of(job.id) / job.output)
 
     def rejects(self, job: JobRecord) -> Path:
-        """Return the file with the rejected rows of a job. Raises the errors of `result`."""
+        """Return the file with the rejected rows of a job. Raise the same errors as `result`."""
         if job.is_open:
             raise JobUnfinished(job.id, job.state)
         if is_url(job.output) and job.state == DONE and job.rejected:
             raise JobFileMissing(f"the rejects of the job were written beside {job.output}")
-        return self._there(self.folders.of(job.id) / REJECTS)
+        return self._existing_file(self.folders.of(job.id) / REJECTS)
 
-    def _there(self, path: Path) -> Path:
+    def _existing_file(self, path: Path) -> Path:
         if not path.is_file():
             rejects = "no row of the job was rejected, so that there are no rejects"
             raise JobFileMissing(rejects if path.name == REJECTS else "the result of the job is not on this server")
         return path
 
-    def _looked_up(self, ask: Callable[[JobStore], T]) -> T:
-        """Ask the database.
+    def _query(self, ask: Callable[[JobStore], T]) -> T:
+        """Call a function with the store.
 
         Raises:
-            JobsUnavailable: It does not answer.
+            JobsUnavailable: The database does not answer.
         """
         try:
             with self._opening:
@@ -284,14 +284,14 @@ class Jobs:
             log.error("jobs cannot be looked up: %s", error.detail)
             raise JobsUnavailable(NO_DATABASE) from None
 
-    def _wake(self, job_id: str) -> None:
-        """Name a job to the workers. One that hears nothing finds the job in the database a little later."""
+    def _notify_workers(self, job_id: str) -> None:
+        """Notify the workers of a job. If that fails, they find the job in the database a few seconds later."""
         try:
-            self._required_queue().put(job_id)
-        except Exception as error:  # noqa: BLE001 - of huey, of Redis, or of SQLite
+            self._open_queue().put(job_id)
+        except Exception as error:  # noqa: BLE001 - from huey, Redis or SQLite
             log.warning("the queue of jobs does not answer (%s); workers find new jobs a little later", error)
 
-    def _required_queue(self) -> JobQueue:
+    def _open_queue(self) -> JobQueue:
         from app.jobs.job_queue import JobQueue
 
         with self._opening:

@@ -1,4 +1,4 @@
-"""The version that a run uses: chosen once, loaded and proven once in each worker process, and told by its hash."""
+"""The version that a run uses. It is chosen once, and loaded and proven once in each worker process."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class VersionFiles:
-    """The files of a version and the settings of its validation, for a worker process.
+    """The files of a version and the settings for its validation, for a worker process.
 
-    Two are equal if their `digest`, the hash of the version, and their settings are. `folder` is the repository;
-    `files` are the contents of the version's folder, for workers that do not see the repository.
+    Two objects are equal if `digest`, the hash of the version, and the settings are equal. `folder` is the repository.
+    `files` are the names and contents of the version's files, for workers that cannot read the repository.
     """
 
     model: str
@@ -66,16 +66,16 @@ class VersionFiles:
         """Return the loaded version. Each process loads and proves it once.
 
         Raises:
-            ScoringRefused: It cannot be loaded here, or answers otherwise than at packing.
+            ScoringRefused: It cannot be loaded here, or its predictions differ from those recorded at packing.
         """
         with _lock:
-            found = _loaded.get(self)
-            if found is None:
-                found = _loaded[self] = self._load()
+            loaded = _loaded.get(self)
+            if loaded is None:
+                loaded = _loaded[self] = self._load()
                 while len(_loaded) > MOST_LOADED:
                     _loaded.popitem(last=False)
             _loaded.move_to_end(self)
-            return found.lease
+            return loaded.lease
 
     def _load(self) -> _Loaded:
         if not self.files:
@@ -106,7 +106,7 @@ class VersionFiles:
 
 
 class _Loaded:
-    """A loaded version. The folder into which its files were written is removed after it: graphs are read again."""
+    """A loaded version. Its temporary folder is removed with it, not earlier: graphs are read again."""
 
     def __init__(self, lease: Lease, folder: Path | None = None) -> None:
         self.lease = lease
@@ -115,10 +115,12 @@ class _Loaded:
 
 
 def choose(settings: Settings, model: str, version: str | None) -> tuple[VersionFiles, Manifest]:
-    """Return the version that a name and a number or an alias mean; without these, the one that answers.
+    """Return the version for a model name and a number or an alias.
+
+    By default, these are the default model and the version that serves requests.
 
     Raises:
-        ModelNotFound, VersionNotFound: There is none of that name.
+        ModelNotFound, VersionNotFound: The model or the version does not exist.
         ScoringRefused: The model has steps, which bulk scoring does not run.
     """
     repository = Repository(settings.models_dir)
@@ -131,10 +133,10 @@ def choose(settings: Settings, model: str, version: str | None) -> tuple[Version
     if version is None:
         number = pointers.chosen(model, versions) or max(versions, default=0)
     else:
-        named = named_version(version, dict.fromkeys(versions, State.FOUND), aliases)
-        if named is None and versions:
+        named_number = named_version(version, dict.fromkeys(versions, State.FOUND), aliases)
+        if named_number is None and versions:
             raise VersionNotFound(model, version, [*map(str, versions), *aliases])
-        number = named or 0
+        number = named_number or 0
     manifest = repository.manifest(model, number)
     if manifest.before or manifest.after:
         raise ScoringRefused(f"model {model} has steps, which take whole requests and are not run in bulk")

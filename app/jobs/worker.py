@@ -1,4 +1,4 @@
-"""The worker of jobs: takes one job after the other, scores it, and removes the files of old ones."""
+"""The worker of jobs: take one job after the other, score it, and remove old jobs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from app.settings import Settings
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 2.0
-"""Interval in which the database is asked for jobs that no message has named."""
+"""Interval between searches of the database for jobs without a message."""
 CLEAN_EVERY_S = 60.0
 POLL_EVERY_S = 0.25
 
 
 class JobWorker:
-    """Works until it is stopped.
+    """A worker that runs jobs until it is stopped.
 
-    A job is taken if it waits, or if its worker gave no sign of life for `RETORT_JOBS_LEASE_S` seconds, by the
-    monotonic clock of this process. On one host, the lock of the job's folder also holds until the other process has
-    ended.
+    It takes a job that waits, or whose `beat` has not changed for `RETORT_JOBS_LEASE_S` seconds by the monotonic clock
+    of this process. On the same host, it also waits for the lock of the job's folder, which the other worker holds
+    until its process ends.
 
     Args:
         settings: The database, the queue, the folders and the models.
-        processes: The number of processes that score; None for one for each core.
+        processes: The number of scoring processes; None for one per core.
     """
 
     def __init__(self, settings: Settings, processes: int | None = None) -> None:
@@ -42,19 +42,19 @@ class JobWorker:
         self._folders = JobFolders(settings.jobs_folder)
         self._store = open_store(settings)
         self._stopping = threading.Event()
-        self._seen: dict[str, tuple[int, float]] = {}
-        """The beat of each running job, and the monotonic time when it was first seen."""
-        self._queue = JobQueue(settings.redis_url, self._folders.root, database_name(settings), self._run_named)
+        self._beats: dict[str, tuple[int, float]] = {}
+        """The beat of each open job, and the monotonic time when this worker first read it."""
+        self._queue = JobQueue(settings.redis_url, self._folders.root, database_name(settings), self._run_by_id)
 
     def stop(self) -> None:
-        """Stop after the part that is being scored. The job is given back."""
+        """Stop after the current part. Return the job to the queue."""
         self._stopping.set()
 
     def work(self) -> None:
         """Work until `stop` is called."""
         self._store.prepare()
         looked_s = cleaned_s = float("-inf")
-        logging.getLogger("huey").setLevel(logging.WARNING)  # it logs each message, as we do each job
+        logging.getLogger("huey").setLevel(logging.WARNING)  # huey logs each message; this worker logs each job
         with self._folders.working():
             log.info("the worker of jobs is ready; files are in %s", self._folders.root)
             try:
@@ -76,37 +76,37 @@ class JobWorker:
                 self._store.close()
 
     def _work_once(self) -> bool:
-        """Run the job of one message. Return False if there is none."""
+        """Run the job of one message. Return False if there is no message."""
         try:
             return self._queue.work()
-        except Exception as error:  # noqa: BLE001 - of huey, of Redis, or of SQLite
+        except Exception as error:  # noqa: BLE001 - from huey, Redis or SQLite
             log.warning("the queue of jobs does not answer (%s); jobs are looked up in the database", error)
             self._stopping.wait(LOOK_EVERY_S)
             return False
 
     def look(self) -> bool:
-        """Run a job that waits, or that another worker has left. Return False if there is none."""
+        """Run a job that waits, or whose worker has ended. Return False if there is no such job."""
         jobs, now_s = self._store.open_jobs(), time.monotonic()
-        seen = {job.id: self._seen.get(job.id, (job.beat, now_s)) for job in jobs}
-        self._seen = {job.id: seen[job.id] if seen[job.id][0] == job.beat else (job.beat, now_s) for job in jobs}
+        beats = {job.id: self._beats.get(job.id, (job.beat, now_s)) for job in jobs}
+        self._beats = {job.id: beats[job.id] if beats[job.id][0] == job.beat else (job.beat, now_s) for job in jobs}
         for job in jobs:
-            is_left = now_s - self._seen[job.id][1] >= self._settings.jobs_lease_s
-            if (job.state == QUEUED or is_left) and self._run(job):
+            is_abandoned = now_s - self._beats[job.id][1] >= self._settings.jobs_lease_s
+            if (job.state == QUEUED or is_abandoned) and self._run(job):
                 return True
         return False
 
-    def _run_named(self, job_id: str) -> None:
-        with suppress(JobNotFound, DatabaseUnavailable):  # it was deleted; or `look` finds it later
+    def _run_by_id(self, job_id: str) -> None:
+        with suppress(JobNotFound, DatabaseUnavailable):  # the job was deleted, or `look` finds it later
             job = self._store.job(job_id)
             if job.state == QUEUED:
                 self._run(job)
 
-    def _run(self, seen: JobRecord) -> bool:
-        """Run a job. Return False if another process has it."""
-        self._folders.make(seen.id)  # a job without an upload may have none on this host
-        with self._folders.locked(seen.id) as is_mine:
+    def _run(self, candidate: JobRecord) -> bool:
+        """Run a job. Return False if another process runs it."""
+        self._folders.make(candidate.id)  # a job without an upload may have no folder on this host
+        with self._folders.locked(candidate.id) as is_mine:
             lease = secrets.token_hex(16)
-            job = self._store.take(seen, lease) if is_mine else None
+            job = self._store.take(candidate, lease) if is_mine else None
             if job is None:
                 return False
             log.info("job %s: %s version %s", job.id, job.model, job.version)
@@ -114,7 +114,7 @@ class JobWorker:
             return True
 
     def clean(self) -> None:
-        """Remove the jobs that ended long ago, and folders that belong to no job."""
+        """Remove jobs that ended long ago, and the files that killed processes left behind."""
         for job in self._store.ended_before(int(time.time()) - self._settings.jobs_keep_s):
             with self._folders.locked(job.id):
                 self._store.remove(job.id)
@@ -122,10 +122,10 @@ class JobWorker:
         for job_id in self._folders.ids():
             with self._folders.locked(job_id) as is_mine:
                 if is_mine:
-                    self._tidy(job_id)
+                    self._remove_leftovers(job_id)
 
-    def _tidy(self, job_id: str) -> None:
-        """Remove what a killed process has left in the folder of a job."""
+    def _remove_leftovers(self, job_id: str) -> None:
+        """Remove the files of a job that a killed process left behind."""
         try:
             job = self._store.job(job_id)
         except JobNotFound:

@@ -111,13 +111,13 @@ def test_jobs_are_stored_taken_and_ended(store: JobStore) -> None:
 
 def test_two_equal_requests_at_once_make_one_job(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     first = store.add(job(idempotency_key="k"), *LIMITS)
-    look, looked = store._earlier, []
+    look, looked = store._earlier_job, []
 
     def earlier(asked: JobRecord) -> JobRecord | None:
         looked.append(asked)
         return look(asked) if len(looked) > 1 else None  # the other request comes after the first look-up
 
-    monkeypatch.setattr(store, "_earlier", earlier)
+    monkeypatch.setattr(store, "_earlier_job", earlier)
     assert store.add(job(idempotency_key="k"), *LIMITS) == first
     assert len(looked) == 2
 
