@@ -1,10 +1,10 @@
 """Evaluate an ensemble of trees for many rows at once, with one bit for each row.
 
-A tree is a multiplexer: at each node, a bit of the left or of the right subtree is taken. 64 rows are computed by one
-operation on words, without a branch. The numbers at the leaves of a tree are told by a few such bits, or, where each
-leaf is a vote, by one bit for each class.
+Each node selects a bit of its left or of its right subtree. One operation on 64-bit words evaluates a node for 64 rows,
+without a branch. A few such bits encode the number of a leaf in its tree. If each leaf is a vote, it has one bit for
+each class.
 
-The comparisons and the order of the sums are those of the operator TreeEnsemble of ai.onnx.ml 5, so that the answers
+The comparisons and the order of the sums are those of the operator TreeEnsemble of ai.onnx.ml 5, so that the results
 are equal to the last bit.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS, LEAST_ROWS = 8192, 512
-"""Rows of a block, whose bits stay in the cache; fewer for ensembles of many nodes. Multiples of 64."""
+"""Most and least rows of a block, multiples of 64. With many nodes, blocks are smaller, so that bits fit the cache."""
 SCRATCH_BYTES = 2**25
 MOST_NODES = 200_000
 MOST_PLANES = 8
@@ -27,7 +27,7 @@ Columns = Sequence[NDArray[Any]]
 
 
 class NotEvaluable(Exception):
-    """The ensemble is one that cannot be evaluated like this."""
+    """This module cannot evaluate the ensemble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Ensemble:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """The nodes at one depth of all trees: their conditions, and the places of their children's bits."""
+    """The nodes at one depth of all trees: the indices of their conditions and of their children's bits."""
 
     condition: NDArray[np.intp]
     true: NDArray[np.intp]
@@ -58,9 +58,9 @@ class _Level:
 
 @dataclass(frozen=True, slots=True)
 class _Plane:
-    """The nodes that decide about one bit of the numbers. Others, below which it is always the same, are left out.
+    """The nodes that decide one bit of the leaf numbers. Nodes whose leaves all have the same bit are left out.
 
-    `trees` have numbers with this bit, and `places` are where the bits of these trees are.
+    `trees` are the trees with a leaf that has this bit. `places` are the indices of their bits in the top level.
     """
 
     levels: list[_Level]
@@ -74,7 +74,7 @@ class BitTrees:
     Args:
         ensemble: The trees.
         number: The number of each leaf, below 2**planes.
-        planes: The bits of a number.
+        planes: The number of bits of a leaf number.
     """
 
     def __init__(self, ensemble: Ensemble, number: NDArray[np.int64], planes: int) -> None:
@@ -84,39 +84,39 @@ class BitTrees:
         order = sorted({*keys})
         place = {key: at for at, key in enumerate(order)}
         condition = np.array([place[key] for key in keys], dtype=np.intp)
-        self._conditions = len(order)
-        narrow, dtype = _in_float32(ensemble.split)
+        self._condition_count = len(order)
+        narrow, dtype = _narrow_splits(ensemble.split)
         place_of_split = dict(zip(ensemble.split.tolist(), narrow.tolist(), strict=True))
-        self._compared = _by_feature([(*key[:2], place_of_split[float(key[2])]) for key in order], dtype)
+        self._groups = _group_splits([(*key[:2], place_of_split[float(key[2])]) for key in order], dtype)
         self._dtype = dtype
         self._planes = [_plane(ensemble, condition, number >> plane & 1) for plane in range(planes)]
         self.used = [plane.trees for plane in self._planes]
-        """For each plane, the trees that have a number with this bit."""
-        self._most_splits = max((len(splits) for *_, splits, _ in self._compared), default=0)
+        """For each plane, the trees with a leaf whose number has this bit."""
+        self._most_splits = max((len(splits) for *_, splits, _ in self._groups), default=0)
         self._most_nodes = max((len(level.condition) for plane in self._planes for level in plane.levels), default=0)
-        words = SCRATCH_BYTES // (8 * (self._conditions + 4 * self._most_nodes))
+        words = SCRATCH_BYTES // (8 * (self._condition_count + 4 * self._most_nodes))
         self._rows = max(LEAST_ROWS, min(ROWS, 64 * words))
 
     def numbers(self, columns: Columns) -> Iterator[tuple[slice, list[NDArray[np.uint8]]]]:
-        """Yield blocks of rows: for each plane a bit, 0 or 1, for each tree of `used` and row, shape (trees, rows).
+        """Yield blocks of rows, each with the bits of the leaf numbers.
 
-        The columns have the shape (rows,).
+        The bits are one array of 0 and 1 per plane, shape (trees in `used`, rows). Columns have the shape (rows,).
         """
         rows = len(columns[0])
         blocks = -(-rows // self._rows)
         rows_of_block = 64 * -(-rows // (64 * blocks))
-        scratch = _Scratch(rows_of_block, self._conditions, self._most_splits, self._most_nodes)
+        scratch = _Scratch(rows_of_block, self._condition_count, self._most_splits, self._most_nodes)
         for begin in range(0, rows, rows_of_block):
             block = slice(begin, min(begin + rows_of_block, rows))
             count = block.stop - begin
             self._compare(columns, block, scratch)
-            values = self._chosen(scratch)
-            yield block, [np.unpackbits(each, axis=1, count=count, bitorder="little") for each in values]
+            values = self._evaluate_planes(scratch)
+            yield block, [np.unpackbits(plane, axis=1, count=count, bitorder="little") for plane in values]
 
     def _compare(self, columns: Columns, block: slice, scratch: _Scratch) -> None:
-        """Set the bits of each condition for the rows of a block."""
+        """Compute the bits of all conditions for a block of rows."""
         column, converted = np.empty(0, self._dtype), -1
-        for feature, missing_is_true, splits, begin in self._compared:
+        for feature, missing_is_true, splits, begin in self._groups:
             if feature != converted:
                 with np.errstate(over="ignore"):
                     column = np.ascontiguousarray(columns[feature][block], dtype=self._dtype)
@@ -127,10 +127,10 @@ class BitTrees:
             bits = scratch.bits[begin : begin + len(splits), : packed.shape[1]]
             (np.invert if missing_is_true else np.positive)(packed, out=bits)
 
-    def _chosen(self, scratch: _Scratch) -> list[NDArray[np.uint8]]:
-        """Return the bits of the trees of each plane."""
+    def _evaluate_planes(self, scratch: _Scratch) -> list[NDArray[np.uint8]]:
+        """Return the bits of all trees, for each plane."""
         bits = scratch.bits.view(np.uint64)
-        found = []
+        bits_of_planes = []
         for plane in self._planes:
             below = 0
             for level in reversed(plane.levels):
@@ -143,14 +143,14 @@ class BitTrees:
                 chosen &= condition
                 chosen ^= other
                 below = 1 - below
-            found.append(scratch.values[below][plane.places].view(np.uint8))
-        return found
+            bits_of_planes.append(scratch.values[below][plane.places].view(np.uint8))
+        return bits_of_planes
 
 
 class _Scratch:
-    """Memory for the blocks of one call. To allocate it for each block would take the time of a few trees.
+    """Memory for all blocks of one call. Allocating it for each block would be slow.
 
-    The bits of rows beyond a block's last one mean nothing.
+    Bits after the last row of a block are undefined.
     """
 
     def __init__(self, rows: int, conditions: int, most_splits: int, most_nodes: int) -> None:
@@ -160,14 +160,15 @@ class _Scratch:
         self.condition = np.empty((most_nodes, words), np.uint64)
         self.other = np.empty((most_nodes, words), np.uint64)
         self.values = np.empty((2, most_nodes + 2, words), np.uint64)
-        """The bits of the nodes of a level and of the level below it. The first two rows are constant, for leaves."""
+        """The bits of the nodes of a level, and of the level below. The first two rows are the constants 0 and 1."""
         self.values[:, 0], self.values[:, 1] = 0, ~np.uint64(0)
 
 
-def _in_float32(splits: NDArray[Any]) -> tuple[NDArray[Any], np.dtype[Any]]:
-    """Return splits for numbers that are rounded to float32 first, and this type, if they decide in the same way.
+def _narrow_splits(splits: NDArray[Any]) -> tuple[NDArray[Any], np.dtype[Any]]:
+    """Return the splits as float32 if comparisons with inputs rounded to float32 have the same results; and the dtype.
 
-    Those of scikit-learn's trees do, which round so themselves: each split is the last number that is rounded down.
+    scikit-learn's trees meet this condition, because they round inputs themselves: each split is the largest number
+    that rounds down.
     """
     with np.errstate(over="ignore"):
         narrow = splits.astype(np.float32)
@@ -177,9 +178,12 @@ def _in_float32(splits: NDArray[Any]) -> tuple[NDArray[Any], np.dtype[Any]]:
     return splits, splits.dtype
 
 
-def _by_feature(order: list[tuple[Any, Any, Any]], dtype: np.dtype[Any]) -> list[tuple[int, bool, NDArray[Any], int]]:
-    """Return the conditions of each column: the column, where NaN goes, the splits as a column, the first place."""
-    found: list[tuple[int, bool, NDArray[Any], int]] = []
+def _group_splits(order: list[tuple[Any, Any, Any]], dtype: np.dtype[Any]) -> list[tuple[int, bool, NDArray[Any], int]]:
+    """Group the conditions by feature and treatment of NaN.
+
+    Return for each group: the feature, whether NaN is true, the splits, shape (splits, 1), and the first index.
+    """
+    groups: list[tuple[int, bool, NDArray[Any], int]] = []
     begin = 0
     while begin < len(order):
         feature, missing, _ = order[begin]
@@ -187,28 +191,28 @@ def _by_feature(order: list[tuple[Any, Any, Any]], dtype: np.dtype[Any]) -> list
         while end < len(order) and order[end][:2] == (feature, missing):
             end += 1
         splits = np.array([split for *_, split in order[begin:end]], dtype=dtype)[:, None]
-        found.append((int(feature), bool(missing), splits, begin))
+        groups.append((int(feature), bool(missing), splits, begin))
         begin = end
-    return found
+    return groups
 
 
 def _plane(ensemble: Ensemble, condition: NDArray[np.intp], bit: NDArray[np.int64]) -> _Plane:
-    """Return the levels from the root on that find one bit, which each leaf has. Places 0 and 1 are constant."""
+    """Return the levels, from the roots down, that select the leaf's bit. Indices 0 and 1 are the constant bits."""
     constant = _constants(ensemble, bit)
 
-    def placed(
+    def place_children(
         ids: NDArray[np.int64], is_leaf: NDArray[np.bool_], before: int
     ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-        """Return the places of nodes or leaves, and those that are nodes of the next level."""
-        known = np.where(is_leaf, bit[np.where(is_leaf, ids, 0)], constant[np.where(is_leaf, 0, ids)])
-        is_inner = known == UNKNOWN
-        return np.where(is_inner, np.cumsum(is_inner) + before + 1, known), ids[is_inner]
+        """Return the indices of the children's bits, and the children that are nodes of the next level."""
+        bits = np.where(is_leaf, bit[np.where(is_leaf, ids, 0)], constant[np.where(is_leaf, 0, ids)])
+        is_inner = bits == UNKNOWN
+        return np.where(is_inner, np.cumsum(is_inner) + before + 1, bits), ids[is_inner]
 
-    places, nodes = placed(ensemble.roots, np.zeros(len(ensemble.roots), np.bool_), 0)
+    places, nodes = place_children(ensemble.roots, np.zeros(len(ensemble.roots), np.bool_), 0)
     levels: list[_Level] = []
     while len(nodes):
-        true, below = placed(ensemble.true_id[nodes], ensemble.true_is_leaf[nodes], 0)
-        false, others = placed(ensemble.false_id[nodes], ensemble.false_is_leaf[nodes], len(below))
+        true, below = place_children(ensemble.true_id[nodes], ensemble.true_is_leaf[nodes], 0)
+        false, others = place_children(ensemble.false_id[nodes], ensemble.false_is_leaf[nodes], len(below))
         levels.append(_Level(condition[nodes], true, false))
         nodes = np.concatenate([below, others])
     trees = np.flatnonzero(places)
@@ -216,7 +220,7 @@ def _plane(ensemble: Ensemble, condition: NDArray[np.intp], bit: NDArray[np.int6
 
 
 def _constants(ensemble: Ensemble, bit: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each node the bit that all leaves below it have; UNKNOWN if they differ."""
+    """Return for each node the common bit of all leaves below it; UNKNOWN if they differ."""
     depths, nodes = [], ensemble.roots
     children = [(ensemble.true_id, ensemble.true_is_leaf), (ensemble.false_id, ensemble.false_is_leaf)]
     while len(nodes):
@@ -233,17 +237,17 @@ def _constants(ensemble: Ensemble, bit: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def trees_of_leaves(ensemble: Ensemble) -> NDArray[np.intp]:
-    """Return the tree of each leaf; -1 for one that no tree has."""
+    """Return the tree of each leaf; -1 for an unreachable leaf."""
     trees = np.full(len(ensemble.leaf_weight), -1, dtype=np.intp)
     nodes, owners = ensemble.roots, np.arange(len(ensemble.roots))
     while len(nodes):
-        children, of = [], []
+        children, owners_of_children = [], []
         for ids, is_leaf in (
             (ensemble.true_id[nodes], ensemble.true_is_leaf[nodes]),
             (ensemble.false_id[nodes], ensemble.false_is_leaf[nodes]),
         ):
             trees[ids[is_leaf]] = owners[is_leaf]
             children.append(ids[~is_leaf])
-            of.append(owners[~is_leaf])
-        nodes, owners = np.concatenate(children), np.concatenate(of)
+            owners_of_children.append(owners[~is_leaf])
+        nodes, owners = np.concatenate(children), np.concatenate(owners_of_children)
     return trees

@@ -1,4 +1,4 @@
-"""The graph of a model of trees, for batches of thousands of rows: `app.runtime.tree_sums` evaluates the trees."""
+"""Run the graph of a tree model on batches of thousands of rows. `app.runtime.tree_sums` evaluates the trees."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ LESS_OR_EQUAL, SUM = 0, 1
 COMPARED_ROWS = 2048
 SEED = 0
 ROWS_OF_A_TEXT = 4
-"""The nodes that read texts are run once for each combination of texts if each stands for so many rows on average."""
+"""Nodes that read texts run once per combination of texts if it occurs in at least this number of rows on average."""
 DTYPE_OF_TYPE = {"tensor(double)": "float64", "tensor(float)": "float32", "tensor(int64)": "int64"}
 NO_TENSORS: Mapping[str, NDArray[Any]] = {}
 
 
 class BulkGraph:
-    """Runs the nodes before the trees, the trees, and the nodes after them. Safe to call from many threads.
+    """Servable that runs the nodes before the trees, the trees, and the nodes after them.
 
-    `whole` runs outputs that come from other nodes.
+    It is safe to call from many threads. `whole` computes outputs that do not come from the trees.
     """
 
     def __init__(self, model: bytes, whole: Servable, signature: Signature) -> None:
         graph = OnnxGraph(model)
-        if not {*graph.inputs} <= {FEATURES, *signature.names}:  # others are counts of terms in texts
+        if not {*graph.inputs} <= {FEATURES, *signature.names}:  # other inputs are counts of terms in texts
             raise NotEvaluable
         node = _trees_of(graph)
         ensemble = _ensemble_of(node)
@@ -48,21 +48,21 @@ class BulkGraph:
         self._signature = signature
         self._whole = whole
         self._sums = sums
-        self._after = session_of(graph.since(sums, dtype if table is None else table.dtype.name))
-        self._names = {output.name for output in self._after.get_outputs()}
-        self._before: _Before | None = None
+        self._after = session_of(graph.model_from(sums, dtype if table is None else table.dtype.name))
+        self._output_names = {output.name for output in self._after.get_outputs()}
+        self._before: _NodesBeforeTrees | None = None
         if matrix not in graph.inputs or any(spec.shape is not None for spec in signature.inputs):
-            self._before = _Before(graph, matrix, dtype, signature)
+            self._before = _NodesBeforeTrees(graph, matrix, dtype, signature)
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """Return the requested outputs, equal to those of the graph."""
-        if not self._names.issuperset(outputs):
+        """Return the requested outputs, equal to those of the whole graph."""
+        if not self._output_names.issuperset(outputs):
             return self._whole.run(batch, outputs)
         columns = [*batch.columns.values()] if self._before is None else [*self._before.run(batch).T]
-        return self._evaluated(columns, outputs)
+        return self._evaluate_columns(columns, outputs)
 
-    def _evaluated(self, columns: Columns, outputs: Sequence[str]) -> Outputs:
-        """Return outputs for the columns that the trees take. Sums that many rows have are turned into outputs once."""
+    def _evaluate_columns(self, columns: Columns, outputs: Sequence[str]) -> Outputs:
+        """Return outputs for the input columns of the trees. Convert equal sums of many rows only once."""
         sums = self._evaluate(columns)
         if not isinstance(sums, Coded):
             return dict(zip(outputs, self._after.run(list(outputs), {self._sums: sums}), strict=True))
@@ -70,16 +70,16 @@ class BulkGraph:
         return CodedOutputs(dict(zip(outputs, values, strict=True)), sums.places)
 
     def equals(self, model: bytes) -> bool:
-        """Return whether the graph of these bytes gives the same for rows of numbers on both sides of each split."""
+        """Return whether the graph in `model` has equal outputs for random numbers at and beside the splits."""
         graph = OnnxGraph(model)
         node = _trees_of(graph)
         [matrix] = node.inputs
         splits = node.attributes["nodes_splits"]
-        rows = _around(splits, node.attributes["nodes_featureids"])
-        names = sorted(self._names)
-        whole = session_of(graph.since(matrix, splits.dtype.name))
-        wanted = whole.run(names, {matrix: rows})
-        return all(map(_same, self._evaluated([*rows.T], names).values(), wanted))
+        rows = _rows_around(splits, node.attributes["nodes_featureids"])
+        names = sorted(self._output_names)
+        whole = session_of(graph.model_from(matrix, splits.dtype.name))
+        expected = whole.run(names, {matrix: rows})
+        return all(map(_are_equal, self._evaluate_columns([*rows.T], names).values(), expected))
 
 
 def _trees_of(graph: OnnxGraph) -> Node:
@@ -87,73 +87,77 @@ def _trees_of(graph: OnnxGraph) -> Node:
     return node
 
 
-def _around(splits: NDArray[Any], features: NDArray[np.int64]) -> NDArray[Any]:
-    """Return a matrix of numbers that are a split of their column, one of its neighbors, zero or NaN."""
+def _rows_around(splits: NDArray[Any], features: NDArray[np.int64]) -> NDArray[Any]:
+    """Return random rows: each number is a split of its column, the next smaller or larger number, or NaN.
+
+    Columns without splits are zero.
+    """
     random = np.random.default_rng(SEED)
     rows = np.zeros((COMPARED_ROWS, features.max() + 1), splits.dtype)
     for feature in np.unique(features):
-        own = splits[features == feature]
-        around = np.concatenate([own, np.nextafter(own, -np.inf), np.nextafter(own, np.inf), [np.nan]])
+        own_splits = splits[features == feature]
+        lower, upper = np.nextafter(own_splits, -np.inf), np.nextafter(own_splits, np.inf)
+        around = np.concatenate([own_splits, lower, upper, [np.nan]])
         rows[:, feature] = random.choice(around.astype(splits.dtype), COMPARED_ROWS)
     return rows
 
 
-def _same(found: NDArray[Any], wanted: NDArray[Any]) -> bool:
-    return found.dtype == wanted.dtype and np.array_equal(found, wanted, equal_nan=found.dtype.kind == "f")
+def _are_equal(actual: NDArray[Any], expected: NDArray[Any]) -> bool:
+    return actual.dtype == expected.dtype and np.array_equal(actual, expected, equal_nan=actual.dtype.kind == "f")
 
 
-class _Before:
-    """The nodes before the trees. Those that read texts alone are run once for each distinct row of texts."""
+class _NodesBeforeTrees:
+    """The nodes before the trees. Nodes that read only texts run once for each distinct combination of texts."""
 
     def __init__(self, graph: OnnxGraph, matrix: str, dtype: str, signature: Signature) -> None:
-        self._whole = _Nodes(graph, {}, {matrix: dtype}, signature)
+        self._whole = _Subgraph(graph, {}, {matrix: dtype}, signature)
         self._texts = [spec.name for spec in signature.inputs if element_type(spec) == "string"]
-        tensors = graph.made_of(self._texts, matrix)
-        self._of_texts: _Nodes | None = None
+        tensors = graph.tensors_computed_from(self._texts, matrix)
+        self._of_texts: _Subgraph | None = None
         if tensors and {*tensors}.isdisjoint(self._texts):
-            of_texts = _Nodes(graph, {}, dict.fromkeys(tensors, ""), signature)
+            of_texts = _Subgraph(graph, {}, dict.fromkeys(tensors, ""), signature)
             if all(dtypes := of_texts.dtypes()):
                 self._of_texts = of_texts
-                self._others = _Nodes(graph, dict(zip(tensors, dtypes, strict=True)), {matrix: dtype}, signature)
+                self._others = _Subgraph(graph, dict(zip(tensors, dtypes, strict=True)), {matrix: dtype}, signature)
 
     def run(self, batch: Batch) -> NDArray[Any]:
-        """Return the matrix that the trees take."""
+        """Return the input matrix of the trees."""
         coded = [batch.coded[name] for name in self._texts if name in batch.coded]
-        shape = tuple(len(each.values) for each in coded)
+        shape = tuple(len(column.values) for column in coded)
         distinct = math.prod(shape)
         if self._of_texts is None or len(coded) < len(self._texts) or ROWS_OF_A_TEXT * distinct > batch.rows:
-            [found] = self._whole.run(batch)
-            return found
+            [matrix] = self._whole.run(batch)
+            return matrix
         rows = np.unravel_index(np.arange(distinct), shape)
-        texts = {name: each.values[at] for name, each, at in zip(self._texts, coded, rows, strict=True)}
-        places = np.ravel_multi_index(tuple(each.places for each in coded), shape)
+        texts = {name: column.values[at] for name, column, at in zip(self._texts, coded, rows, strict=True)}
+        places = np.ravel_multi_index(tuple(column.places for column in coded), shape)
         tensors = [tensor[places] for tensor in self._of_texts.run(Batch(texts, distinct))]
-        [found] = self._others.run(batch, dict(zip(self._of_texts.wanted, tensors, strict=True)))
-        return found
+        [matrix] = self._others.run(batch, dict(zip(self._of_texts.outputs, tensors, strict=True)))
+        return matrix
 
 
-class _Nodes:
-    """A part of a graph that computes tensors by their names."""
+class _Subgraph:
+    """A part of a graph that computes the tensors named in `outputs`."""
 
     def __init__(
-        self, graph: OnnxGraph, given: Mapping[str, str], wanted: Mapping[str, str], signature: Signature
+        self, graph: OnnxGraph, given: Mapping[str, str], outputs: Mapping[str, str], signature: Signature
     ) -> None:
-        self._session = session_of(graph.between(given, wanted))
+        self._session = session_of(graph.model_between(given, outputs))
         self._graph = GraphServable(self._session, signature)
-        self.wanted = [*wanted]
+        self.outputs = [*outputs]
 
     def run(self, batch: Batch, given: Mapping[str, NDArray[Any]] = NO_TENSORS) -> list[NDArray[Any]]:
-        """Return the tensors, whose axis 0 is the row."""
-        found: list[NDArray[Any]] = self._session.run(self.wanted, {**self._graph.feed(batch), **given})
-        return found
+        """Return the tensors. Axis 0 is the row."""
+        tensors: list[NDArray[Any]] = self._session.run(self.outputs, {**self._graph.feed(batch), **given})
+        return tensors
 
     def dtypes(self) -> list[str]:
-        """Return the dtype of each tensor; an empty one for texts and rare types."""
+        """Return the dtype of each tensor; an empty string for texts and rare types."""
         return [DTYPE_OF_TYPE.get(output.type, "") for output in self._session.get_outputs()]
 
 
 def bulk_graph(model: bytes, whole: Servable, signature: Signature) -> BulkGraph | None:
-    """Return the servable of a graph with one ensemble of trees, if it gives the same; None for any other graph."""
+    """Return the BulkGraph of a graph with one tree ensemble; None if it is not supported or its outputs differ."""
     try:
         bulk = BulkGraph(model, whole, signature)
         is_equal = bulk.equals(model)
@@ -186,19 +190,20 @@ def _ensemble_of(node: Node) -> Ensemble:
 
 
 def _table_of(graph: OnnxGraph, trees: str) -> tuple[NDArray[Any] | None, str]:
-    """Return the table whose rows the trees name, and the tensor of their sum; or None, and the trees' own output.
+    """Return the table whose rows the leaf weights index, and the name of the summed tensor.
 
-    Packing writes this as Cast, Gather (from the table), CumSum, Gather (the last sum).
+    Packing writes such a table as Cast, Gather (from the table), CumSum, Gather (the last sum). Without it, return None
+    and the output of the trees.
     """
-    names, table = trees, None
+    tensor, table = trees, None
     for at, kind in enumerate(("Cast", "Gather", "CumSum", "Gather")):
-        readers = graph.readers(names)
+        readers = graph.readers(tensor)
         if len(readers) != 1 or readers[0].kind != kind:
             return None, trees
         node = readers[0]
         if at == 1:
             table = graph.constant(node.inputs[0])
-            if table is None or table.ndim != 2 or node.inputs[1] != names:
+            if table is None or table.ndim != 2 or node.inputs[1] != tensor:
                 return None, trees
-        [names] = node.outputs
-    return table, names
+        [tensor] = node.outputs
+    return table, tensor

@@ -1,4 +1,4 @@
-"""Run large batches of a graph by another evaluation of its trees, where that is equal and faster."""
+"""Run large batches of a graph with a faster evaluation of its trees, if the results are equal."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 
 LEAST_ROWS = 512
 MANY_ROWS = 4096
-"""With many nodes the other evaluation is faster only from here on, or never."""
+"""With many nodes, the BulkGraph is faster only from this number of rows, or never."""
 TIMED_RUNS = 3
 MOST_GRAPH_BYTES = 2**24
 
 
 class LargeBatches:
-    """The servable of a graph that leaves large batches to a `BulkGraph`. Safe to call from many threads.
+    """Servable of a graph that runs large batches with a `BulkGraph`. Safe to call from many threads.
 
-    The first large batch makes it, in a tenth of a second for a hundred trees. It is used if it gives what the graph
-    gives on both sides of every split, to the last bit, and from the number of rows on where it is faster.
+    The first large batch creates the BulkGraph, in about 0.1 s for a hundred trees. It is used if its outputs equal
+    those of the graph to the last bit, at and beside the splits, and if it is faster for the number of rows.
 
     Args:
         graph: runs all other batches.
@@ -41,55 +41,55 @@ class LargeBatches:
         self._signature = signature
         self._bulk: Servable = graph
         self._least_rows = LEAST_ROWS
-        self._is_decided = False
-        self._deciding = threading.Lock()
+        self._has_compared = False
+        self._comparing = threading.Lock()
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """Return the requested outputs, as the graph gives them."""
+        """Return the requested outputs, equal to those of the graph."""
         if batch.rows < self._least_rows:
             return self._graph.run(batch, outputs)
-        if not self._is_decided:
-            self._decide(batch, outputs)
+        if not self._has_compared:
+            self._make_bulk_graph(batch, outputs)
         return (self._bulk if batch.rows >= self._least_rows else self._graph).run(batch, outputs)
 
-    def _decide(self, batch: Batch, outputs: Sequence[str]) -> None:
-        """Make the BulkGraph and find from how many rows on it is faster.
+    def _make_bulk_graph(self, batch: Batch, outputs: Sequence[str]) -> None:
+        """Create the BulkGraph, and find the number of rows from which it is faster.
 
-        While another thread does so, only a batch that the graph runs longer than that takes waits for it.
+        While another thread does this, only batches of `MANY_ROWS` wait for it: the graph would take longer.
         """
-        if not self._deciding.acquire(blocking=batch.rows >= MANY_ROWS):
+        if not self._comparing.acquire(blocking=batch.rows >= MANY_ROWS):
             return
         try:
-            if not self._is_decided:
+            if not self._has_compared:
                 model = self._read()
                 bulk = bulk_graph(model, self._graph, self._signature) if len(model) <= MOST_GRAPH_BYTES else None
                 if bulk is not None:
                     self._compare(bulk, batch, outputs)
-                self._is_decided = True
-        except Exception as error:  # noqa: BLE001 - the graph runs them as well, if more slowly
+                self._has_compared = True
+        except Exception as error:  # noqa: BLE001 - the graph can run them too, more slowly
             log.warning("large batches are run by the graph: %s", error)
-            self._is_decided = True
+            self._has_compared = True
         finally:
-            self._deciding.release()
+            self._comparing.release()
 
     def _compare(self, bulk: BulkGraph, batch: Batch, outputs: Sequence[str]) -> None:
         for rows in (LEAST_ROWS, MANY_ROWS):
-            rows_of_batch = _of_size(batch, rows)
-            if _seconds(bulk, rows_of_batch, outputs) < _seconds(self._graph, rows_of_batch, outputs):
+            rows_of_batch = _resize(batch, rows)
+            if _cpu_time_s(bulk, rows_of_batch, outputs) < _cpu_time_s(self._graph, rows_of_batch, outputs):
                 self._least_rows, self._bulk = rows, bulk
                 return
 
 
-def _of_size(batch: Batch, rows: int) -> Batch:
-    """Return a batch of as many rows, made of the rows of another."""
+def _resize(batch: Batch, rows: int) -> Batch:
+    """Return a batch of `rows` rows, by repeating or dropping rows of another batch."""
     return Batch({name: np.resize(column, (rows, *column.shape[1:])) for name, column in batch.columns.items()}, rows)
 
 
-def _seconds(servable: Servable, batch: Batch, outputs: Sequence[str]) -> float:
-    """Return the CPU time of the fastest of some runs."""
-    found = []
+def _cpu_time_s(servable: Servable, batch: Batch, outputs: Sequence[str]) -> float:
+    """Return the CPU time of the fastest of `TIMED_RUNS` runs."""
+    times_s = []
     for _ in range(TIMED_RUNS):
         began_s = time.thread_time()
         servable.run(batch, outputs)
-        found.append(time.thread_time() - began_s)
-    return min(found)
+        times_s.append(time.thread_time() - began_s)
+    return min(times_s)
