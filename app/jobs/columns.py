@@ -140,7 +140,7 @@ def _check_distinct(array: Any, spec: Input, is_text: bool) -> CheckedColumn:
         used = np.flatnonzero(np.bincount(places, minlength=len(values)))
         column = KINDS[spec.kind].column([values[place] for place in used.tolist()], spec)
         if column is None:
-            raise NotImplementedError(f"values of input {spec.name!r} pass its rule and make no column")
+            raise NotImplementedError(f"values of input {spec.name!r} pass its check but cannot become a column")
         position = np.zeros(len(values) + 1, dtype=np.intp)
         position[used] = np.arange(len(used))
         return Coded(column, position[places])

@@ -171,11 +171,11 @@ def _read_csv(part: Part, signature: Signature, keep: Sequence[str], *, typed: b
     columns = {name: _combine_chunks(table.column(name)) for name in used}
     has_nan = any(_has_nan(columns[name]) for name in numbers & {*used})
     if has_nan and OTHER_NAN.search(part.content):
-        raise pa.ArrowInvalid("a text that is no NaN elsewhere")
+        raise pa.ArrowInvalid("a spelling of NaN that HTTP requests may not use")
     if any(
         _has_inexact_numbers(columns[spec.name], spec) for spec in signature.inputs if spec.name in numbers & {*used}
     ):
-        raise pa.ArrowInvalid("an integer that a float does not hold")
+        raise pa.ArrowInvalid("an integer that float64 does not hold exactly")
     texts = frozenset(used) - numbers
     table_rows = _add_partition(part, columns, signature, keep, texts, table.num_rows, unreadable)
     if numbers:

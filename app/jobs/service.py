@@ -130,7 +130,7 @@ class Jobs:
         try:
             return "" if self.folders.has_worker() else NO_WORKER
         except OSError as error:
-            log.error("whether a worker of jobs runs cannot be told: %s", error)
+            log.error("cannot check whether a worker of jobs runs: %s", error)
             return NO_FILES
 
     def create(

@@ -125,7 +125,9 @@ def _checks_as_refusals(source: Source, stream: BinaryIO) -> Iterator[None]:
         raise refusal_of(source, error) from None
     except ValueError:
         _require_own_content(source, stream)
-        raise ScoringRefused(f"{source.name} cannot be read: it is damaged, or says of itself what is not so") from None
+        raise ScoringRefused(
+            f"{source.name} cannot be read: it is damaged, or its header contradicts its content"
+        ) from None
     finally:
         stream.seek(0)
 

@@ -156,7 +156,7 @@ def is_stream(source: Source, stream: BinaryIO) -> bool:
     """
     if not source.size_bytes:
         raise ScoringRefused(
-            f"{source.name}: the file is empty; one of {source.format.suffix} without rows has its columns"
+            f"{source.name}: the file is empty; a {source.format.suffix} file without rows still has column names"
         )
     if source.format.name == "parquet":
         return False

@@ -164,7 +164,7 @@ def bulk_graph(model: bytes, whole: Servable, signature: Signature) -> BulkGraph
     except (NotEvaluable, ValueError, LookupError, TypeError):
         return None
     if not is_equal:
-        log.error("the trees of a graph give other numbers bit by bit, so large batches are run by the graph")
+        log.error("the fast evaluation of a graph's trees has different results, so the graph runs large batches")
     return bulk if is_equal else None
 
 

@@ -67,7 +67,7 @@ class LargeBatches:
                     self._compare(bulk, batch, outputs)
                 self._has_compared = True
         except Exception as error:  # noqa: BLE001 - the graph can run them too, more slowly
-            log.warning("large batches are run by the graph: %s", error)
+            log.warning("the graph runs large batches: %s", error)
             self._has_compared = True
         finally:
             self._comparing.release()

@@ -206,7 +206,7 @@ def test_a_large_batch_is_run_by_the_graph_if_the_other_evaluation_cannot_be_mad
     for _ in range(2):
         found, wanted = servable.run(batch, signature.defaults), graph.run(batch, signature.defaults)
         assert all(np.array_equal(found[output], wanted[output]) for output in signature.defaults)
-    assert [record.getMessage() for record in caplog.records] == [f"large batches are run by the graph: {error}"]
+    assert [record.getMessage() for record in caplog.records] == [f"the graph runs large batches: {error}"]
 
 
 def test_while_a_batch_decides_only_very_large_ones_wait_for_it(tmp_path: Path) -> None:
