@@ -50,7 +50,7 @@ class Window:
 
 
 class ChunkPlaces:
-    """Index of column chunks by byte range. In a hostile footer, chunks may overlap."""
+    """Index of column chunks by byte range. In a malicious footer, chunks may overlap."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         self.chunks = chunks

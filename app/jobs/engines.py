@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 ENGINES = ("local", "dask")
 PARTS_OF_A_PROCESS = 2
-"""Parts that are read or being scored at one time, for each process."""
+"""Parts in memory for each process: one is scored while the next one waits."""
 
 
 class Engine(Protocol):
@@ -43,7 +43,7 @@ class Engine(Protocol):
 
 
 def engine_of(name: str, cluster: str = "", workers: int | None = None, *, forking: bool = False) -> Engine:
-    """Return the engine of this name.
+    """Return the engine for a name.
 
     Args:
         name: "local" or "dask".

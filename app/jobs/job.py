@@ -30,7 +30,7 @@ from app.settings import Settings
 from app.signature import Signature
 
 MOST_LOSSES = 3
-"""Lost worker processes without a finished part between them, before the run fails."""
+"""A run fails after this number of lost workers in a row without a finished part."""
 REJECTS_SUFFIX = ".rejects.ndjson"
 
 

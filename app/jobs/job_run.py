@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 BEATS_OF_A_LEASE = 5
 LONGEST_BETWEEN_BEATS_S = 1.0
 MOST_TAKES = 5
-"""Workers that may take a job without a finished part between them, before the job fails."""
+"""A job fails if more workers than this number take it in a row without finishing a part."""
 WORK = "work"
 """The folder of an unfinished run, in the job's folder."""
 

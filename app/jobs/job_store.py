@@ -107,7 +107,7 @@ class JobStore:
             return earlier
         try:
             with told(self._url), self._engine.connect() as connection:
-                _lock_adding(connection)
+                _take_add_lock(connection)
                 is_open_of_owner = and_(JOBS.c.owner == job.owner, JOBS.c.state.in_(OPEN))
                 if connection.execute(select(func.count()).where(is_open_of_owner)).scalar_one() >= most_open:
                     raise TooManyJobs(most_open)
@@ -157,7 +157,7 @@ class JobStore:
         return self._select(select(JOBS).where(JOBS.c.state.in_(OPEN)).order_by(JOBS.c.created_at, JOBS.c.id))
 
     def ended_before(self, at_s: int) -> list[JobRecord]:
-        """Return the jobs that ended before a time."""
+        """Return the jobs that ended before `at_s`, in seconds since 1970."""
         return self._select(select(JOBS).where(JOBS.c.ended_at < at_s))
 
     def stored_bytes(self) -> int:
@@ -267,7 +267,7 @@ class _KeyTaken(Exception):
     """Another request has just stored a job with the same idempotency key."""
 
 
-def _lock_adding(connection: Connection) -> None:
+def _take_add_lock(connection: Connection) -> None:
     """Wait until no other process adds a job, so that counts of jobs and bytes are correct."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"set local lock_timeout = {LOCKED_WITHIN_MS}")

@@ -153,18 +153,18 @@ def _pieces(block: bytes, is_csv: bool) -> Iterator[tuple[bytes, int]]:
 
     Many short rows take much more memory than their text.
     """
-    while (lines := _count(block)) > MOST_LINES:
+    while (lines := _count_lines(block)) > MOST_LINES:
         end = size = len(block)
         while block.count(b"\n", 0, size) > MOST_LINES:
             size //= 2
             end = (_end_of_rows(block[:size]) if is_csv else block.rfind(b"\n", 0, size) + 1) or end
-        yield block[:end], _count(block[:end])
+        yield block[:end], _count_lines(block[:end])
         block = block[end:]
     if block:
         yield block, lines
 
 
-def _count(block: bytes) -> int:
+def _count_lines(block: bytes) -> int:
     """Return the number of line ends in a block. `bytes.count` takes several times as long."""
     return int(np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE))
 
