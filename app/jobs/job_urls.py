@@ -17,7 +17,7 @@ from app.errors import ScoringRefused, UrlNotPermitted
 SCHEMES = ("s3", "gs", "az", "http", "https")
 WEB = ("http", "https")
 OUTSIDE = re.compile(r"(^|/)\.{1,2}(/|$)|[\\\s\x00-\x1f]")
-"""Forbidden in paths, because it could lead out of the allowed folder."""
+"""Forbidden parts of a path, which could lead out of the allowed folder."""
 PART_BYTES = 2**20
 TIMEOUT_S = 30.0
 GRACE_S, FLOOR_BYTES_PER_S = 60.0, 10_000.0

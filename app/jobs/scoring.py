@@ -82,12 +82,12 @@ class PartScorer:
         """
         keep = self._form.keep
         if part.form == "ndjson" or not has_pyarrow():
-            read = read_instances(part, self.signature, keep)
-            scored = self._score_instances(read)
+            instances = read_instances(part, self.signature, keep)
+            scored = self._score_instances(instances)
             kept: dict[str, Any] = {
-                name: [values[at] for at in scored.positions.tolist()] for name, values in read.kept.items()
+                name: [values[at] for at in scored.positions.tolist()] for name, values in instances.kept.items()
             }
-            rows, unreadable = len(read.instances), read.unreadable
+            rows, unreadable = len(instances.instances), instances.unreadable
         else:
             table = read_table(part, self.signature, keep)
             scored = self._score_table(table)
@@ -162,12 +162,12 @@ class PartScorer:
         distinct = columns_of(Answer.of(manifest, outputs.distinct, NO_WARNINGS))
         return {name: Coded(column, outputs.places) for name, column in distinct.items()}
 
-    def _score_instances(self, read: InstanceRows) -> _Scored:
+    def _score_instances(self, rows: InstanceRows) -> _Scored:
         """Score plain values in the same way as streams over HTTP."""
         most_rows = max(1, min(MOST_INSTANCES, self._stream.most_instances))
         scored = _Scored.none()
-        for begin in range(0, len(read.instances), most_rows):
-            block = read.instances[begin : begin + most_rows]
+        for begin in range(0, len(rows.instances), most_rows):
+            block = rows.instances[begin : begin + most_rows]
             partial = self._stream.predict(block)
             positions = np.array([at for at in range(len(block)) if at not in partial.refused], dtype=np.intp)
             columns: Columns = {**columns_of(partial.answer)} if len(positions) else {}
@@ -227,10 +227,10 @@ def _encode_rejects(
     """Return a line of JSON for each rejected row: its place, and its errors as in a response with status 422."""
     if not unreadable and not refused:
         return b""
-    unread = dict(unreadable)
-    read = [position for position in range(rows + len(unreadable)) if position not in unread]
-    details: dict[int, dict[str, Any]] = {position: {"detail": detail} for position, detail in unread.items()}
-    details |= {read[position]: _document(error) for position, error in refused.items()}
+    reasons = dict(unreadable)
+    readable = [position for position in range(rows + len(unreadable)) if position not in reasons]
+    details: dict[int, dict[str, Any]] = {position: {"detail": detail} for position, detail in reasons.items()}
+    details |= {readable[position]: _document(error) for position, error in refused.items()}
     order = sorted(details)
     file: dict[str, Any] = {"file": part.file} if part.file else {}
     unit = "row" if part.form == "arrow" else "line"

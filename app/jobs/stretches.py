@@ -23,7 +23,7 @@ from app.jobs.table_parts import Pieces, open_table, refuse_unreadable, slices, 
 from app.signature import Signature
 
 END_BYTES = 2**16
-"""Bytes at the beginning and at the end of a file whose checksum identifies it."""
+"""The CRC-32 of this number of bytes at the beginning and at the end identifies a file."""
 MOST_PARTS = 32
 """Most parts in a stretch of a table."""
 MOST_SHARES = 16

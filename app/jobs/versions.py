@@ -106,7 +106,7 @@ class VersionFiles:
 
 
 class _Loaded:
-    """A loaded version. Its temporary folder is removed with it, not earlier: graphs are read again."""
+    """A loaded version. Its temporary folder exists as long as the version, because graphs are read again."""
 
     def __init__(self, lease: Lease, folder: Path | None = None) -> None:
         self.lease = lease

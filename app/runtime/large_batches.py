@@ -55,7 +55,7 @@ class LargeBatches:
     def _make_bulk_graph(self, batch: Batch, outputs: Sequence[str]) -> None:
         """Create the BulkGraph, and find the number of rows from which it is faster.
 
-        While another thread does this, only batches of `MANY_ROWS` wait for it: the graph would take longer.
+        While another thread does this, batches below `MANY_ROWS` rows do not wait: the graph runs them.
         """
         if not self._comparing.acquire(blocking=batch.rows >= MANY_ROWS):
             return

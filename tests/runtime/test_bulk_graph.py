@@ -111,8 +111,8 @@ def test_rows_that_fall_into_the_same_leaves_are_added_once(tmp_path: Path, monk
     quick = bulk_graph(content, graph, signature)
     assert quick is not None
     added: list[int] = []
-    add = tree_sums.added
-    monkeypatch.setattr(tree_sums, "added", lambda *given: added.append(given[-1].shape[1]) or add(*given))
+    add = tree_sums.add_values
+    monkeypatch.setattr(tree_sums, "add_values", lambda *given: added.append(given[-1].shape[1]) or add(*given))
     rows = np.tile(features, (30, 1))[RANDOM.permutation(30 * ROWS)]
     found = quick.run(Batch.of_matrix(rows, signature.names), signature.defaults)
     assert sum(added) <= ROWS
