@@ -43,11 +43,10 @@ def encode(kept: Mapping[str, Any], outputs: Outputs, form: Format, *, is_file: 
         content = None if kept or not form.is_text else _encode_distinct_lines(outputs, form)
         if content is None:
             columns = {name: expand(column) for name, column in outputs.items()}
-            content = (
-                _encode_text(kept, columns, form)
-                if form.is_text
-                else _encode_file(kept, columns, form, is_file=is_file)
-            )
+            if form.is_text:
+                content = _encode_text(kept, columns, form)
+            else:
+                content = _encode_file(kept, columns, form, is_file=is_file)
         if is_file and form.name == "csv":
             content = csv_header([*kept, *outputs]) + content
     except NotImplementedError as error:
@@ -136,9 +135,8 @@ def _encode_csv_with_arrow(kept: Mapping[str, Any], outputs: Columns) -> bytes:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    columns = [
-        *map(_floats_to_texts, _arrays({name: _flatten(column) for name, column in kept.items()}, outputs).values())
-    ]
+    flat = {name: _flatten(column) for name, column in kept.items()}
+    columns = [*map(_floats_to_texts, _arrays(flat, outputs).values())]
     names = [*map(str, range(len(columns)))]
     sink = pa.BufferOutputStream()
     try:
