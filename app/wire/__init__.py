@@ -34,7 +34,7 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     tensorflow_serving,
     invocations,
 )
-"""If two have the same path, the first one answers: Vertex AI may choose any path."""
+"""If two have the same path, the first one answers: the settings of Vertex AI can name any path."""
 REQUESTS = {path: form for protocol in PROTOCOLS for path, form in getattr(protocol, "REQUESTS", {}).items()}
 ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))
 OF_JOBS = ("create_job", "delete_job", "job_rejects", "job_result", "list_jobs", "show_job")
@@ -46,8 +46,8 @@ BLOCKING = (
     "invocations.ping",
     "open_inference.ready",
 )
-"""Views that platforms call when every thread is busy, or that wait for a database, a disk or a slow client. Each call
-gets a thread of its own."""
+"""Views that must answer while every thread is busy, and views that wait for a database, a disk or a slow client. Each
+call gets a thread of its own."""
 
 PROBES = (
     "health.live",
@@ -57,12 +57,12 @@ PROBES = (
     "open_inference.ready",
     "vertex.vertex_health",
 )
-"""Views that platforms call to learn whether the server answers."""
+"""Liveness and readiness probes of the protocols."""
 ASSETS = ("web.asset", "web.favicon")
 OPEN = (*PROBES, *ASSETS, "web.problem", "web.problems")
-"""Views that need no API key: probes, and pages that say nothing about a model."""
+"""Views that need no API key: probes, and pages that show nothing of a model."""
 UNLIMITED = (*PROBES, *ASSETS, "open_inference.model_ready", "tensorflow_serving.v1_status")
-"""Views that no limit of clients counts: assets, and probes of the server or of a model."""
+"""Views that do not count towards the limits of clients: assets, and probes of the server or of a model."""
 ADMINISTRATIVE = ("open_inference.load", "open_inference.repository_index", "open_inference.unload")
 SCOPES: Mapping[str, str | None] = {
     **dict.fromkeys(OPEN),
@@ -72,4 +72,5 @@ SCOPES: Mapping[str, str | None] = {
     "jobs.create_job": PREDICT,
     "jobs.delete_job": PREDICT,
 }
-"""The scope of an API key that a view needs. All others need `predict` for reading and predictions, else `admin`."""
+"""The scope that a view requires of an API key. Other views require `predict` for reading and predictions, else
+`admin`."""

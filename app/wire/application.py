@@ -29,17 +29,17 @@ from app.wire.registrations import CountedFlask, Registrations, Rules
 log = logging.getLogger(__name__)
 
 KNOWN_PATHS = 2048
-"""Limit of the cached pairs of method and path."""
+"""The most matches that the router caches, by method and path."""
 REPEATED = re.compile(r"_\d+$")
-"""flask-smorest's ending of the name of a view that has further URLs."""
+"""The ending that flask-smorest adds to the endpoint of a view's second and further URLs."""
 PART = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
-"""A part of a rule that is an argument, with its converter."""
+"""An argument in a URL rule, with its converter."""
 TEST_CLIENT = "werkzeug.debug.preserve_context"
-"""Flask's test client keeps the context of a request, so Flask has to make one."""
+"""Key of the environ that Flask's test client sets. It keeps the context of the request, so Flask has to make one."""
 
 
 Found = tuple[Rule | None, set[str] | None, str, Match]
-"""The rule of a request, with the methods and the endpoint that it had, and what it leads to."""
+"""The rule of a path, its methods and endpoint when it was matched, and the match."""
 
 
 class Application(CountedFlask):
@@ -60,7 +60,7 @@ class Application(CountedFlask):
         return self.gateway.around(environ, start_response, super().wsgi_app)
 
     def dispatch_request(self) -> Any:
-        """Call the view that Flask has found, if the request may have it."""
+        """Call the view that Flask has matched, unless the gateway answers first, for example with a refusal."""
         context, rule = context_in(request.environ), request.url_rule
         request.environ[LIMIT_OF_FLASK] = request.max_content_length
         if context is not None and rule is not None:
@@ -70,7 +70,7 @@ class Application(CountedFlask):
         return super().dispatch_request()
 
     def handle_http_exception(self, e: HTTPException) -> Any:
-        """Answer an error of Flask. Break the reference cycle of its traceback and the request."""
+        """Answer an error of Flask, and break the reference cycle between its traceback and the request."""
         try:
             return super().handle_http_exception(e)
         finally:
@@ -78,7 +78,7 @@ class Application(CountedFlask):
 
 
 class FlaskRouter(Registrations):
-    """Matches requests as Flask does, and checks whether anything is registered around the matched views."""
+    """The gateway's router. It matches requests as Flask does, and checks whether user code surrounds the views."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class FlaskRouter(Registrations):
         is_replaced = self._app.view_functions.get(endpoint) is not self._own[endpoint]
         if is_replaced:
             self._log_once(f"the view {endpoint} was replaced or decorated")
-        is_plain = self._survey.is_plain or self.is_direct()  # what was around the views may be gone
+        is_plain = self._survey.is_plain or self.is_direct()  # user code around the views may be gone
         if is_replaced or TEST_CLIENT in environ or not is_plain or self._may_have_session(environ):
             return replace(match, is_direct=False)
         limit_bytes = self._app.config.get("MAX_CONTENT_LENGTH")
@@ -137,7 +137,7 @@ class FlaskRouter(Registrations):
         return match
 
     def _may_have_session(self, environ: Environ) -> bool:
-        """Return whether Flask might load a session, and renew its cookie. It does neither without a secret key."""
+        """Return whether Flask may load a session and renew its cookie, which it does only with a secret key."""
         if "HTTP_COOKIE" not in environ or not self._app.config.get("SECRET_KEY"):
             return False
         self._log_once("SECRET_KEY is set and they have a cookie")
@@ -173,7 +173,7 @@ class FlaskRouter(Registrations):
         return original, rule.methods, endpoint, found
 
     def access(self, endpoint: str, method: str, arguments: Mapping[str, Any]) -> Access:
-        """Return what a request for a view needs. Views of a user need `predict` unless they are decorated."""
+        """Return the scope and the model that a view requires: for a user's view, `predict` unless it is decorated."""
         view = self._own.get(endpoint)
         if view is None:
             return Access(getattr(self._app.view_functions.get(endpoint), SCOPE_OF_VIEW, PREDICT))
@@ -185,10 +185,10 @@ class FlaskRouter(Registrations):
 
 
 def _without_user_code(url_map: Map) -> Map:
-    """Return a copy of a map that matches the same paths and calls no user code: no converters, no redirects of rules.
+    """Return a copy of a URL map that matches the same paths and calls no user code.
 
-    It redirects to the canonical URL of a view (`defaults`, `alias`) as the map does. `original` of each of its rules
-    is that of the map.
+    Its rules have no user converters and no `redirect_to`, but they redirect to canonical URLs (`defaults`, `alias`).
+    Each has the copied rule as `original`.
     """
     converters = {name: _inert(converter) for name, converter in url_map.converters.items()}
     options = (url_map.default_subdomain, url_map.strict_slashes, url_map.merge_slashes, url_map.redirect_defaults)
@@ -205,7 +205,7 @@ def _without_user_code(url_map: Map) -> Map:
 
 
 def _inert(converter: type[BaseConverter]) -> type[BaseConverter]:
-    """Return the converter, or one for the same paths that does not convert."""
+    """Return the converter if it is ours, else one that matches the same paths and returns their text."""
     if is_ours(converter.to_python) and is_ours(converter.to_url):
         return converter
     return type("Inert", (converter,), {"to_python": _unconverted, "to_url": _unconverted})

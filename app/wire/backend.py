@@ -45,7 +45,7 @@ class Segment(BaseConverter):
 
 
 class Adapter:
-    """Reads one request and writes its response. Protocols implement `parse` and `encode`."""
+    """The base of protocol adapters, which parse one request and encode its response with `parse` and `encode`."""
 
     media_type = JSON_TYPE
     _coded: Sequence[tuple[str, str]] = ()
@@ -60,11 +60,11 @@ class Adapter:
         return [("Content-Type", self.media_type), *self._coded]
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
-        """Return the error with pointers into the request's body. `_place` moves them if a protocol has set it."""
+        """Return the error with pointers into the request's body. An adapter may set `_place` to move the pointers."""
         return error if self._place is None else self._place(error)
 
     def _compressed(self, content: bytes) -> bytes:
-        """Compress a response if the client accepts that and it is long enough."""
+        """Compress a response if the client accepts a coding and the response is long enough."""
         wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
         if wanted is not None and (len(content) >= MIN_COMPRESSED_BYTES or "q=0" in wanted):
             content, self._coded = compress(content, wanted)
@@ -73,7 +73,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The services behind all protocols. Lives as long as the process; safe to call from many threads."""
+    """The services behind all protocols. One lives as long as the process and may be called from many threads."""
 
     service: PredictService
     registry: Registry
@@ -105,10 +105,10 @@ class Backend:
         errors: Mapping[int, str],
         body: Mapping[str, Any] | None = None,
     ) -> None:
-        """Register a view that answers at these URLs, and document it.
+        """Register a view for these URL rules, and document it.
 
-        `adapter` makes the adapter of a request. The gateway answers the same requests with the same endpoint while
-        nothing is registered around the view.
+        `adapter` makes the adapter of a request. While no user code surrounds the view, the gateway answers directly,
+        with the same endpoint.
         """
         endpoint = PredictEndpoint(self.service, self.registry, self.errors, adapter, streaming, count)
 
@@ -137,9 +137,9 @@ def answers(
     body: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Callable[[View], View]:
-    """Document a view that returns a `Response`: its success, the cause of each error by status, its request body.
+    """Document a view that returns a `Response`: its success, the cause of each error status, its request body.
 
-    `options` are those of flask-smorest's `Blueprint.response`.
+    `options` go to flask-smorest's `Blueprint.response`.
     """
 
     def document(view: View) -> View:
@@ -148,7 +148,7 @@ def answers(
             described = blp.alt_response(refusal, description=when)(described)
         if body is not None:
             described = blp.doc(requestBody=body)(described)
-        # The view takes only the description. The wrappers would serialize its response.
+        # Keep only the documentation: the wrapped views would serialize the response.
         view._apidoc = described._apidoc  # type: ignore[attr-defined]
         return view
 
@@ -156,7 +156,7 @@ def answers(
 
 
 def context_of(environ: dict[str, Any]) -> RequestContext:
-    """Return the context that the gateway made for the request of a view."""
+    """Return the request context that the gateway made."""
     context = context_in(environ)
     if context is None:
         raise AssertionError("a view was called without the gateway")
@@ -169,6 +169,6 @@ def json_response(document: object, status: int = 200, headers: Mapping[str, str
 
 
 def not_ready(content: bytes, media_type: str = JSON_TYPE) -> Response:
-    """Return the response of a readiness probe that fails. The log and the metrics know it as `unready`."""
+    """Return the response of a failed readiness probe. The log and the metrics name its outcome `unready`."""
     context_of(request.environ).outcome = NOT_READY.name
     return Response(content, 503, RETRY_LATER, content_type=media_type)

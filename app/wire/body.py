@@ -1,7 +1,7 @@
-"""The bodies of requests and responses: read within a limit, decompressed; compressed, whole or in parts.
+"""Read and decompress request bodies within a limit; compress responses, whole or in parts.
 
-Content codings are those of RFC 9110 sections 8.4 and 12.5.3. Python has gzip and deflate, and from 3.14 zstd (RFC
-8878), which needs backports.zstd before that.
+Content codings: RFC 9110 sections 8.4 and 12.5.3. Python has gzip and deflate; zstd (RFC 8878) needs Python 3.14 or
+backports.zstd.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from app.gateway.wsgi import rewind
 CHUNK_BYTES = 1 << 20
 PART_BYTES = 1 << 16
 LIMIT_OF_FLASK = "retort.body_limit_bytes"
-"""Key of the environ for the limit that a user has set by `MAX_CONTENT_LENGTH`, in bytes."""
+"""Key of the environ for the limit in bytes that a user has set with `MAX_CONTENT_LENGTH`."""
 DECODER_INPUT_BYTES = {"zstd": 256, "gzip": 1024, "deflate": 1024}
-"""Bytes per call, so that a call returns 8 MiB at most: 4 bytes of zstd become 128 KiB, others grow 1032-fold."""
+"""Compressed bytes for each call of a decoder. They limit its result to 8 MiB: zstd can make 128 KiB of 4 bytes, gzip
+and deflate 1032 bytes of one."""
 ZSTD_WINDOW_LOG = 23
 """Base-2 logarithm of the largest window, in bytes, that RFC 9659 allows for zstd."""
 MAX_MEMBERS = 1000
@@ -41,9 +42,10 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
     limit and returns it as if it were whole (Werkzeug 3.1's `LimitedStream.readall`).
 
     Raises:
-        BodyTooLarge: the body is longer than the limit. Raised before reading if Content-Length says so.
+        BodyTooLarge: the body is longer than the limit. A Content-Length above the limit raises it before reading.
         IncompleteBody: the body ended before its declared length.
-        UnsupportedMediaType, InvalidBody: the coding is unknown, or the body is not in it.
+        UnsupportedMediaType: the content coding is not supported.
+        InvalidBody: the body is not in its content coding.
     """
     limit_bytes = _prepared(environ, limit_bytes)
     encoding = environ.get("HTTP_CONTENT_ENCODING")
@@ -61,14 +63,14 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
 
 
 def _prepared(environ: dict[str, Any], limit_bytes: int) -> int:
-    """Go to the beginning of the body, and return the limit of its length."""
+    """Rewind the body, and return the smaller of the limit and Flask's own."""
     rewind(environ)
     of_flask: int | None = environ.get(LIMIT_OF_FLASK)
     return limit_bytes if of_flask is None else min(limit_bytes, of_flask)
 
 
 def _joined(pieces: Iterable[bytes]) -> bytes:
-    """Join pieces without keeping all of them beside the whole."""
+    """Join pieces without holding them all in memory beside the result."""
     whole = io.BytesIO()
     for piece in pieces:
         whole.write(piece)
@@ -76,9 +78,10 @@ def _joined(pieces: Iterable[bytes]) -> bytes:
 
 
 def parts(environ: dict[str, Any], limit_bytes: int) -> Iterator[bytes]:
-    """Return the body in parts of at most `PART_BYTES` as it arrives; none is empty.
+    """Yield the body as it arrives, in non-empty parts of at most `PART_BYTES`.
 
-    Raises the errors of `read`, some of them midway.
+    Raises:
+        The errors of `read`, some of them between parts.
     """
     limit_bytes = _prepared(environ, limit_bytes)
     coding = coding_of(environ.get("HTTP_CONTENT_ENCODING", ""))
@@ -102,7 +105,7 @@ def _parts(environ: dict[str, Any], limit_bytes: int, part_bytes: int = CHUNK_BY
 
 
 def _zstd_library() -> Any:
-    """Return Python's module, else its backport, else None."""
+    """Return Python's zstd module, else its backport, else None."""
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ModuleNotFoundError):
             return importlib.import_module(name)
@@ -113,7 +116,7 @@ zstd = _zstd_library()
 
 
 def codings() -> list[str]:
-    """Return the content codings of this installation, the best first."""
+    """Return the supported content codings, best first."""
     return [*(["zstd"] if zstd else []), "gzip", "deflate"]
 
 
@@ -121,7 +124,7 @@ def coding_of(content_encoding: str) -> str:
     """Return the single coding of a request's body; empty if there is none.
 
     Raises:
-        UnsupportedMediaType: this installation does not know the coding, or there are several.
+        UnsupportedMediaType: the coding is not supported, or there are several codings.
     """
     name = content_encoding.strip().lower()
     name = {"x-gzip": "gzip", "identity": ""}.get(name, name)
@@ -134,10 +137,10 @@ def coding_of(content_encoding: str) -> str:
 
 
 def decompress(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Iterator[bytes]:
-    """Return the parts of a body decompressed, in pieces of bounded length.
+    """Yield the decompressed body in pieces of bounded length.
 
     Raises:
-        InvalidBody: the body is damaged, ends too early, or continues after its end.
+        InvalidBody: the body is damaged, ends too early, or has bytes after its end.
         BodyTooLarge: the body is longer than the limit.
     """
     size_bytes = members = 0
@@ -172,7 +175,7 @@ def _split(parts: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
 
 
 def _decoder(coding: str, begins: bytes) -> Any:
-    """Return a decoder of one member, which begins with these bytes."""
+    """Return a decoder for one member, which begins with these bytes."""
     if coding == "zstd":
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
     if coding == "gzip":
@@ -183,14 +186,14 @@ def _decoder(coding: str, begins: bytes) -> Any:
 
 
 def _encoder(coding: str) -> tuple[Any, int]:
-    """Return a compressor, and the mode of its `flush` that makes all input so far readable."""
+    """Return a compressor, and the flush mode after which the client can read all input so far."""
     if coding == "zstd":
         return zstd.ZstdCompressor(ZSTD_LEVEL), zstd.ZstdCompressor.FLUSH_BLOCK
     return zlib.compressobj(LEVEL, wbits=GZIP_BITS if coding == "gzip" else ZLIB_BITS), zlib.Z_SYNC_FLUSH
 
 
 def choose_coding(accept_encoding: str, size_bytes: int) -> str:
-    """Return the coding for a response of this size by the client's Accept-Encoding; empty for none.
+    """Return the coding for a response of this size by the client's Accept-Encoding; empty for no coding.
 
     Raises:
         NotAcceptable: the client allows neither an available coding nor an uncompressed response.
@@ -208,7 +211,7 @@ def choose_coding(accept_encoding: str, size_bytes: int) -> str:
 
 
 def compress(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[str, str]]]:
-    """Return a response in the coding that the client prefers, and its header fields. Raises as `choose_coding`."""
+    """Return a response in the client's preferred coding, and its header fields. Raises as `choose_coding`."""
     coding = choose_coding(accept_encoding, len(content))
     if not coding:
         return content, [("Vary", "Accept-Encoding")] if len(content) >= MIN_COMPRESSED_BYTES else []
@@ -217,7 +220,7 @@ def compress(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[st
 
 
 def compress_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iterable[bytes], list[tuple[str, str]]]:
-    """Compress a response that is made in parts, so that each is readable when it arrives; otherwise as `compress`."""
+    """Like `compress`, but for a response in parts: the client can read each part when it arrives."""
     coding = choose_coding(accept_encoding, MIN_COMPRESSED_BYTES) if accept_encoding else ""
     if not coding:
         return parts, [("Vary", "Accept-Encoding")]

@@ -1,4 +1,4 @@
-"""Liveness and readiness for the probes of a platform."""
+"""Liveness and readiness probes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def blueprint(backend: Backend) -> Blueprint:
     @blp.get("/livez")
     @answers(blp, "the process answers")
     def live() -> Response:
-        """Is the process alive?"""
+        """Check whether the process is alive"""
         return Response(ALIVE, content_type=JSON_TYPE)
 
     backend.routes[live] = FixedRoute(ALIVE)
 
     @blp.get("/readyz")
     @answers(blp, "every model is AVAILABLE")
-    @blp.alt_response(503, schema=OBJECT, description="some are not, each with its reason")
+    @blp.alt_response(503, schema=OBJECT, description="the unavailable models, each with its reason")
     def ready() -> Response:
-        """Is every model available?"""
+        """Check whether every model is available"""
         is_ready, document = backend.catalogue.readiness()
         return json_response(document) if is_ready else not_ready(msgspec.json.encode(document))
 

@@ -1,6 +1,6 @@
-"""Instances and predictions as other servers' protocols write them: bare values, base64 objects, columns.
+"""Instances and predictions in the forms of other servers' protocols: bare values, base64 objects, columns.
 
-Columns are transposed to rows for the model. `transpose_pointers` maps the pointers of errors back.
+Columns become rows for the validator. `transpose_pointers` moves the pointers of errors back to the columns.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from app.wire import codecs
 
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
 AS_BASE64 = ("array", "image")
-"""Kinds that read base64 objects themselves. For others base64 stands for text."""
+"""Kinds of input that decode base64 objects themselves. For other kinds, base64 stands for text."""
 ALONE = re.compile(rb'\s*+\{\s*+"instances"\s*+:')
-"""Start of a body that may hold only `instances`. Its fast decoder accepts no other key but `outputs`."""
+"""Start of a body for the fast decoder, which accepts only the keys `instances` and `outputs`."""
 
 
 def json_object(raw: bytes, limits: codecs.BodyLimits) -> dict[str, Any]:
@@ -41,16 +41,16 @@ def json_object(raw: bytes, limits: codecs.BodyLimits) -> dict[str, Any]:
 
 
 def decode_instances(raw: bytes, decode: Decode, signature: Signature) -> PredictRequest | None:
-    """Return the request of a body that holds only `instances`, for the first output; None if `decode` refuses it."""
+    """Return the request for the first output, if `decode` accepts the body and it has only `instances`; else None."""
     if ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
         return replace(decoded, outputs=signature.defaults[:1])
     return None
 
 
 def instance_list(values: object, signature: Signature, pointer: str) -> list[Any]:
-    """Return a list of instances for the validator.
+    """Return the instances in the form that the validator reads.
 
-    Values for a model of one input may be bare. `{"b64": "..."}` stands for bytes.
+    A model with one input also takes bare values. `{"b64": "..."}` stands for bytes.
 
     Raises:
         InvalidInstances: `values` is not a list, or the content of a base64 object is not base64.
@@ -89,7 +89,7 @@ def _is_base64(value: object) -> bool:
 
 
 def _plain(value: Any, spec: Input, pointer: str) -> Any:
-    """Return a cell, decoded if it is base64."""
+    """Return a cell, with base64 decoded to text."""
     if not _is_base64(value) or spec.kind in AS_BASE64:
         return value
     try:
@@ -99,7 +99,7 @@ def _plain(value: Any, spec: Input, pointer: str) -> Any:
 
 
 def rows_from_columns(columns: Mapping[str, Any], signature: Signature, pointer: str) -> list[list[Any]]:
-    """Return columns by name as rows in the order of the signature. A cell may be a list of one value.
+    """Return the rows of named columns, in the order of the signature. A cell may be a list of one value.
 
     Raises:
         InvalidInstances: a column is missing, unknown, not a list, or differs in length from the others.
@@ -135,7 +135,7 @@ def _not_columns(columns: Mapping[str, Any], names: Sequence[str], pointer: str)
 
 
 def _cell(value: Any, spec: Input, pointer: str) -> Any:
-    """Return a value of a column. Columns may be tensors of shape (rows, 1)."""
+    """Return a value of a column, also from a column of shape (rows, 1)."""
     if isinstance(value, list) and len(value) == 1 and spec.kind != "array":
         value = value[0]
     return _plain(value, spec, pointer)
@@ -146,10 +146,10 @@ def rows_from_table(
 ) -> tuple[list[Any], list[int]]:
     """Return a table's rows in the order of the signature, and the position of each feature in the table.
 
-    Columns that are numbered 0, 1, 2 and so on, as pandas does without names, are in the order of the signature.
+    Columns named 0, 1, 2 and so on, as pandas names them by default, are in the order of the signature.
 
     Raises:
-        InvalidInstances: a column is missing, unknown or duplicate, or a row has another length than the columns.
+        InvalidInstances: a column is missing, unknown or duplicate, or a row has too few or too many values.
     """
     names = signature.names
     if all(name == at for at, name in enumerate(columns)):
@@ -185,12 +185,12 @@ def _not_table(columns: Sequence[Any], table: Any, names: Sequence[str], pointer
 
 
 def outputs_by_name(names: Sequence[Any]) -> list[Any]:
-    """Return the outputs of these names, which may also be method names of the estimator (`predict_proba`)."""
+    """Return output names, with the estimator's method names (`predict_proba`) replaced by theirs."""
     return [OUTPUT_OF_METHOD.get(name, name) if isinstance(name, str) else name for name in names]
 
 
 def requested_outputs(parameters: Any, signature: Signature, pointer: str) -> list[Any]:
-    """Return the outputs that `parameters` names. Other parameters are ignored.
+    """Return the outputs in `parameters`, else the first default output. Other parameters are ignored.
 
     Raises:
         InvalidInstances: `parameters` is not an object, or its `outputs` is not a list.
@@ -204,7 +204,7 @@ def requested_outputs(parameters: Any, signature: Signature, pointer: str) -> li
 
 
 def predictions(answer: Answer) -> list[Any]:
-    """Return one prediction for each instance: the value if there is one output, else an object of the outputs."""
+    """Return one prediction for each instance: the value of a single output, else an object of the outputs."""
     values = answer.values()
     if len(values) == 1:
         return next(iter(values.values()))
@@ -212,7 +212,7 @@ def predictions(answer: Answer) -> list[Any]:
 
 
 def move_pointers(error: InvalidInstances, pointer: str, place: Callable[[str, int], str]) -> InvalidInstances:
-    """Return the same errors, with `<pointer>/<row>/<position>` replaced by `place(row, position)`."""
+    """Return the errors with `<pointer>/<row>/<position>` replaced by `place(row, position)`."""
     cell = re.compile(rf"{re.escape(pointer)}/(\d+)/(\d+)(.*)", re.DOTALL)
     found = [(each, cell.fullmatch(each.pointer)) for each in error.errors]
     errors = [replace(each, pointer=place(at[1], int(at[2])) + at[3]) if at else each for each, at in found]
@@ -220,5 +220,5 @@ def move_pointers(error: InvalidInstances, pointer: str, place: Callable[[str, i
 
 
 def transpose_pointers(error: InvalidInstances, names: Sequence[str], pointer: str) -> InvalidInstances:
-    """Return the same errors, with pointers into the columns that the rows were made of."""
+    """Return the errors with pointers into the columns of the request instead of its rows."""
     return move_pointers(error, pointer, lambda row, at: f"{pointer}/{escaped(names[at])}/{row}")

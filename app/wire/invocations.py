@@ -1,8 +1,8 @@
-"""`/invocations` and `/ping` of MLflow's scoring server and of SageMaker's containers, and their further URLs.
+"""The URLs of MLflow's scoring server and of SageMaker's containers: `/invocations`, `/ping` and others.
 
 Sources: mlflow/pyfunc/scoring_server/__init__.py and client.py; amazon-sagemaker-developer-guide
-your-algorithms-inference-code.md and your-algorithms-batch-code.md (docs/protocols.md). The default model
-answers. boto3 calls `/endpoints/<name>/invocations`, which names another. Errors have MLflow's format, whose `message`
+your-algorithms-inference-code.md and your-algorithms-batch-code.md (docs/protocols.md). `/invocations` asks the default
+model. boto3 calls `/endpoints/<name>/invocations`, which names a model. Errors have MLflow's format, whose `message`
 boto3 also reads.
 """
 
@@ -44,7 +44,7 @@ from app.wire.openapi.schemas import ModelSchemas, Schema, object_schema
 from app.wire.stream import NdjsonStreaming
 
 MOST_TRANSFORMED_MB = 100
-"""SageMaker's limit of concurrent requests times their megabytes (CreateTransformJob)."""
+"""SageMaker's limit of concurrent requests multiplied by the megabytes of each (CreateTransformJob)."""
 LARGEST_INVOCATION_MB = 6
 ERROR_CODES: Mapping[int, str] = {
     HTTPStatus.NOT_FOUND: "RESOURCE_DOES_NOT_EXIST",
@@ -54,7 +54,7 @@ ERROR_CODES: Mapping[int, str] = {
     HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
     HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED",
 }
-"""MLflow's error code for each status (databricks.proto). All others are BAD_REQUEST."""
+"""MLflow's error code for each status (databricks.proto). All other statuses have BAD_REQUEST."""
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 ONE_OF = ", ".join(ENVELOPES)
@@ -69,7 +69,7 @@ def error_form(problem: Problem) -> tuple[bytes, str]:
 
 
 class InvocationErrorSchema(ma.Schema):
-    """Every error of MLflow and SageMaker."""
+    """The error document of MLflow and SageMaker."""
 
     error_code = ma.fields.String(required=True, metadata={"example": "INVALID_PARAMETER_VALUE"})
     message = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
@@ -126,7 +126,7 @@ REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
 
 
 def csv_of(answer: Answer) -> bytes:
-    """Return a line for each prediction, without a header, as SageMaker's containers do."""
+    """Return CSV with a line for each prediction and no header, as SageMaker's containers do."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     for prediction in zip(*answer.values().values(), strict=True):
@@ -135,7 +135,7 @@ def csv_of(answer: Answer) -> bytes:
 
 
 class InvocationAdapter(Adapter):
-    """Reads one request and writes its response."""
+    """Adapter of `/invocations`: takes MLflow's envelopes, or rows in any media type."""
 
     def __init__(self, environ: Environ, limits: codecs.BodyLimits) -> None:
         super().__init__(environ, limits)
@@ -143,7 +143,7 @@ class InvocationAdapter(Adapter):
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """Return the request in an MLflow envelope, in SageMaker's array of rows, or as rows in any media type."""
+        """Return the request of an MLflow envelope, of SageMaker's list of rows, or of rows in any media type."""
         raw = body.read(self._environ, self._limits.body_bytes)
         codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (form := FAST.match(raw)) and (decoded := decode(raw)) and not decoded.outputs:
@@ -200,7 +200,7 @@ class InvocationAdapter(Adapter):
         return instance_list(table, signature, at)
 
     def encode(self, answer: Answer) -> bytes:
-        """Return `{"predictions": [...]}`, the list alone if the request was a list, or the type in `Accept`."""
+        """Return `{"predictions": [...]}`, the bare list if the request was a list, or rows in the type in `Accept`."""
         content = csv_of(answer) if self.media_type == "text/csv" else self._writer.write(answer, self._document)
         return self._compressed(content)
 
@@ -209,8 +209,10 @@ class InvocationAdapter(Adapter):
         return predicted if self._bare else {"predictions": predicted}
 
     def headers(self) -> Headers:
-        """Return the header fields of the response, with the caller's custom attributes, which SageMaker returns to the
-        caller: up to 1024 printable ASCII characters."""
+        """Return the header fields of the response, with the client's custom attributes.
+
+        SageMaker returns these attributes to the client: up to 1024 printable ASCII characters.
+        """
         sent = self._environ.get("HTTP_X_AMZN_SAGEMAKER_CUSTOM_ATTRIBUTES", "")
         fit = 0 < len(sent) <= 1024 and sent.isascii() and sent.isprintable()
         return [*super().headers(), *([(ATTRIBUTES, sent)] if fit else [])]
@@ -251,7 +253,7 @@ def _describe(blp: Blueprint, backend: Backend) -> None:
     @blp.get("/health")
     @answers(blp, "every model is available", UNREADY)
     def ping() -> Response:
-        """Is every model available? (MLflow, SageMaker)"""
+        """Check whether every model is available (MLflow, SageMaker)"""
         is_ready, _ = backend.catalogue.readiness()
         return json_response({"ping": "pong"}) if is_ready else not_ready(*error_form(NOT_READY))
 
@@ -262,7 +264,7 @@ def _describe(blp: Blueprint, backend: Backend) -> None:
         return Response(__version__, content_type="text/plain; charset=utf-8")
 
     @blp.get("/execution-parameters")
-    @answers(blp, "how a batch transform had best be sent")
+    @answers(blp, "the best settings for a batch transform job")
     def execution_parameters() -> Response:
         """Return the limits of batch transform jobs (SageMaker)"""
         return json_response(parameters)

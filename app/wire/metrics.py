@@ -1,4 +1,4 @@
-"""`GET /metrics`: the metrics of all workers for Prometheus, from whichever worker answers."""
+"""`GET /metrics`: the metrics of all workers for Prometheus. Any worker can answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXAMPLE = '# TYPE retort_requests_total counter\nretort_requests_total{way="inli
 
 @dataclass(frozen=True, slots=True)
 class Exposition(Collector):
-    """Samples as metric families of prometheus_client. Belongs to one request."""
+    """The samples for one request as metric families of prometheus_client."""
 
     samples: Samples
 
@@ -40,7 +40,7 @@ class Exposition(Collector):
 def writer(accept: str | None) -> tuple[str, Callable[[Collector], bytes]]:
     """Return the media type and the writer for a response: OpenMetrics if the client prefers it, else plain text.
 
-    The library's own choice raises an error if a version is not a number.
+    prometheus_client's own choice raises an error if a version in `accept` is not a number.
     """
     media_type, quality = next(iter(parse_accept_header(accept, MIMEAccept)), ("", 0.0))  # sorted by quality
     if media_type.partition(";")[0].strip().lower() == OPENMETRICS and quality > 0:
@@ -65,7 +65,7 @@ def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[floa
 
 
 def blueprint(backend: Backend) -> Blueprint:
-    """Return the endpoint. The catalogue's metrics are published with the others."""
+    """Return the endpoint, which also publishes the states of the versions."""
     blp = Blueprint("metrics", __name__, description="For Prometheus.")
     shared, catalogue = backend.metrics, backend.catalogue
 

@@ -1,4 +1,4 @@
-"""`GET /models` and its longer forms: the models that are served."""
+"""`GET /models` and the URLs below it: descriptions of the served models."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Retort's own protocol: `POST /predict` and its longer forms. It takes a record or `instances`, and returns
-predictions by name.
+"""Retort's own protocol: `POST /predict`, and the same for a named model or version.
 
-To add another protocol, copy this file: its URLs, its envelope (`parse`), its response (`encode`). Errors are problem
-documents unless the module has its own `ErrorFormat` (`ERRORS`).
+It takes a record or `instances`, and returns outputs by name. To add another protocol, copy this file and change its
+URLs, its envelope (`parse`) and its response (`encode`). Errors are problem documents unless the module has its own
+`ErrorFormat` (`ERRORS`).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ENVELOPE = ("instances", "outputs")
 
 
 class PredictionSchema(ma.Schema):
-    """The response of `/predict`: each output, by its name, has one entry for each instance."""
+    """The response of `/predict`: outputs by name, each with one entry for each instance."""
 
     class Meta:
-        """Allow other outputs: models have decision scores and steps add more."""
+        """Options that allow more outputs, such as decision scores and the outputs of steps."""
 
         unknown = ma.INCLUDE
 
@@ -47,7 +47,7 @@ class PredictionSchema(ma.Schema):
     warnings = ma.fields.List(
         ma.fields.Dict(), metadata={"description": "values that are accepted but new to the model: `pointer`, `detail`"}
     )
-    warnings_more = ma.fields.Integer(metadata={"description": "how many more warnings there are than are listed"})
+    warnings_more = ma.fields.Integer(metadata={"description": "how many warnings are not listed"})
 
 
 def envelope(model: ModelSchemas) -> Schema:
@@ -68,14 +68,14 @@ REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
 
 
 class PredictAdapter(Adapter):
-    """Reads one request of this protocol and writes its response."""
+    """Adapter of `/predict`: takes a record or instances in any media type."""
 
     def __init__(self, environ: Environ, limits: BodyLimits) -> None:
         super().__init__(environ, limits)
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """Return the request in a record, `{"instances": [...]}`, a bare list, or rows without an envelope."""
+        """Return the request of a record, `{"instances": [...]}`, a bare list, or rows without an envelope."""
         raw = body.read(self._environ, self._limits.body_bytes)
         codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (decoded := decode(raw)) is not None:
@@ -89,7 +89,7 @@ class PredictAdapter(Adapter):
             detail = 'must be an object (one record, or {"instances": [...]}) or a list of instances'
             raise refused("#", detail, document)
         named = document.get("instances")
-        # A model may have a feature named instances, which is never a list.
+        # A model may have a feature named "instances", whose value is never a list.
         if "instances" not in document or ("instances" in signature.names and not isinstance(named, list)):
             return PredictRequest([document], single=True)
         refuse(_envelope_errors(document, signature))

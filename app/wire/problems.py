@@ -28,7 +28,7 @@ from app.wire.backend import context_of
 from app.wire.codecs import JSON_TYPE
 
 SENT_WITH_ERRORS = ("Allow", "Content-Range", "Location", "Retry-After")
-"""Headers of Flask's errors that are kept."""
+"""Header fields of Flask's errors that the response keeps."""
 
 
 class ProblemSchema(ma.Schema):
@@ -59,12 +59,12 @@ PROBLEM_FORMAT = ErrorFormat(re.compile(""), problem_json, ProblemSchema, media_
 
 
 def of_http(error: HTTPException) -> Problem:
-    """Return the problem for an error that Flask raised: unknown path, method not allowed, a failed view."""
+    """Return the problem for an error that Flask raised: unknown path, method not allowed, failed view."""
     if isinstance(error, InternalServerError) and error.original_exception is not None:
         return INTERNAL_ERROR  # Flask has logged it
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     sent = dict(error.get_headers(request.environ))
-    if "Allow" in sent:  # from a set, in another order in each process
+    if "Allow" in sent:  # Werkzeug lists a set, whose order differs between processes
         sent["Allow"] = ", ".join(sorted(sent["Allow"].split(", ")))
     detail = {
         HTTPStatus.NOT_FOUND: f"there is nothing at {request.path[:200]}; see /docs for what there is",
@@ -76,10 +76,7 @@ def of_http(error: HTTPException) -> Problem:
 
 
 def as_http(problem: Problem, error: Exception) -> HTTPException:
-    """Return an error of Retort as Flask's error of the same status, for the error handlers of a user.
-
-    The error itself is its `__cause__`.
-    """
+    """Return Flask's exception of the problem's status, for a user's error handlers. Its `__cause__` is `error`."""
     kind = default_exceptions.get(problem.status, HTTPException)
     raised = kind(description=problem.detail)
     raised.code, raised.__cause__ = problem.status, error
@@ -89,7 +86,7 @@ def as_http(problem: Problem, error: Exception) -> HTTPException:
 
 
 def register(app: Flask, errors: ErrorRenderer) -> None:
-    """Answer every error of the app in the format of the path's protocol."""
+    """Make the app answer every error in the format of the path's protocol."""
 
     def answer(problem: Problem) -> Response:
         response = errors.problem(context_of(request.environ), problem)

@@ -1,4 +1,4 @@
-"""Find the code that a request reaches in Flask and the libraries below it, and tell it from code of a user."""
+"""Find the code that a request reaches in Flask and the libraries below it, and distinguish it from user code."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ from app.core.steps.injection import svcs
 
 CONTEXTS = [each for each in vars(flask.ctx).values() if isinstance(each, type) and hasattr(each, "push")]
 CONTEXT_METHODS = ("push", "pop", "match_request")
-"""Methods that Flask calls on the classes of which it makes an object for each request."""
+"""Methods that Flask calls on the contexts that it makes for each request."""
 SETUP = frozenset({"__init__", "add_url_rule", "get", "endpoint", "run", "route"})
-"""Names of methods that no request calls, and that other objects have as well."""
+"""Method names in Flask's code that the search does not follow: no request calls these methods of the application, and
+other objects have methods of the same names."""
 IMPLICIT = frozenset(
     {"__init__", "__new__", "__call__", "__getattribute__", "__getattr__", "__getitem__", "__contains__", "__iter__"}
     | {"__next__", "__len__", "__bool__", "__eq__", "__get__", "__set__", "__enter__", "__exit__"}
 )
-"""Methods that Python calls without their names in the code."""
+"""Methods that Python calls although the code does not name them."""
 OF_CLASSES = frozenset(
     {"__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__slots__"}
     | {"__firstlineno__", "__static_attributes__", "__annotate_func__", "__annotations_cache__"}
 )
-"""Special names that every class may have, and that run no code."""
+"""Special names that any class may have and that run no code."""
 LIBRARIES = (app, flask, svcs, werkzeug, blinker, itsdangerous, markupsafe)
 OUR_FOLDERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in LIBRARIES)
 OUR_NAMES = frozenset(module.__name__ for module in LIBRARIES)
@@ -51,10 +52,13 @@ OUR_NAMES = frozenset(module.__name__ for module in LIBRARIES)
 
 @dataclass(slots=True)
 class Reached:
-    """The code that a request reaches, found by the names in the code of Flask.
+    """The code that a request reaches, found by following the names in Flask's code.
 
-    `globals` are the names in modules, each with the members of its module. `classes` are those of the libraries that
-    Flask finds by all these names, `functions` those that were followed, each with its code.
+    Attributes:
+        names: every attribute name in that code.
+        globals: the members of a module, by the id of its members and a name in it.
+        classes: the classes of the libraries, in the order in which they were found.
+        functions: the followed functions, each with its code.
     """
 
     names: set[str]
@@ -63,7 +67,7 @@ class Reached:
     functions: dict[FunctionType, CodeType] = field(default_factory=dict)
 
     def values(self) -> Iterator[tuple[dict[str, Any], str, Any]]:
-        """Yield the members of a module, a name in them, and its value."""
+        """Yield the members of a module, one of their names, and its value."""
         for (_, name), members in self.globals.items():
             if name in members:
                 yield members, name, members[name]
@@ -86,7 +90,9 @@ def reached_by(app: Flask) -> Reached:
                 found.classes[each] = None
                 _add(values, each)
                 pending += [vars(each)[name] for name in (found.names | IMPLICIT) & vars(each).keys()]
-        function = None if type(value) is cached_property else _function(value)  # a logger, which no request makes
+        function = (
+            None if type(value) is cached_property else _function(value)
+        )  # such as a logger, which no request creates
         if type(function) is not FunctionType or function in found.functions or not is_ours(function):
             continue
         found.functions[function] = function.__code__
@@ -107,7 +113,7 @@ def _add(values: dict[str, list[Any]], each: type) -> None:
 
 
 def _library_classes(value: Any) -> Iterator[type]:
-    """Yield the classes of Flask and the libraries below it of which a value is one, or an object."""
+    """Yield the classes of Flask and the libraries below it among the value's classes or, for a class, its bases."""
     if type(value) is FunctionType or type(value) is ModuleType:
         return
     for each in (value if is_class(value) else type(value)).__mro__:
@@ -126,7 +132,7 @@ def classes_of_map(app: Flask) -> list[type]:
 
 
 def classes_of_objects(app: Flask) -> list[type]:
-    """Return the classes of the objects that Flask makes or asks for each request, with their bases."""
+    """Return the classes of the objects that Flask creates or uses for each request, with their bases."""
     made = app.request_class, app.response_class, app.app_ctx_globals_class, MapAdapter
     kinds = (*made, type(app.session_interface), type(app.config))
     bases = [base for kind in kinds for base in kind.__mro__]
@@ -134,19 +140,19 @@ def classes_of_objects(app: Flask) -> list[type]:
 
 
 def _function(attribute: Any) -> Any:
-    """Return the function of a class attribute."""
+    """Return the function inside a property, static method or class method; any other attribute as it is."""
     if type(attribute) in (property, cached_property):
         return attribute.fget
     return attribute.__func__ if type(attribute) in (staticmethod, classmethod) else attribute
 
 
 def is_class(value: Any) -> bool:
-    """Return whether a value is a class. `isinstance` is also true for a proxy of a class."""
+    """Return whether a value is a class. `isinstance` would also accept a proxy of a class."""
     return issubclass(type(value), type)
 
 
 def adds_only(kind: type, names: set[str]) -> bool:
-    """Return whether a class only adds to classes of Flask and the libraries below it: it has none of these names."""
+    """Return whether a class overrides none of these names of Flask's classes and has no special methods."""
     own = {name for base in kind.__mro__[:-1] if not is_library(base) for name in vars(base)} - OF_CLASSES
     return type(kind) is type and not any(name in names or name.startswith("__") for name in own)
 
@@ -157,7 +163,7 @@ def is_plain(value: Any) -> bool:
 
 
 def _names(code: CodeType) -> Iterator[str]:
-    """Yield the attribute names that a function uses."""
+    """Yield the global and attribute names in a function's code, with those in nested functions."""
     yield from code.co_names
     for each in code.co_consts:
         if isinstance(each, CodeType):
@@ -165,10 +171,10 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def is_ours(attribute: Any) -> bool:
-    """Return whether a function, a class, or an object's class is defined in the files of Retort, Flask or Werkzeug.
+    """Return whether the files of Retort, Flask or a library below it define a function, a class, or an object's class.
 
-    This checks the code of a function: a decorator copies the name and the module of the wrapped function, not its
-    code. It calls `type`, because a proxy returns the class of its target as `__class__`.
+    For a function, this checks its code, because a decorator copies the name and the module of the wrapped function. It
+    calls `type`, because the `__class__` of a proxy is the class of its target.
     """
     function = _function(attribute)
     if type(function) is FunctionType:
@@ -185,7 +191,7 @@ def is_ours(attribute: Any) -> bool:
 
 
 def is_library(attribute: Any) -> bool:
-    """Return whether the value of a name is Flask's, Python's, or of a library below Flask."""
+    """Return whether a value belongs to Python, Retort, Flask or a library below Flask."""
     value = _function(attribute)
     if type(value) in (functools.partial, functools.cached_property):
         return is_library(value.func)
@@ -193,7 +199,7 @@ def is_library(attribute: Any) -> bool:
         return is_library(value.__wrapped__)
     if is_plain(value) or type(value) in (ModuleType, BuiltinFunctionType) or is_ours(value):
         return True
-    if type(value) is FunctionType:  # a decorator copies the module of the function, not its globals
+    if type(value) is FunctionType:  # a decorator copies `__module__`, not the globals
         return bool(value.__module__ == _module_of(value)) and _is_pythons(value.__module__)
     if is_class(value):
         return _is_pythons_class(value)
@@ -201,7 +207,7 @@ def is_library(attribute: Any) -> bool:
 
 
 def _is_pythons_class(kind: type) -> bool:
-    # A class that `type` makes of an abstract one has the module `abc`.
+    # A class that `type` derives from an abstract one claims the module `abc`.
     return _is_pythons(kind.__module__) and getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind
 
 
@@ -214,15 +220,15 @@ def _package(module: object) -> str:
 
 
 def _module_of(function: FunctionType) -> object:
-    """Return the name of the module in which a function is defined. Code that was given to `exec` may have none."""
+    """Return the name of the module that defines a function; None for some code run by `exec`."""
     return function.__globals__.get("__name__")
 
 
 def name_of(function: Any) -> str:
-    """Return the name of a function or a class, or of any other object's class, without calling the object."""
+    """Return the name of a function or class, or else of the object's class, without calling the object."""
     if type(function) is functools.partial:
         return name_of(function.func)
-    if type(function) is FunctionType:  # a decorator copies the names of the function, not its code
+    if type(function) is FunctionType:  # a decorator copies the function's names, not its code
         return f"{_module_of(function)}.{function.__code__.co_qualname}"
     has_name = is_class(function) or type(function) in (MethodType, BuiltinFunctionType)
     named = function if has_name else type(function)
@@ -231,9 +237,15 @@ def name_of(function: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """Attributes of classes and objects that a request reaches: the members of their owner, their names, their values.
+    """The attributes of an object and of classes that a request reaches, as they were when this was created.
 
-    A new member may hide one of a base: `sizes` counts those of the classes, `of_object` names those of the object.
+    Attributes:
+        reached: the members of a class or object, an attribute name, and its value.
+        members: the members of each class.
+        sizes: the number of members of each class. A new member may hide one of a base.
+        owner: the object.
+        kind: the class of the object.
+        of_object: the names of the object's own attributes.
     """
 
     reached: Sequence[tuple[Mapping[str, Any], str, Any]]
@@ -244,21 +256,21 @@ class Attributes:
     of_object: list[str]
 
     def is_current(self) -> bool:
-        """Return whether nothing has changed since. Values are compared by identity: a proxy equals its function."""
+        """Return whether nothing has changed since. This compares by identity, because a proxy equals its function."""
         try:
             for members, name, value in self.reached:
                 if members[name] is not value:
                     return False
         except KeyError:  # an attribute was removed, and another added
             return False
-        is_kind = type(self.owner) is self.kind  # an object may be given another class
+        is_kind = type(self.owner) is self.kind  # user code may set `__class__`
         return is_kind and [*vars(self.owner)] == self.of_object and [*map(len, self.members)] == self.sizes
 
 
 def attributes_of(
     owner: object, classes: Sequence[type], names: set[str], more: Sequence[tuple[Mapping[str, Any], str, Any]] = ()
 ) -> Attributes:
-    """Return the attributes of an object and of classes with these names, as they are now."""
+    """Return the current attributes of an object and of classes that have these names, and `more` attributes."""
     of_object, members = [*vars(owner)], [vars(each) for each in dict.fromkeys(classes)]
     sizes = [*map(len, members)]
     found = [(each, name, each[name]) for each in (vars(owner), *members) for name in sorted(names & each.keys())]

@@ -1,4 +1,4 @@
-"""Find user code around a view: everything that is registered, replaced or set, by any means."""
+"""Find user code around a view: everything that a user has registered, replaced or set."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ HOOKS = (
 )
 hooks_of = operator.attrgetter(*HOOKS)
 OBJECTS_CHECKED_S = 1.0
-"""Interval in which the map of URLs, the names in modules, and the classes of requests, responses, sessions and URLs
-are checked. Libraries that patch these do so when they are imported or set up, and a check before each request would
-cost several microseconds."""
+"""Interval between checks of the URL map, the names in modules, and the classes of requests, responses, sessions and
+URLs. Libraries patch these when they are imported or set up, and a check before each request would cost several
+microseconds."""
 
 
 class CountedMap(Map):
-    """A map of URLs that counts the added rules."""
+    """A URL map that counts the rules added to it."""
 
     rules_added = 0
 
@@ -61,7 +61,7 @@ class CountedMap(Map):
 
 
 class CountedFlask(Flask):
-    """Flask with a map of URLs that counts its rules."""
+    """Flask with a `CountedMap`."""
 
     url_map_class = CountedMap
     url_map: CountedMap
@@ -69,7 +69,7 @@ class CountedFlask(Flask):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of a map of URLs, which may be changed in place. `added` counts them."""
+    """The rules of a URL map when this was created. User code may change rules in place. `added` counts them."""
 
     url_map: CountedMap
     added: int
@@ -82,11 +82,16 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The code around a view at the last check, and whether all of it belongs to Retort or Flask.
+    """The code around a view at the last check.
 
-    `of_app` holds the attributes that a request reaches of the application and of its contexts, `of_objects` those of
-    the requests, responses and sessions that Flask makes, of the libraries below it, and of the map of URLs. `signals`
-    are those that Flask sends, `codes` those of the functions that a request reaches, which tracers may replace.
+    Attributes:
+        hooks: the registered functions.
+        of_app: the attributes of the application and of its contexts.
+        of_objects: the attributes of requests, responses, sessions and the URL map, and of the libraries' classes.
+        rules: the rules of the URL map.
+        signals: the signals that Flask sends.
+        codes: the code of each function that a request reaches, which tracers may replace.
+        is_plain: whether all of it belongs to Retort, Flask or the libraries below it.
     """
 
     hooks: tuple[Any, ...]
@@ -103,10 +108,9 @@ class Survey:
 
 
 class Registrations:
-    """The code registered around the views of some blueprints of an application.
+    """The user code around the views of some blueprints of an application.
 
-    Create it when the application is complete. The next call of `is_direct` notices every later change. Safe to call
-    from many threads.
+    Create it when the application is complete. `is_direct` notices every later change. Safe to call from many threads.
     """
 
     def __init__(self, app: CountedFlask, blueprints: Iterable[str]) -> None:
@@ -117,13 +121,13 @@ class Registrations:
         reached, own = reached_by(app), [*app.view_functions.values(), *self._own_hooks]
         self._codes = reached.functions | {each: each.__code__ for each in own if type(each) is FunctionType}
         self._checked: tuple[object, Survey | None, float] = object(), None, 0.0
-        """The demand that the last check of `of_objects` has met, the survey that it checked, its monotonic time."""
+        """The last check of `of_objects`: the demand that it met, its survey, and its monotonic time."""
         self._survey = self._survey_of(reached)
         self.check_at_once()
 
     def is_direct(self) -> bool:
-        """Return whether all code is Retort's or Flask's own, so that a route may be answered without Flask."""
-        survey = self._survey  # another thread may replace it by an older one
+        """Return whether no user code surrounds the views, so that the gateway may answer without Flask."""
+        survey = self._survey  # another thread may replace `_survey` with an older one
         if not (survey.is_current(self._app) and self._are_objects_current(survey)):
             survey = self.survey_again()
         return survey.is_plain and next(self._settings_around(survey), None) is None
@@ -134,13 +138,13 @@ class Registrations:
         return survey
 
     def check_at_once(self) -> None:
-        """Let the next check look at everything, because user code may have run."""
+        """Make the next check complete, because user code may have run."""
         self._demand = object()
 
     def _are_objects_current(self, survey: Survey) -> bool:
-        """Return whether `of_objects` of a survey are unchanged. Checked now and then.
+        """Return whether a survey's objects, rules and codes are unchanged, checked every `OBJECTS_CHECKED_S` seconds.
 
-        While one thread checks, the others check too: none may rely on a check that has not ended.
+        Several threads may check at once, because none may rely on a check that has not ended.
         """
         demand, (met, checked, checked_s), now_s = self._demand, self._checked, time.monotonic()
         if met is demand and checked is survey and now_s - checked_s < OBJECTS_CHECKED_S:
@@ -153,7 +157,7 @@ class Registrations:
         return True
 
     def explain(self) -> str:
-        """Return the names of the code registered around the views; empty if there is none."""
+        """Return the names of the user code around the views; empty if there is none."""
         found = [
             *self._user_code(copied(hooks_of(self._app)), reached_by(self._app)),
             *self._settings_around(self._survey),
@@ -161,7 +165,7 @@ class Registrations:
         return ", ".join(dict.fromkeys(found))
 
     def _settings_around(self, survey: Survey) -> Iterator[str]:
-        """Yield the names of the settings that no survey notices."""
+        """Yield the names of settings and signal receivers that a survey does not record."""
         app = self._app
         if app.config.get("TRUSTED_HOSTS") is not None:
             yield "the configuration value TRUSTED_HOSTS"
@@ -179,7 +183,7 @@ class Registrations:
             yield "subdomain_matching"
 
     def _take_survey(self) -> Survey:
-        """Return a new survey of the code around a view. The next one notices changes made meanwhile."""
+        """Return a new survey. The next check notices changes made during the survey."""
         return self._survey_of(reached_by(self._app))
 
     def _survey_of(self, reached: Reached) -> Survey:
@@ -198,14 +202,14 @@ class Registrations:
         return Survey(copied(hooks, Same), of_app, (of_sessions, of_map), rules, signals, codes, is_plain=found is None)
 
     def _registered(self, hooks: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
-        """Yield the functions registered for the views that have routes, each with the name of its kind."""
+        """Yield the functions registered for the application or these blueprints, each with the name of its hook."""
         for kind, registered in zip(HOOKS, hooks, strict=True):
             by_scope = registered if isinstance(registered, dict) else {None: registered}
             for scope in self._scopes.intersection(by_scope):
                 yield from ((kind, each) for each in _leaves(by_scope[scope]))
 
     def _user_code(self, hooks: tuple[Any, ...], reached: Reached) -> Iterator[str]:
-        """Yield the names of the code that is neither Flask's nor Retort's."""
+        """Yield the names of the user code around the views, except settings."""
         app = self._app
         for kind, function in self._registered(hooks):
             if not any(function is own for own in self._own_hooks):
@@ -215,7 +219,7 @@ class Registrations:
             if not is_library(value):
                 yield f"{members['__name__']}.{name}: {name_of(value)}"
         for prefix, owner in (("", app), ("session_interface.", app.session_interface), ("url_map.", app.url_map)):
-            for name in reached.names.intersection(vars(owner)) - {"json"}:  # which no prediction needs
+            for name in reached.names.intersection(vars(owner)) - {"json"}:  # no prediction needs `json`
                 value, replaced = vars(owner)[name], inspect.getattr_static(type(owner), name, None)
                 is_override = replaced is not None and callable(value) and not is_class(value)
                 is_kept = is_plain(value) or type(replaced) is cached_property
@@ -223,7 +227,7 @@ class Registrations:
                 if not is_kept and (is_override or not is_ours(value)):
                     yield f"{prefix}{name}: {name_of(value)}"
         for each in dict.fromkeys(map(type, self._map.iter_rules())):
-            if not is_ours(each):  # it may match other paths than its text says
+            if not is_ours(each):  # a derived rule may match other paths than its text shows
                 yield f"rules of the class {name_of(each)}"
         for function, code in self._codes.items():
             if function.__code__ is not code:
@@ -245,7 +249,7 @@ class Registrations:
 
 
 def _leaves(hooks: Any) -> Iterator[Any]:
-    """Yield the functions in dictionaries and lists. An object of another class may do anything, and is one too."""
+    """Yield the functions in nested dictionaries and lists. Any other object counts as a function."""
     if type(hooks) in (dict, defaultdict, list):
         for each in hooks if type(hooks) is list else hooks.values():
             yield from _leaves(each)
@@ -254,7 +258,7 @@ def _leaves(hooks: Any) -> Iterator[Any]:
 
 
 def _state_of(rule: Rule) -> tuple[Any, ...]:
-    """Return the attributes by which a rule answers a request."""
+    """Return the attributes of a rule that affect how it answers."""
     methods = rule.methods if rule.methods is None else frozenset(rule.methods)
     defaults = rule.defaults and dict(rule.defaults)
     of_rule = rule.endpoint, rule.redirect_to, rule.websocket, rule.strict_slashes, defaults, rule.alias
@@ -262,13 +266,13 @@ def _state_of(rule: Rule) -> tuple[Any, ...]:
 
 
 def states_of(url_map: Map) -> list[Any]:
-    """Return the attributes by which a map of URLs answers a request: its own, then those of each rule."""
+    """Return the attributes that affect how a URL map answers: its own, then those of each rule."""
     of_map = url_map.strict_slashes, url_map.merge_slashes, url_map.redirect_defaults, url_map.default_subdomain
     return [of_map, *map(_state_of, url_map.iter_rules())]
 
 
 class Same:
-    """Equals one function, by identity. It does not ask the other side, because a proxy says that it is equal too."""
+    """A value that equals one function, by identity. It does not call the `__eq__` of a proxy, which would agree."""
 
     __slots__ = ("_function",)
 
@@ -282,10 +286,10 @@ class Same:
 
 
 def copied(hooks: Any, leaf: Callable[[Any], Any] = lambda function: function) -> Any:
-    """Return a deep copy of registered functions, which does not change with them. `leaf` is called for each."""
+    """Return a deep copy of registered functions, each replaced by the result of `leaf`."""
     if isinstance(hooks, dict):
         copy = {key: copied(value, leaf) for key, value in dict(hooks).items()}
-        # Python asks an object of a derived class first whether it equals another.
+        # Python would call `__eq__` of a derived class first, so the copy has the same class.
         return defaultdict(None, copy) if type(hooks) is defaultdict else copy
     if isinstance(hooks, tuple):
         return tuple(copied(each, leaf) for each in hooks)

@@ -1,6 +1,6 @@
-"""NDJSON streams: lines are answered in order while the body is read, in bounded memory.
+"""NDJSON streams: answer lines in order while the body arrives, in bounded memory.
 
-A line is a record or a row. Its response is a line with the outputs, or with the error and its pointer.
+A line is a record or a row. The response has a line for each: its outputs, or its error with a pointer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BLOCK_LINES = 512
 BLOCK_BYTES = 2**20
 MAX_LINE_BYTES = 2**20
 MOST_BAD_LINES = 1000
-"""A stream with more refused lines ends with a line that says so."""
+"""The stream ends after this many refused lines, with a line that says so."""
 
 TOO_MANY_BAD_LINES = f"the stream ends here, because {MOST_BAD_LINES} lines were refused, the most that one may have"
 
@@ -32,7 +32,7 @@ encode_lines = msgspec.json.Encoder().encode_lines
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One line: the instance on it, or an error."""
+    """One line of the request: its instance, or `wrong`, the reason why it has none."""
 
     number: int
     instance: Any = None
@@ -41,7 +41,7 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class NdjsonStreaming:
-    """Answers NDJSON line by line. Safe to share."""
+    """The streaming of NDJSON, line by line. Safe to share between requests."""
 
     limits: BodyLimits
 
@@ -56,8 +56,7 @@ class NdjsonStreaming:
             return False
 
     def respond(self, context: RequestContext, stream: PredictionStream) -> Response:
-        """Answer with a stream. Its first block is computed before the response begins, so that early errors have their
-        status.
+        """Return a streamed response. An error in the first block still has its own status.
 
         Raises:
             UnsupportedMediaType, BodyTooLarge, NotAcceptable: the headers are refused.
@@ -72,7 +71,7 @@ class NdjsonStreaming:
 
 
 def _with_last_error(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the response in parts. An error in the rest of the body becomes its last line."""
+    """Yield the parts of the response. If the rest of the body fails, its error becomes the last line."""
     if first:
         yield first
     try:
@@ -82,11 +81,11 @@ def _with_last_error(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Yield the lines with their numbers from 1; None for a line that is too long, which is not kept."""
+    """Yield each line with its number from 1; None instead of a line that is too long."""
     number, pending, too_long = 1, b"", False
     for part in parts:
         begins = 0
-        while (ends := part.find(b"\n", begins)) >= 0:  # one at a time: a part may have 100,000 lines
+        while (ends := part.find(b"\n", begins)) >= 0:  # not split(): a part may have 100,000 lines
             line, begins = pending + part[begins:ends], ends + 1
             yield number, None if too_long or len(line) > MAX_LINE_BYTES else line
             number, pending, too_long = number + 1, b"", False
@@ -98,7 +97,7 @@ def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
 
 
 def _blocks(lines: Iterable[tuple[int, bytes | None]], most: int) -> Iterator[list[_Line]]:
-    """Yield blocks of lines that are answered together. Blank lines are skipped."""
+    """Yield blocks of lines to answer together, without blank lines."""
     block: list[_Line] = []
     size_bytes = 0
     for number, line in lines:
@@ -127,8 +126,7 @@ def _answers(stream: PredictionStream, blocks: Iterable[list[_Line]]) -> Iterato
     refused = 0
     for block in blocks:
         part, refused = _answer(stream, block, refused)
-        # While the client reads, nothing of the block stays in memory: the garbage collector would look at it, and stop
-        # all threads meanwhile.
+        # Free the block while the client reads: the garbage collector would stop all threads to traverse it.
         block.clear()
         yield part
         if refused == MOST_BAD_LINES:
@@ -136,7 +134,7 @@ def _answers(stream: PredictionStream, blocks: Iterable[list[_Line]]) -> Iterato
 
 
 def _answer(stream: PredictionStream, block: Sequence[_Line], refused: int) -> tuple[bytes, int]:
-    """Return the response to a block, and the number of lines that the stream has refused until then."""
+    """Return the response to a block, and the number of lines that the stream has refused so far."""
     partial = stream.predict([line.instance for line in block if not line.wrong])
     values = partial.answer.values()
     rows = zip(*values.values(), strict=True)

@@ -1,8 +1,8 @@
-"""TensorFlow Serving's REST API, which KServe v1 shares: `POST /v1/models/<model>:predict`, status and metadata.
+"""TensorFlow Serving's REST API, also of KServe v1: `POST /v1/models/<model>:predict`, status and metadata.
 
 Sources: tensorflow/serving api_rest.md and http_rest_api_util.cc, kserve v1_endpoints.py (docs/protocols.md).
-Labels are aliases. Content-Type is ignored. `signature_name` names the outputs, which TensorFlow Serving cannot choose
-otherwise.
+Labels are aliases. Content-Type is ignored. `signature_name` selects the outputs, because this API has no other field
+for that.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ STATES = {
     "AVAILABLE": "AVAILABLE",
     "UNLOADING": "UNLOADING",
 }
-"""TensorFlow Serving's name of each state. All others are END."""
+"""TensorFlow Serving's name of each state. All other states are END."""
 TYPES = {"number": "DT_DOUBLE", "integer": "DT_INT64", "boolean": "DT_BOOL"}
 
 
 class ServingErrorSchema(ErrorSchema):
-    """Every error of this protocol."""
+    """The error document of this protocol."""
 
 
 ERRORS = ErrorFormat(re.compile(r"/v1/models(?![^/:])"), error_sentence, ServingErrorSchema, statuses={422: 400})
 
 
 class Verb(BaseConverter):
-    """The method that is called, in any case."""
+    """The method at the end of a URL, in upper or lower case."""
 
     regex = "(?i:predict|classify|regress)"
 
@@ -78,7 +78,7 @@ class PredictAdapter(Adapter):
         self._columnar = False
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """Return the instances and the outputs that `signature_name` names."""
+        """Return the instances, for the outputs in `signature_name`."""
         raw = body.read(self._environ, self._limits.body_bytes)
         if (predict_request := decode_instances(raw, decode, signature)) is not None:
             return predict_request
@@ -98,7 +98,7 @@ class PredictAdapter(Adapter):
         return PredictRequest(instances, pointer, outputs=outputs, outputs_pointer="#/signature_name")
 
     def encode(self, answer: Answer) -> bytes:
-        """Return `predictions`, one for each instance, or `outputs`, a column of each. A single output has no name."""
+        """Return `predictions`, one for each instance, or `outputs`, a column for each. A single output has no name."""
         if not self._columnar:
             return msgspec.json.encode({"predictions": predictions(answer)})
         values = answer.values()
@@ -113,7 +113,7 @@ class ExamplesAdapter(Adapter):
         self._verb = verb
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """Return the examples, each with the common features of `context`."""
+        """Return the examples, each with the features in `context`, which all share."""
         raw = body.read(self._environ, self._limits.body_bytes)
         document = json_object(raw, self._limits)
         output = self._output(signature)
@@ -135,7 +135,7 @@ class ExamplesAdapter(Adapter):
         return "prediction"
 
     def encode(self, answer: Answer) -> bytes:
-        """Return numbers as they are, and for classes pairs of label and score. Labels are text in this protocol."""
+        """Return `results`: numbers, or pairs of label and score. Labels are text in this protocol."""
         results = predictions(answer)
         if self._verb == "classify":
             labels = [str(label) for label in answer.classes or ()]
@@ -153,7 +153,7 @@ def _outputs(document: dict[str, Any], signature: Signature) -> list[Any]:
 
 
 def status(catalogue: Catalogue, model: str, version: str | None) -> dict[str, Any]:
-    """Return the states of a model's versions for TensorFlow Serving, the newest first, and of the model for KServe."""
+    """Return the states of a model's versions, newest first, and for KServe v1 whether the model is ready."""
     described = catalogue.model(model, version)
     versions = [each for each in described["versions"] if version is None or each["version"] == described["version"]]
     return {
@@ -179,7 +179,7 @@ def metadata(catalogue: Catalogue, model: str, version: str | None) -> dict[str,
     if "inputs" not in described:
         raise ModelUnavailable(described["name"], described["version"], described.get("reason", ""))
     inputs = {each["name"]: _tensor(each["name"], TYPES.get(each["kind"], "DT_STRING")) for each in described["inputs"]}
-    tensors = [name for name in described["signature"]["outputs"] if name != EXPLANATION]  # which is an object
+    tensors = [name for name in described["signature"]["outputs"] if name != EXPLANATION]  # an explanation is an object
     first = tensors[0]
     labels = described.get("classes") or [0.0]
     label = "DT_STRING" if isinstance(labels[0], str) else "DT_INT64" if isinstance(labels[0], int) else "DT_DOUBLE"

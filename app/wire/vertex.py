@@ -1,7 +1,9 @@
-"""Vertex AI's custom containers: a health route and a predict route, which the platform may choose (`AIP_*`).
+"""Vertex AI's custom containers: a health route and a predict route.
+
+`AIP_HEALTH_ROUTE` and `AIP_PREDICT_ROUTE` set the URLs of these routes.
 
 Source: Google Cloud, "Custom container requirements for inference", contract version 1.0.0 (docs/protocols.md). The
-default model answers. The contract defines no error format, so errors are problem documents.
+default model answers. The contract has no error format, so errors are problem documents.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from app.wire.openapi.schemas import ModelSchemas, Schema, object_schema
 
 HEALTH = "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>"
 PREDICT = f"{HEALTH}:predict"
-"""The routes that the platform uses unless it chooses others."""
+"""The routes that the platform uses by default."""
 
 
 def envelope(model: ModelSchemas) -> Schema:
-    """Return the schema of `instances` and optional `parameters`."""
+    """Return the schema of a body with `instances` and optional `parameters`."""
     parameters = {"type": ["object", "null"], "properties": {"outputs": model.requested_outputs}}
     return object_schema({"instances": model.instances, "parameters": parameters}, ["instances"])
 
@@ -40,16 +42,16 @@ REQUESTS: Mapping[str, RequestBodyForm] = {
 
 
 class VertexAdapter(Adapter):
-    """Reads one request, `instances` and optional `parameters`, and writes its response."""
+    """Adapter of the predict route: takes `instances` and optional `parameters`."""
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """Return the instances. Of the parameters only `outputs`, a list of output names, is used."""
+        """Return the instances, for the outputs in `parameters`. Other parameters are ignored."""
         raw = body.read(self._environ, self._limits.body_bytes)
         if (predict_request := decode_instances(raw, decode, signature)) is not None:
             return predict_request
         document = json_object(raw, self._limits)
         if "instances" not in document:
-            raise refused("#", "must have instances, a list of them")
+            raise refused("#", "must have the key instances with a list")
         instances = instance_list(document["instances"], signature, "#/instances")
         outputs = requested_outputs(document.get("parameters"), signature, "#/parameters")
         return PredictRequest(instances, "#/instances", outputs=outputs, outputs_pointer="#/parameters/outputs")
@@ -60,7 +62,7 @@ class VertexAdapter(Adapter):
 
 
 def blueprint(backend: Backend) -> Blueprint:
-    """Return the two routes, at their default URLs and at the URLs that the platform chose."""
+    """Return the two routes, at their default URLs and at the URLs in the settings."""
     blp = Blueprint("vertex", __name__, description="Vertex AI's custom containers.")
     settings, limits = backend.settings, backend.limits
 
@@ -68,7 +70,7 @@ def blueprint(backend: Backend) -> Blueprint:
 
     @answers(blp, "every model is available", UNREADY)
     def vertex_health(endpoint: str = "", deployed: str = "") -> Response:
-        """Is every model available? (Vertex AI)"""
+        """Check whether every model is available (Vertex AI)"""
         is_ready, _ = backend.catalogue.readiness()
         return json_response({"status": "ready"}) if is_ready else not_ready(*problem_json(NOT_READY))
 

@@ -1,7 +1,7 @@
 """Codecs: each decodes and encodes one media type. To add one, write its module and name it in `CODECS`.
 
-Every media type is decoded to the same plain values and validated by the same schema, so the same rows get the same
-response or the same 422. Heavy libraries are imported when their media type is first used.
+Every codec decodes to the same plain values, which the same schema validates. So the same rows get the same response,
+or the same 422, in every media type. A codec imports a heavy library when it is first used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CODECS: dict[str, Codec] = {
     "application/x-npz": Npz(),
     "application/msgpack": MessagePack(),
 }
-"""Codecs by media type. The form is added below, because its parts may have any of these types."""
+"""Codecs by media type. `Multipart` is added below, because it needs `reader` for its parts."""
 ALIASES = {
     "application/jsonl": NDJSON_TYPE,
     "application/jsonlines": NDJSON_TYPE,
@@ -59,7 +59,7 @@ PLAIN_JSON: tuple[Codec, Mapping[str, str]] = (JSON, {})
 def reader(content_type: str | None, body: bytes) -> tuple[Codec, Mapping[str, str]]:
     """Return the codec for a request body, and the parameters of its media type.
 
-    Without a Content-Type, or with curl's default one, a JSON body is read as JSON.
+    A body without a Content-Type is read as JSON. So is a body of curl's default type, if it looks like JSON.
 
     Raises:
         UnsupportedMediaType: no codec reads the body.
@@ -98,7 +98,7 @@ def _offered(writing: bool) -> list[str]:
 
 
 def _looks_like_json(body: bytes) -> bool:
-    # A form begins with a field's name, which rarely looks like JSON.
+    # A real form begins with the name of a field, which rarely looks like JSON.
     start = body.removeprefix(BOM).lstrip()[:1]
     return start in b'{["-0123456789' or body.strip() in (b"null", b"true", b"false", b"NaN")
 
@@ -106,7 +106,7 @@ def _looks_like_json(body: bytes) -> bool:
 def writer(accept: str | None, first: str = JSON_TYPE) -> tuple[str, Codec]:
     """Return the media type and codec for a response by the client's Accept (RFC 9110 section 12.5.1).
 
-    `first` wins among the types with the highest quality.
+    If several types have the highest quality, `first` wins.
 
     Raises:
         NotAcceptable: no codec writes any of the allowed types.

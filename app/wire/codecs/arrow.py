@@ -1,6 +1,6 @@
-"""Arrow: `application/vnd.apache.arrow.stream`, its IPC streaming format, and `application/vnd.apache.parquet`.
+"""`application/vnd.apache.arrow.stream`, Arrow's IPC streaming format, and `application/vnd.apache.parquet`.
 
-Source: https://arrow.apache.org/docs/format/Columnar.html. pyarrow is optional, and imported when it is needed.
+Source: https://arrow.apache.org/docs/format/Columnar.html. pyarrow is optional and imported at first use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_THRIFT_PARTS = 10**6
 
 
 class ArrowStream(Codec):
-    """A table as record batches."""
+    """Codec of a stream of Arrow record batches."""
 
     needs = "pyarrow"
 
@@ -53,7 +53,7 @@ class ArrowStream(Codec):
 
 
 class Parquet(Codec):
-    """A table as a file."""
+    """Codec of a Parquet file."""
 
     needs = "pyarrow"
 
@@ -73,7 +73,7 @@ class Parquet(Codec):
 
 
 def _opened(body: bytes, reading: Reading) -> Any:
-    """Return the opened file, after checking the sizes that it declares. Each distinct text is decoded once."""
+    """Check the sizes that a file declares, and return it opened. pyarrow decodes each distinct text once."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -91,7 +91,7 @@ def _opened(body: bytes, reading: Reading) -> Any:
 
 
 def _check_width(column: Any, rows: int, limits: BodyLimits) -> int:
-    """Return the bytes of one value of a column in memory. A text counts as one pointer, since each is decoded once."""
+    """Check the width of a column, and return the bytes of one value in memory. A text counts as one pointer."""
     if column.physical_type == "BYTE_ARRAY" and column.max_repetition_level:
         raise refused(TABLE, "has lists of texts or of bytes, which no kind of input takes")
     width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 8
@@ -101,13 +101,13 @@ def _check_width(column: Any, rows: int, limits: BodyLimits) -> int:
 
 
 def _declared_limits(limits: BodyLimits) -> DeclaredLimits:
-    """Return the limits of a request's body for the numbers that a table in it declares."""
+    """Return the limits of a body as limits for the sizes that a table declares."""
     return DeclaredLimits(limits.body_bytes, limits.body_bytes, limits.max_instances)
 
 
 @contextmanager
 def _damage_refused(form: str) -> Iterator[None]:
-    """Turn the errors that pyarrow raises for a damaged body into InvalidBody."""
+    """Raise InvalidBody instead of pyarrow's errors for a damaged body."""
     import pyarrow as pa
 
     try:
@@ -117,7 +117,7 @@ def _damage_refused(form: str) -> Iterator[None]:
 
 
 def _paths(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
-    """Yield the names of columns; within a struct with dots, as in Parquet."""
+    """Yield the names of columns. Members of a struct have dotted names, as in Parquet."""
     from pyarrow import types
 
     for each in fields:
@@ -128,14 +128,14 @@ def _paths(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
 
 
 def _rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> Rows:
-    """Return the records of pyarrow's record batches with these column names. pandas' index is not a feature."""
+    """Return the records in pyarrow's record batches, without the index of pandas."""
     rows = 0
     columns: dict[str, list[Any]] = {
         name: [] for name in names if name in reading.signature.names or not name.startswith(PANDAS_INDEX)
     }
     for batch in batches:
         batch.validate()
-        if sum(map(viewed_bytes, batch.columns)) > reading.limits.body_bytes:  # before each byte is validated
+        if sum(map(viewed_bytes, batch.columns)) > reading.limits.body_bytes:  # before full validation reads every byte
             raise BodyTooLarge(reading.limits.body_bytes)
         batch.validate(full=True)
         rows += batch.num_rows
@@ -147,7 +147,7 @@ def _rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> 
 
 
 def _plain(array: Any, name: str, limits: BodyLimits) -> list[Any]:
-    """Return the values as JSON has them. Bytes stay bytes, for the kinds that accept bytes."""
+    """Return the values as plain JSON values. Bytes stay bytes, for the kinds that accept bytes."""
     pointer = f"{TABLE}/0/{escaped(name)}"
     try:
         return plain_values(array, limits.body_bytes)
@@ -158,7 +158,7 @@ def _plain(array: Any, name: str, limits: BodyLimits) -> list[Any]:
 
 
 def _table_of(answer: Answer) -> Any:
-    """Return the response's columns as a pyarrow table. NaN and infinities are null, as in JSON."""
+    """Return the response's columns as a pyarrow table, with null for NaN and infinities."""
     import pyarrow as pa
 
     arrays = {}

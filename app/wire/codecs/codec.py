@@ -1,4 +1,4 @@
-"""The interface of a codec, between media types and protocols, and the columns of tables as instances."""
+"""The interface of codecs, and functions that make instances of the columns of a table."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from app.signature.records import Nesting
 
 MAX_UNKNOWN_COLUMNS = 100
 TABLE = "#/instances"
-"""The pointer to the rows of a table, as if the body were JSON."""
+"""The pointer to the rows of a table: that of the same rows in JSON."""
 
 Document = Callable[[Answer], Any]
-"""Function that makes a protocol's document of an answer. Codecs that write tables do not call it."""
+"""Function that returns a protocol's document for an answer. Codecs that write tables do not call it."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """The limits of a body: bytes after decompression, rows, and values of all rows together."""
+    """The limits of a body: its bytes after decompression, its rows, and the values in all rows."""
 
     body_bytes: int
     max_instances: int
@@ -34,9 +34,9 @@ class BodyLimits:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The context of decoding: formats without types (CSV, forms) take the types from the signature.
+    """The context of decoding. Formats without types (CSV, forms) take the types from the signature.
 
-    `parameters` are those of the media type, with names in lower case.
+    `parameters` are the parameters of the media type, with names in lower case.
     """
 
     signature: Signature
@@ -48,7 +48,8 @@ class Reading:
 class Rows:
     """Instances without a protocol's envelope.
 
-    `batch` is set if the instances were validated as one matrix. `single` is true if one instance is the whole body.
+    `batch` is set instead of `instances` if they were validated as one matrix. `single`: the whole body is one
+    instance.
     """
 
     instances: Sequence[Any] = ()
@@ -57,7 +58,7 @@ class Rows:
 
     @property
     def pointer(self) -> str:
-        """The pointer to the instances, as if the body were JSON."""
+        """The pointer to the instances: that of the same instances in JSON."""
         return "#" if self.single else TABLE
 
     def to_request(self, outputs: Sequence[str] | None = None) -> PredictRequest:
@@ -67,10 +68,10 @@ class Rows:
 
 
 class Codec(ABC):
-    """Reads and writes one media type. Stateless, safe to share between threads."""
+    """The reader and writer of one media type. Stateless, safe to share between threads."""
 
     needs = ""
-    """The library that the codec needs; empty if there is none."""
+    """The optional library that the codec needs; empty if it needs none."""
     writes = True
     """Whether responses can have this media type."""
 
@@ -79,7 +80,7 @@ class Codec(ABC):
         """Return `Rows`, or the document in the body as plain values, which the protocol interprets.
 
         Raises:
-            InvalidBody: the body is damaged, or not in the format. Says where, if the format has lines.
+            InvalidBody: the body is damaged or not in the format. The error has the line, if the format has lines.
             InvalidInstances: no kind of input accepts the type of a column, or the names of the columns are wrong.
             TooManyInstances, TooManyValues, BodyTooLarge: the body is over a limit.
             DeadlineExceeded: the request's time ran out.
@@ -91,20 +92,20 @@ class Codec(ABC):
 
 
 def check_rows(rows: int, limits: BodyLimits) -> None:
-    """Refuse a table that is too long before its rows are decoded.
+    """Refuse a table with too many rows, before they are decoded.
 
     Raises:
-        TooManyInstances: it has more rows than the limit.
+        TooManyInstances: the table has more rows than the limit.
     """
     if rows > limits.max_instances:
         raise TooManyInstances(rows, limits.max_instances)
 
 
 def check_names(names: Sequence[str], reading: Reading) -> None:
-    """Refuse duplicate names, and tables with too many columns to name each unknown one.
+    """Refuse duplicate names, and more unknown columns than an error can list.
 
     Raises:
-        InvalidInstances: the names are refused. The pointer is the whole table.
+        InvalidInstances: the names are refused. The pointer is that of the whole table.
     """
     if len(names) > len(reading.signature.inputs) + MAX_UNKNOWN_COLUMNS:
         raise refused(TABLE, f"has {len(names)} columns; the model has {len(reading.signature.inputs)} features")
@@ -114,10 +115,10 @@ def check_names(names: Sequence[str], reading: Reading) -> None:
 
 
 def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signature) -> Rows:
-    """Return the records of columns by name, each of `rows` values.
+    """Return the records of named columns, each of `rows` values.
 
-    A model that takes whole records gets them without missing values unless its input is nullable: a table has a cell
-    for every name. A single column of objects with the input's name holds the records themselves.
+    For a model that takes whole records, a single column with the input's name may contain the records. Unless that
+    input is nullable, its records lose their missing values, because a table has a cell for every name.
     """
     whole = signature.inputs[0] if signature.layout is Layout.RECORDS else None
     if not columns:
@@ -132,10 +133,10 @@ def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signatur
 
 
 def check_records(names: Sequence[str], signature: Signature, pointer: str = TABLE) -> None:
-    """Refuse untyped text for a model that takes whole records, except the records as JSON.
+    """Refuse untyped text for a model that takes whole records, except one column of records as JSON.
 
     Raises:
-        InvalidInstances: the types of the values are unknown, for example whether 01 is a number.
+        InvalidInstances: the text does not show the types of the values, for example whether 01 is a number.
     """
     if signature.layout is Layout.RECORDS and tuple(names) != signature.names:
         detail = f"must have {signature.names[0]!r} alone, an object in JSON: this model takes records of any names"
@@ -143,15 +144,15 @@ def check_records(names: Sequence[str], signature: Signature, pointer: str = TAB
 
 
 def first_if_refused(made: list[Any], names: Sequence[str], signature: Signature) -> list[Any]:
-    """Return the first record alone if a column is missing or unknown, so that the error is said once for all rows."""
+    """Return the records, or only the first if a column is missing or unknown: one error then stands for all rows."""
     if signature.layout is Layout.RECORDS or frozenset(names) == frozenset(signature.names):
         return made
     return made if Nesting(signature.names) else made[:1]
 
 
 def untyped_records(made: list[Any], names: Sequence[str], signature: Signature) -> list[Any]:
-    """Return records of untyped text that passed `check_records` as instances, the first alone if it is refused."""
-    whole = signature.layout is Layout.RECORDS  # then they are within the input's column
+    """Return the instances in records of untyped text that passed `check_records`."""
+    whole = signature.layout is Layout.RECORDS  # each record is JSON in the column of the input
     return [record[signature.names[0]] for record in made] if whole else first_if_refused(made, names, signature)
 
 

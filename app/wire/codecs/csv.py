@@ -1,7 +1,7 @@
-"""`text/csv`: RFC 4180, with types from the signature; parameter `header=present` or `header=absent`.
+"""`text/csv` (RFC 4180), with types from the signature, and the parameter `header=present` or `header=absent`.
 
-Without the parameter, the first row is a header if it names most of the model's features, which no row of values does.
-Lines may end in LF. Blank lines are skipped.
+Without the parameter, the first row is a header if it contains most of the feature names. Lines may end in LF. Blank
+lines are skipped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from app.telemetry import check_deadline
 from app.wire.codecs.codec import Codec, Document, Reading, Rows, check_names, check_records, untyped_records
 
 MAX_CELL_CHARS = MAX_LINE_CHARS = 2**23
-"""Python's default limit is 131072, less than a text may have. A character takes four bytes."""
+"""Python's default of 131,072 is less than a text may have. A character takes up to four bytes in memory."""
 FORM = "CSV"
 NOT_EMPTY = re.compile(rb"[^\r\n]+")
 ROWS_AT_ONCE = 1000
@@ -35,15 +35,15 @@ REASONS = {
     "field limit": f"a cell has more than {MAX_CELL_CHARS} characters",
     "new-line": "a carriage return stands alone in a cell without quotes",
 }
-"""The reason of an error by a part of Python's message."""
+"""Our text for each error of Python's csv module, by a part of its message."""
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class Csv(Codec):
-    """Rows if there is no header, else records by its names. A ragged row stays a row."""
+    """Codec of CSV. The instances are records if there is a header, else rows."""
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """Return the rows."""
+        """Return the instances."""
         stated = reading.parameters.get("header", "").lower()
         if stated and stated not in HEADERS:
             raise InvalidBody(FORM, f"the media type's header parameter must be {' or '.join(HEADERS)}")
@@ -80,7 +80,7 @@ def _cell(value: Any) -> Any:
 
 
 def _lines(body: bytes) -> Iterator[str]:
-    """Yield the lines of a body with their ends, decoded one at a time. Refuse lines that are too long."""
+    """Yield the lines of a body with their line ends, and refuse a line that is too long."""
     stream = io.BytesIO(body)
     stream.seek(len(BOM) if body.startswith(BOM) else 0)
     text = io.TextIOWrapper(stream, "utf-8", newline="")
@@ -109,7 +109,7 @@ def _line(content: bytes, at: int) -> int:
 
 
 def _check_lines(body: bytes, most: int) -> None:
-    """Refuse too many cells and lines, except between quotes, where they may be text."""
+    """Refuse too many commas and lines outside the first and last quotes, because quoted ones may be text."""
     if len(body) <= most:
         return
     if (quotes := body.count(b'"')) > 2 * most:
@@ -125,7 +125,7 @@ def _check_lines(body: bytes, most: int) -> None:
 
 
 def _check_rows(body: bytes, most: int, headers: int = 0) -> None:
-    """Refuse too many rows beside the header before any is read, unless quotes may hide the ends of lines."""
+    """Refuse too many rows before they are read, unless quotes may contain line ends."""
     if body.count(b"\n") > most and b'"' not in body:
         rows = sum(1 for _ in NOT_EMPTY.finditer(body)) - headers
         if rows > most:
@@ -133,11 +133,11 @@ def _check_rows(body: bytes, most: int, headers: int = 0) -> None:
 
 
 def _cells(body: bytes, most: int) -> Iterator[list[str]]:
-    """Yield the rows that are not empty, and count cells and lines while reading."""
+    """Yield the rows that are not empty, and refuse too many cells and lines."""
     csv.field_size_limit(MAX_CELL_CHARS)
     values = rows = pending = 0
 
-    def counted() -> Iterator[str]:  # csv.reader builds a whole row, however long it is
+    def counted() -> Iterator[str]:  # csv.reader has no limit for a row
         nonlocal pending
         for line in _lines(body):
             pending += line.count(",") + 1
@@ -178,7 +178,7 @@ def _records(names: Sequence[str], lines: Iterator[list[str]], readers: dict[str
     columns = [(name, readers.get(name, read_untyped)) for name in names]
     instances: list[Any] = []
 
-    def ragged() -> Iterator[FieldError]:  # in the same pass, because lines are read once
+    def ragged() -> Iterator[FieldError]:  # appends instances too: `lines` can be read only once
         for position, cells in enumerate(lines):
             if position >= most:
                 raise TooManyInstances(most + 1 + sum(1 for _ in lines), most)

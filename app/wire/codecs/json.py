@@ -1,4 +1,4 @@
-"""`application/json`: documents; `application/x-ndjson`: one JSON value on each line.
+"""`application/json`, and `application/x-ndjson`, which has one JSON value on each line.
 
 Sources: RFC 8259; https://github.com/ndjson/ndjson-spec, jsonlines.org.
 """
@@ -21,18 +21,18 @@ MAX_LINE_BYTES = 2**23
 
 
 class Json(Codec):
-    """JSON (RFC 8259), and bare NaN for a missing value."""
+    """Codec of JSON (RFC 8259), in which a bare NaN is a missing value."""
 
     def decode(self, body: bytes, reading: Reading) -> Any:
-        """Return the document of a whole body."""
+        """Return the document."""
         return self.document(body, reading.limits.max_values)
 
     def document(self, body: bytes, most_values: int = MAX_VALUES) -> Any:
-        """Return the document of a whole body, for callers without a `Reading`.
+        """Return the document, for callers without a `Reading`.
 
         Raises:
             InvalidInstances: the document is a string that contains JSON.
-            InvalidJson, TooManyValues: as `read_json`.
+            InvalidJson, TooManyValues: `read_json` refuses the body.
         """
         document = read_json(body, most_values)
         if type(document) is str and encoded_twice(document):
@@ -40,7 +40,7 @@ class Json(Codec):
         return document
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """Return compact JSON. The document holds only finite numbers."""
+        """Return compact JSON. The document has only finite numbers."""
         return msgspec.json.encode(document(answer))
 
 
@@ -48,13 +48,13 @@ JSON = Json()
 
 
 class NdJson(Codec):
-    """Instances, one on each line. Blank lines are skipped.
+    """Codec of NDJSON: an instance on each line. Blank lines are skipped.
 
-    This codec reads a body whole, for responses of another type. `app.wire.stream` answers line by line.
+    This codec reads the whole body, for responses of another type. `app.wire.stream` answers line by line.
     """
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """Return the instances. InvalidJson has the line and column of the first error."""
+        """Return the instances. An InvalidJson has the line and column of the first error."""
         if (excess := excess_in_json(body, reading.limits.max_values)) is not None:
             raise excess
         instances: list[Any] = []
@@ -75,7 +75,7 @@ class NdJson(Codec):
         return Rows(instances)
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """Return an object of outputs for each instance, each on a line."""
+        """Return a line for each instance: an object of its outputs."""
         values = answer.values()
         rows = zip(*values.values(), strict=True)
         return msgspec.json.Encoder().encode_lines([dict(zip(values, row, strict=True)) for row in rows])

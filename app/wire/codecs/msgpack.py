@@ -1,4 +1,4 @@
-"""`application/msgpack`: the document of JSON in MessagePack (https://github.com/msgpack/msgpack/blob/master/spec.md)."""
+"""`application/msgpack`: the same documents as JSON (https://github.com/msgpack/msgpack/blob/master/spec.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.wire.codecs.codec import Codec, Document, Reading
 FORM = "MessagePack"
 KEY_NOT_STRING = "a key of a map is not a string"
 REASONS = {"truncated": "it ends too early", "trailing": "there are bytes after its end"}
-"""The reason of an error by a part of msgspec's message."""
+"""Our text for each error of msgspec, by a part of its message."""
 UNREADABLE = "a byte in it begins no value, or a value cannot be read"
 VALUES_OF_A_TIMESTAMP = 10
 TOKENS_AT_ONCE = 100_000
@@ -36,23 +36,23 @@ LISTS = b"[\x80-\x9f]|[\xdc\xde]..|[\xdd\xdf]...."
 ONE_BYTE = b"[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]"
 SCALARS = b"|".join([*(first + _skipping(size) for first, size in FIXED.items()), *SHORT])
 LONG = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-"""The first bytes of texts, bytes and extensions, with the size of their length field."""
+"""The first bytes of long texts, bytes and extensions, with the number of bytes of their length field."""
 SHORTEST_LONG_BYTES = 32
 EXTENSIONS = (0xC7, 0xC8, 0xC9)
 TIMESTAMPS = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 LARGE_MAPS = b"\xde..|\xdf...."
 FEW_LISTS = 4_000
-"""msgspec makes tuples of lists that are keys of a map. A body can choose ones with the same hash: then the time grows
-with the square of their number."""
+"""Number of lists above which the keys of maps are checked. msgspec makes tuples of lists that are keys. Keys with the
+same hash would take time that grows with the square of their number."""
 TEXTS = frozenset(range(0xA0, 0xC0)) | {0xD9, 0xDA, 0xDB}
 """The first bytes of texts."""
 
 
 class MessagePack(Codec):
-    """The document of JSON in MessagePack. Timestamps become ISO 8601 text; other extension types are refused."""
+    """Codec of MessagePack. Timestamps become ISO 8601 text. Other extension types are refused."""
 
     def decode(self, body: bytes, reading: Reading) -> Any:
-        """Return the document. Binary values are bytes, for the kinds that accept bytes."""
+        """Return the document, with bytes for binary values."""
         if (excess := excess_in_msgpack(body, reading.limits.max_values)) is not None:
             raise excess
         check_keys(body, reading.limits.max_values // VALUES_OF_A_LIST)
@@ -78,7 +78,7 @@ def _no_extension(code: int, content: memoryview) -> NoReturn:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value with texts for timestamps; refuse keys that are not strings."""
+    """Return the value with text instead of timestamps. Refuse keys that are not strings."""
     if type(value) is dict:
         for key, part in value.items():
             if type(key) is not str:
@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
 
 
 def excess_in_msgpack(body: bytes, most: int) -> TooManyValues | None:
-    """Return the error for MessagePack with too many values, lists, maps or timestamps; None if it has few.
+    """Return an error if MessagePack has too many values, lists, maps or timestamps; None otherwise.
 
     A body that is too short to have too many is not scanned.
     """
@@ -165,11 +165,11 @@ def _tokens(body: bytes, kind: tuple[re.Pattern[bytes], re.Pattern[bytes]], most
 
 
 def check_keys(body: bytes, most: int) -> None:
-    """Refuse a map of more than 15 members one of whose keys is no string, if the body has many lists.
+    """Refuse keys that are not strings, if the body has many lists and a map of more than 15 members.
 
     Raises:
         InvalidBody: a key is not a string.
-        TooManyValues: it has lists, large maps, and more than `most` values, whose keys would take long to check.
+        TooManyValues: such a body has more than `most` values, so that checking its keys would take long.
     """
     if b"\xde" not in body and b"\xdf" not in body:
         return
@@ -200,11 +200,11 @@ def check_keys(body: bytes, most: int) -> None:
 
 HEADS = {first: (first < 0x90, first & 15, 0) for first in range(0x80, 0xA0)}
 HEADS |= {0xDC: (False, 0, 2), 0xDD: (False, 0, 4), 0xDE: (True, 0, 2), 0xDF: (True, 0, 4)}
-"""The first bytes of lists and maps: whether it is a map, its size, and the bytes of its size if it stands behind."""
+"""The first bytes of lists and maps: whether it is a map, its size, and the number of bytes of a size that follows."""
 
 
 def _end(body: bytes, at: int) -> int:
-    """Return the end of a value that is no list or map; the end of the body if it is invalid."""
+    """Return the end of a value that is neither a list nor a map; the end of the body if the value is invalid."""
     if (match := _TOKEN[1].match(body, at)) is not None:
         return match.end()
     wide = LONG.get(body[at])

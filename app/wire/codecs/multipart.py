@@ -1,8 +1,8 @@
 """`multipart/form-data` (RFC 7578): one record as fields, or one file part of another media type.
 
-A file with the name of a feature is that feature's value, as bytes, or as JSON if that is its type. Any other file is
-decoded by its media type, or by its extension if the media type is vague: browsers on Windows send a CSV file as
-`application/vnd.ms-excel`.
+A file part named like a feature is the value of that feature: bytes, or JSON if its media type is JSON. Any other file
+is decoded by its media type. If the media type is generic, the extension decides: browsers on Windows send a CSV file
+as `application/vnd.ms-excel`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from app.wire.codecs.codec import MAX_UNKNOWN_COLUMNS, Codec, Reading, Rows, che
 FORM = "multipart/form-data"
 MAX_PART_HEAD_BYTES = 16_384
 MAX_FIELD_BYTES = 2**23
-"""Limit of a text field. In memory, each character may take four bytes."""
+"""Limit of a text field. A character may take four bytes in memory."""
 MAX_BOUNDARY_CHARS = 200
 """RFC 2046 allows 70, but some clients, such as Werkzeug, send slightly longer ones."""
 ReaderOf = Callable[[str | None, bytes], tuple[Codec, Mapping[str, str]]]
 GENERIC_TYPES = ("", "application/octet-stream", "application/vnd.ms-excel", "application/zip", "text/plain")
-"""Media types that clients send for tables of other types. The extension of the file's name then decides."""
+"""Generic media types that clients also send for tables. The extension of the file name then decides."""
 TYPE_OF_EXTENSION = {
     "arrow": "application/vnd.apache.arrow.stream",
     "arrows": "application/vnd.apache.arrow.stream",
@@ -45,7 +45,7 @@ TYPE_OF_EXTENSION = {
 
 @dataclass(slots=True)
 class _Part:
-    """A part of a form; a file has a `file_name`, which may be empty."""
+    """A part of a form. A file has a `file_name`, which may be empty; a field has none."""
 
     name: str
     media_type: str | None
@@ -54,19 +54,19 @@ class _Part:
 
     @property
     def stated_type(self) -> str:
-        """The media type of the part without parameters; empty if there is none."""
+        """The media type of the part without parameters; empty if the part has none."""
         return (self.media_type or "").partition(";")[0].strip().lower()
 
     @property
     def table_type(self) -> str:
-        """The media type of a file with a table, by its type or else by its extension; empty if both are unknown."""
+        """The media type of a table in a file; for a generic type, by the extension; empty if both are unknown."""
         ending = (self.file_name or "").rpartition(".")[2].lower()
         stated = self.media_type or ""
         return TYPE_OF_EXTENSION.get(ending, stated) if self.stated_type in GENERIC_TYPES else stated
 
 
 class Multipart(Codec):
-    """Reads forms. Responses are never forms."""
+    """Codec of forms, for requests only."""
 
     writes = False
 
@@ -75,12 +75,12 @@ class Multipart(Codec):
         self._is_read = is_read
 
     def decode(self, body: bytes, reading: Reading) -> Any:
-        """Return the record of the fields, each read as its input's kind, or the content of the only file.
+        """Return one record of the fields, read by the kinds of the inputs, or the decoded content of the only file.
 
         Raises:
-            InvalidBody: it is not a complete form, or contains another form.
-            UnsupportedMediaType: the file's type is known but cannot be read here.
-            InvalidInstances: a field is duplicate or beside a file; or a file is neither a field nor a table.
+            InvalidBody: the body is not a complete form, or contains another form.
+            UnsupportedMediaType: no codec can read the file.
+            InvalidInstances: a field is duplicate or beside a file, or a file is neither a field nor a table.
         """
         parts = _parts(body, reading)
         readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
@@ -104,7 +104,7 @@ class Multipart(Codec):
         return Rows(untyped_records([record], [*record], reading.signature), single=True)
 
     def _unknown_files(self, files: Sequence[_Part], reading: Reading) -> Iterator[FieldError]:
-        """Yield errors for the files that are not tables, such as images, and whose names the model does not have."""
+        """Yield an error for each file that is neither a table nor named like a feature, such as an image."""
         fields, endings = some(reading.signature.names), ", ".join(TYPE_OF_EXTENSION)
         for part in files:
             is_typed = part.table_type or "." in (part.file_name or "")
@@ -144,8 +144,8 @@ def _parts(body: bytes, reading: Reading) -> list[_Part]:
 
 
 def _check_heads(body: bytes, delimiter: bytes, most: int, most_values: int) -> None:
-    """Refuse very many parts and endless headers, before a parser searches for their ends repeatedly."""
-    if len(body) > most_values and (lines := body.count(b"\n")) > most_values:  # werkzeug checks each end of a line
+    """Refuse too many parts and too long headers before Werkzeug parses them, which would be slow."""
+    if len(body) > most_values and (lines := body.count(b"\n")) > most_values:  # Werkzeug checks each line end
         raise TooManyValues(lines, most_values, "lines")
     at = body.find(delimiter)
     if at < 0:

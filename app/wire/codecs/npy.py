@@ -1,7 +1,7 @@
-"""`application/x-npy` and `application/x-npz`: NumPy's own files. Nothing is ever unpickled.
+"""`application/x-npy` and `application/x-npz`, NumPy's file formats, without pickle.
 
-Source: numpy/lib/_format_impl.py (NEP 1). NumPy's reader allocates the size that a header declares before it checks the
-data, so this module reads the header itself.
+Source: numpy/lib/_format_impl.py (NEP 1). NumPy allocates the size that a header declares before it checks the data, so
+this module reads the header itself.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ PLAIN_KINDS = "biufUSM"
 NESTED = ("array", "image")
 FIRST_SURROGATE, LAST_SURROGATE, LAST_CODE = 0xD800, 0xDFFF, 0x10FFFF
 COMPLETED = {"Y": "-01-01", "M": "-01", "h": ":00"}
-"""Text that NumPy omits for a coarse datetime64, and that ISO 8601 requires."""
+"""Text that ISO 8601 requires and NumPy omits, by the unit of a datetime64."""
 
 
 class Npy(Codec):
-    """One array: 2-D (rows, features), or structured with the features' names."""
+    """Codec of one array: 2-D of shape (rows, features), or structured with the feature names."""
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """Return the rows of a 2-D array, or the records of a structured one."""
         return _rows_of(array_of(body, reading.limits), reading)
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """Return the first output, which is the prediction unless the request names others."""
+        """Return the first requested output; by default, the prediction."""
         out = io.BytesIO()
         np.save(out, _unpickled(next(iter(answer.outputs.values()))), allow_pickle=False)
         return out.getvalue()
 
 
 class Npz(Codec):
-    """Several arrays in a zip: one for each feature by its name, or a single one as in npy."""
+    """Codec of arrays in a zip file: one for each feature by its name, or a single array as in npy."""
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """Return the records, or the content of a single array."""
@@ -82,7 +82,8 @@ def array_of(content: bytes, limits: BodyLimits) -> NDArray[Any]:
     """Return the array in the bytes of an npy file, in native byte order, without a copy if possible.
 
     Raises:
-        InvalidBody: it is not an npy file, its data differs in length from its header, or it holds Python objects.
+        InvalidBody: it is not an npy file, its data has another length than its header declares, or it contains Python
+            objects.
         TooManyInstances: it declares more rows than the limit.
     """
     dtype, fortran, shape, begins = _header(content)
@@ -104,7 +105,7 @@ def array_of(content: bytes, limits: BodyLimits) -> NDArray[Any]:
 
 
 def _header(content: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
-    """Return dtype, whether the order is Fortran's, shape, and the position of the values."""
+    """Return the dtype, whether the order is Fortran's, the shape, and the position of the values."""
     if content[:6] != MAGIC or len(content) < 12 or content[6] not in (1, 2, 3):
         raise InvalidBody("npy", "it does not begin as an npy file does")
     wide = 2 if content[6] == 1 else 4
@@ -119,7 +120,7 @@ def _header(content: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
         dtype = np.lib.format.descr_to_dtype(header["descr"])
         parts = [field[0].base for field in dtype.fields.values()] if dtype.fields else [dtype]
         if dtype.subdtype is not None or any(p.kind in "mM" and np.datetime_data(p)[0] == "generic" for p in parts):
-            raise ValueError  # `numpy.save` never writes a dtype that is an array itself, or times without a unit
+            raise ValueError  # `numpy.save` never writes a subarray dtype or times without a unit
     except (ValueError, TypeError, SyntaxError, LookupError, ArithmeticError, MemoryError, RecursionError):
         raise InvalidBody("npy", "its header cannot be read") from None
     whole = isinstance(shape, tuple) and len(shape) <= 32 and all(type(n) is int and 0 <= n < 2**62 for n in shape)
@@ -150,12 +151,12 @@ def _rows_of(array: NDArray[Any], reading: Reading) -> Rows:
 
 
 def _values(array: NDArray[Any], name: str | None) -> list[Any]:
-    """Return the values as JSON has them: numbers, booleans, text; dates and times as ISO 8601."""
+    """Return the values as plain JSON values: numbers, booleans, text; dates and times in ISO 8601."""
     if array.dtype.kind not in PLAIN_KINDS or array.dtype.char == "g":
         of = "values" if name is None else f"{name[:100]!r}"
         of_dtype = f"of the dtype {str(array.dtype)[:100]}"
         raise refused(TABLE, f"has {of} {of_dtype}; numbers, booleans, text and datetime64 are taken")
-    if array.dtype.kind == "S":  # NumPy would make each text as wide as the widest
+    if array.dtype.kind == "S":  # a NumPy array of text would have the widest for each
         try:
             texts: list[Any] = _decoded(array.tolist())
             return texts
@@ -169,14 +170,14 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
     if array.dtype.kind == "U" and array.dtype.itemsize:
         codes = np.ascontiguousarray(array).view(np.uint32)
         surrogates = (codes >= FIRST_SURROGATE) & (codes <= LAST_SURROGATE)
-        if (surrogates | (codes > LAST_CODE)).any():  # Python would accept them
+        if (surrogates | (codes > LAST_CODE)).any():  # Python strings accept both
             raise refused(TABLE, "has text that is not Unicode")
     values: list[Any] = array.tolist()
     return values
 
 
 def _decoded(values: Any) -> Any:
-    """Return bytes, in lists or not, as text."""
+    """Return bytes, alone or in nested lists, as text."""
     if isinstance(values, bytes):
         return values.decode("utf-8")
     if values and isinstance(values[0], bytes):
@@ -185,7 +186,7 @@ def _decoded(values: Any) -> Any:
 
 
 def _members(body: bytes, limits: BodyLimits) -> dict[str, NDArray[Any]]:
-    if body.count(b"PK\x01\x02") > MAX_NPZ_MEMBERS:  # before Python creates an object for each
+    if body.count(b"PK\x01\x02") > MAX_NPZ_MEMBERS:  # zipfile creates an object for each member
         raise InvalidBody("npz", f"it has more than {MAX_NPZ_MEMBERS} members")
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:

@@ -1,4 +1,4 @@
-"""`/jobs`: bulk scoring of whole files. A job is made by a request, and done by a worker process."""
+"""`/jobs`: bulk scoring of whole files. A request creates a job; a worker process scores it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def blueprint(backend: Backend) -> Blueprint:
     blp = Blueprint("jobs", __name__, description="Bulk scoring of whole files, in the background.")
 
     def charged(job_id: str) -> JobRecord:
-        """Return a job of the caller, and charge the rows that were scored since the caller last asked."""
+        """Return a job of the caller, and charge the rows scored since the last charge."""
         context = context_of(request.environ)
         job = jobs.job(job_id, _owner(context))
         if job.rows > job.charged_rows:
@@ -72,7 +72,7 @@ def blueprint(backend: Backend) -> Blueprint:
             return reader.read(request, folder)
 
         job = jobs.create(read_order, _owner(context), key, context.permitted_models)
-        if job.id in made:  # not for a request that was repeated
+        if job.id in made:  # a repeated request gets its first job, and is not charged
             context.rows += job.charged_rows
         context.rows += jobs.charge(job)
         status = 303 if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html" else 202
@@ -119,7 +119,7 @@ def blueprint(backend: Backend) -> Blueprint:
 
 
 def _owner(context: RequestContext) -> str:
-    """Return whose job it is: that of the key, or of everybody where no key is needed."""
+    """Return the owner of a request's jobs: the API key; empty, for everybody, if no key is needed."""
     return "" if context.principal is None else context.principal.id
 
 
@@ -131,7 +131,7 @@ def _idempotency_key() -> str | None:
 
 
 def _file(path: Path, job: JobRecord, kind: str) -> Response:
-    """Return a file, or the ranges of it that are asked for."""
+    """Return a file, or the one range of it that the client requests."""
     if ONE_RANGE.fullmatch(request.headers.get("Range", "")) is None:
         request.environ.pop("HTTP_RANGE", None)  # RFC 9110 section 14.2: a server may answer with the whole file
     name = job.input_name.partition("?")[0] if is_url(job.input) else job.input_name

@@ -1,4 +1,4 @@
-"""A job as JSON, the media types of its files, and the documentation of the bodies."""
+"""The JSON of a job, the media types of its files, and the OpenAPI schemas of both."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TYPES: Final[Mapping[str, str]] = {
     "application/vnd.apache.arrow.file": "arrow",
     "application/vnd.apache.arrow.stream": "arrows",
 }
-"""The format of a body by its media type."""
+"""Format of a body by its media type."""
 CODED: Final[Mapping[str, str]] = {"gz": "application/gzip", "zst": "application/zstd"}
 OUTPUTS: Final = ("csv", "ndjson", "parquet", "arrow")
-"""Formats that are named to clients; others of `app.jobs.formats` are accepted as well."""
+"""Formats listed in messages. The other formats of `app.jobs.formats` are also accepted."""
 
 
 def format_of_type(media_type: str) -> str | None:
-    """Return the format of a media type; None if it is none of a table."""
+    """Return the format of a media type; None if it is not that of a table."""
     return TYPES.get(canonical(media_type))
 
 
@@ -46,7 +46,7 @@ def media_type_of(name: str) -> str:
 
 
 def is_format(text: str) -> bool:
-    """Return whether a text is the name of a format, such as `csv` or `csv.gz`."""
+    """Return whether a text names a format, such as `csv` or `csv.gz`."""
     stem, _, coding = text.partition(".")
     return stem in SUFFIXES and (not coding or coding in CODINGS)
 
@@ -57,7 +57,7 @@ def path_of(job: JobRecord, environ: Environ) -> str:
 
 
 def document(job: JobRecord, environ: Environ, waits_for: str) -> dict[str, Any]:
-    """Return a job as its owner sees it. `waits_for` is why no job is done now; empty if a worker runs."""
+    """Return a job as JSON for its owner. `waits_for` is the reason why no worker runs; empty if one runs."""
     here = path_of(job, environ)
     links = {"self": here}
     if job.state == DONE and not is_url(job.output):

@@ -1,4 +1,4 @@
-"""Read what a client asks for with `POST /jobs`: an uploaded file and fields, or JSON with URLs."""
+"""Read the order in `POST /jobs`: an uploaded file and fields, or JSON with URLs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NAME_CHARS = 200
 
 
 class StoredFile(io.BufferedWriter):
-    """A file that is written, hashed and counted at once."""
+    """A file that hashes its bytes and counts its lines while it is written."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path, "wb"))
@@ -56,7 +56,7 @@ class StoredFile(io.BufferedWriter):
         self.hash = hashlib.sha256()
 
     def write(self, part: Any) -> int:
-        """Write some bytes."""
+        """Write bytes, and update the hash and the number of lines."""
         self.hash.update(part)
         self.lines += bytes(part).count(b"\n")
         return super().write(part)
@@ -64,7 +64,7 @@ class StoredFile(io.BufferedWriter):
 
 @dataclass(frozen=True, slots=True)
 class OrderReader:
-    """Reads requests for jobs."""
+    """The reader of requests for jobs."""
 
     settings: Settings
 
@@ -72,10 +72,10 @@ class OrderReader:
         """Store the file of a request in a folder, and return the order.
 
         Raises:
-            UnsupportedMediaType: The body is none of a table, no form and no JSON.
-            InvalidJson, InvalidBody, MalformedRequest, BodyTooLarge: It cannot be read.
-            UrlNotPermitted: A URL is not allowed.
-            ScoringRefused: A format is not known, or needs a library that is not installed.
+            UnsupportedMediaType: the body is neither a table nor a form nor JSON.
+            InvalidJson, InvalidBody, MalformedRequest, BodyTooLarge, UploadTooLarge: the body cannot be read.
+            UrlNotPermitted: a URL is not allowed.
+            ScoringRefused: a format is unknown, or needs a library that is not installed.
         """
         media_type, options = parse_options_header(request.headers.get("Content-Type", ""))
         if media_type == JSON_TYPE:
@@ -115,7 +115,7 @@ class OrderReader:
             return stored
 
         parts = self._parts(request)
-        received: Any = SimpleNamespace(read=lambda size: next(parts, b""))  # the parser calls nothing else
+        received: Any = SimpleNamespace(read=lambda size: next(parts, b""))  # the only method that the parser calls
         parser = MultiPartParser(make, LONGEST_FIELDS_BYTES, max_form_parts=MOST_PARTS)
         try:
             fields, _ = parser.parse(received, boundary.encode("latin-1", "replace"), request.content_length)
@@ -177,7 +177,7 @@ class OrderReader:
         )
 
     def _output(self, wanted: str, form: str) -> str:
-        """Return the URL of the result, or the name of its file."""
+        """Return the URL of the result, or its file name."""
         if is_url(wanted):
             require_permitted("output", wanted, self.settings.jobs_urls)
             if wanted.partition("://")[0] in ("http", "https"):
@@ -195,12 +195,12 @@ class OrderReader:
 
 
 def _suffix(name: str, media_type: str) -> str:
-    """Return the suffix of an uploaded file, by its name, else by its media type."""
+    """Return the suffix of an uploaded file, from its name or else from its media type."""
     try:
         return format_of(name).suffix
     except ScoringRefused:
         form = format_of_type(parse_options_header(media_type)[0])
-        if form is None and not name:  # as a browser sends a form in which no file was chosen
+        if form is None and not name:  # a browser sends this if no file was chosen
             raise MalformedRequest(FILE, "has no name, which would tell its format: choose a file") from None
         if form is None:
             raise
@@ -208,7 +208,7 @@ def _suffix(name: str, media_type: str) -> str:
 
 
 def _fields(sent: MultiDict[str, str]) -> dict[str, str]:
-    """Return the fields of a form or of a query. `keep` may be there several times."""
+    """Return the fields of a form or of a query. Only `keep` may be repeated."""
     _require_known(sent, FIELDS)
     for name in FIELDS:
         if name != "keep" and len(sent.getlist(name)) > 1:
@@ -230,14 +230,14 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 
 
 def _without_nul(name: str, text: str) -> str:
-    """Return a text. PostgreSQL stores none with the character NUL."""
+    """Return a text, and refuse the character NUL, which PostgreSQL cannot store."""
     if "\0" in text:
         raise MalformedRequest(name, "must not have the character NUL")
     return text
 
 
 def _rejects(value: Any) -> int | None:
-    """Read the most rows that may be rejected."""
+    """Return the field `max_rejects`: how many rows the job may reject."""
     if value is None:
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 17:
