@@ -39,9 +39,9 @@ VERSION = f"{MODEL}/versions/<string:version>"
 
 
 class TensorErrorSchema(ErrorSchema):
-    """Every error of this protocol."""
+    """The error document of this protocol."""
 
-    ready = ma.fields.Boolean(metadata={"description": "false, of a server that is not ready"})
+    ready = ma.fields.Boolean(metadata={"description": "false if the server is not ready"})
 
 
 TEXT = {"type": "string"}
@@ -114,13 +114,13 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
     @blp.get("/v2/health/live")
     @answers(blp, "the process answers")
     def live() -> Response:
-        """Is the server live?"""
+        """Check whether the server is live"""
         return json_response({"live": True})
 
     @blp.get("/v2/health/ready")
-    @answers(blp, "every model is ready", {503: "some are not"})
+    @answers(blp, "every model is ready", {503: "some models are not ready, or the server is about to stop"})
     def ready() -> Response:
-        """Are all models ready?"""
+        """Check whether all models are ready"""
         is_ready, readiness = catalogue.readiness()
         if is_ready:
             return json_response({"ready": True})
@@ -149,9 +149,9 @@ def _models(blp: Blueprint, registry: Registry, settings: Settings) -> None:
 
     @blp.get(f"{VERSION}/ready")
     @blp.get(f"{MODEL}/ready")
-    @answers(blp, "the model is ready", {**UNKNOWN_MODEL, 503: "it is there, and is not ready"})
+    @answers(blp, "the model is ready", {**UNKNOWN_MODEL, 503: "the model exists but is not ready"})
     def model_ready(model: str, version: str | None = None) -> Response:
-        """Is a model ready?"""
+        """Check whether a model is ready"""
         entry = registry.entry(model, version)
         if entry.state is not State.AVAILABLE:
             raise _unavailable(entry)
@@ -238,7 +238,7 @@ def _repository(blp: Blueprint, registry: Registry, settings: Settings) -> None:
 
 
 def _optional_object(limit_bytes: int) -> dict[str, Any]:
-    """Return the request's JSON object; an empty one for an empty body."""
+    """Return the JSON object in the body; an empty object for an empty body."""
     content = body.read(request.environ, limit_bytes)
     document = codecs.JSON.document(content) if content.strip() else {}
     if not isinstance(document, dict) or not isinstance(document.get("parameters"), dict | None):

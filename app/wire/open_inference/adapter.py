@@ -1,6 +1,6 @@
-"""One inference request of the Open Inference Protocol and its response.
+"""The adapter of the Open Inference Protocol's inference requests.
 
-A table comes in one of two conventions (docs/protocols.md): one tensor for each column, named like the input; or one
+A request sends a table in one of two ways (docs/protocols.md): a tensor for each column, named like the input; or one
 tensor `[rows, inputs]` with any name.
 """
 
@@ -32,12 +32,12 @@ from app.wire.open_inference.tensors import DTYPES, Tensor, to_binary, to_json
 
 ALIASES = {**OUTPUT_OF_METHOD, "output-0": "prediction"}
 ROWS = "#/rows"
-"""Pointer to the rows for the validator, which knows no tensors. `located` replaces it by the real pointer."""
+"""Pointer to the rows that the validator reads. `located` replaces it with the pointer into a tensor."""
 CELL = re.compile(rf"{ROWS}/(\d+)/(\d+)(?![^/])")
 
 
 class InferAdapter(Adapter):
-    """Reads one request and writes its response. Belongs to one request."""
+    """Adapter of one inference request: takes tensors as JSON or binary, and responds with tensors."""
 
     _request: InferRequest
     _signature: Signature
@@ -55,7 +55,7 @@ class InferAdapter(Adapter):
 
         Raises:
             MalformedRequest: the tensors are not a table of this model's inputs.
-            InvalidInstances: columns are missing, or of another model.
+            InvalidInstances: columns are missing or unknown.
             TooManyInstances: there are more rows than the limit.
         """
         content = body.read(self._environ, self._limits.body_bytes)
@@ -101,13 +101,13 @@ class InferAdapter(Adapter):
         place = CELL.match(pointer)
         row, column = map(int, place.groups()) if place else (-1, -1)
         if not (0 <= row < self._rows and 0 <= column < len(self._signature.inputs)):
-            return "#/inputs"  # a step may refuse a value that it made itself
+            return "#/inputs"  # a step refused a value that is not in the request
         return self._tensors[0].pointer_to(row, column) if self._is_matrix else self._tensors[column].pointer_to(row)
 
     def encode(self, answer: Answer) -> bytes:
         """Return the inference response object, followed by the raw bytes of the outputs requested as binary.
 
-        Lengths count bytes before compression.
+        The lengths in the response count bytes before compression.
         """
         outputs, raw = [], []
         for called, name, is_binary in self._wanted:
@@ -130,7 +130,7 @@ class InferAdapter(Adapter):
         return content
 
     def _array(self, answer: Answer, name: str) -> NDArray[Any]:
-        """Return the array of an output. Without rows, it has the datatype and shape that it has with rows."""
+        """Return the array of an output. An empty one has the datatype and shape that the manifest describes."""
         manifest = None if self._rows else self._entry_of(answer.model, str(answer.version)).manifest
         if manifest is None:
             return array_of(answer.outputs[name])
@@ -139,7 +139,7 @@ class InferAdapter(Adapter):
 
 
 def _canonical(name: str, signature: Signature) -> str:
-    """Return this service's own name of an output."""
+    """Return Retort's name of an output."""
     if name == "transform" and signature.outputs == ("prediction",):  # a transformer's prediction is its transform
         return "prediction"
     own = ALIASES.get(name, name)
@@ -147,7 +147,7 @@ def _canonical(name: str, signature: Signature) -> str:
 
 
 def _is_matrix(request: InferRequest, signature: Signature) -> bool:
-    """Return whether one tensor holds several inputs: it is the only one, and its name and shape are not a column's."""
+    """Return whether the only tensor contains all inputs, because its name or its shape is not that of a column."""
     if request.pandas or len(request.tensors) != 1 or len(signature.inputs) == 1:
         return False
     only = request.tensors[0]

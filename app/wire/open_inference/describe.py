@@ -25,7 +25,7 @@ STATE_IN_INDEX = {State.AVAILABLE: "READY", State.LOADED: "LOADING", State.VERIF
 
 
 def input_datatype(spec: Input) -> str:
-    """Return the datatype of an input's tensor: that of the estimator's column, BYTES if it holds text."""
+    """Return the datatype of an input's tensor: that of the estimator's column, or BYTES for text."""
     if spec.kind in DATATYPE_OF_KIND:
         return DATATYPE_OF_KIND[spec.kind]
     if spec.kind == "category" and any(isinstance(category, str) for category in spec.categories or ()):
@@ -34,7 +34,7 @@ def input_datatype(spec: Input) -> str:
 
 
 def output(name: str, manifest: Manifest) -> tuple[str, list[int]]:
-    """Return the datatype of an output, and its shape with -1 for the rows, from the recorded examples."""
+    """Return the datatype and shape of an output, from the recorded examples. -1 stands for the rows."""
     if name == EXPLANATION:
         return "BYTES", [-1]
     seen = [example.outputs[name] for example in manifest.examples if name in example.outputs]
@@ -49,7 +49,7 @@ def output(name: str, manifest: Manifest) -> tuple[str, list[int]]:
 
 
 def regular_array(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Return values as an array of bool, int64, float64 or, for all others, objects; ragged values as texts."""
+    """Return values as an array of bool, int64, float64 or objects. Ragged values become text."""
     try:
         array = np.array(values)
     except ValueError:  # ragged
@@ -57,7 +57,7 @@ def regular_array(values: Sequence[Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind in "biuf" and array.size:
         return widened(array)
     objects = np.array(values, dtype=object)
-    objects[np.equal(objects, np.array(None))] = np.nan  # missing numbers are recorded as null
+    objects[np.equal(objects, np.array(None))] = np.nan  # manifests record missing numbers as null
     leaves = set(map(type, objects.flat))
     if leaves <= {int, float}:
         return objects.astype(np.float64)
@@ -73,7 +73,7 @@ def _text(value: Any) -> str | None:
 
 
 def array_of(given: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return an output of a model for the response: bool, int64, uint64 or float64; objects (strings) for BYTES."""
+    """Return a model's output as an array of bool, int64, uint64, float64 or, for BYTES, objects (strings)."""
     return widened(given) if given.dtype.kind in "biuf" else regular_array(json_values(given))
 
 
@@ -91,7 +91,7 @@ def datatype_of(array: np.ndarray[Any, Any]) -> str:
 
 
 def metadata(manifest: Manifest, runtime: str, versions: Sequence[str]) -> dict[str, Any]:
-    """Return the model metadata object. Each input is a column of its own; -1 stands for any number of rows."""
+    """Return the model metadata object. Each input is one column, and -1 stands for any number of rows."""
     inputs = [(spec.name, input_datatype(spec), [-1, *(spec.shape or (1,))]) for spec in manifest.signature.inputs]
     outputs = [(name, *output(name, manifest)) for name in manifest.signature.outputs]
     return {
@@ -104,7 +104,7 @@ def metadata(manifest: Manifest, runtime: str, versions: Sequence[str]) -> dict[
 
 
 def config(manifest: Manifest, runtime: str, max_rows: int) -> dict[str, Any]:
-    """Return the model configuration. The dimensions are those of one row."""
+    """Return the model configuration, with the dimensions of one row."""
     described = metadata(manifest, runtime, ())
     tensors = {
         kind: [
@@ -130,7 +130,7 @@ def config(manifest: Manifest, runtime: str, max_rows: int) -> dict[str, Any]:
 def index(entries: Mapping[str, Sequence[Entry]], ready_only: bool) -> list[dict[str, Any]]:
     """Return the repository index: every version with its state, and the reason if it is not ready.
 
-    The state is one of Triton's. The reason begins with Retort's own state, which all other URLs and commands show.
+    The state is Triton's name. The reason begins with Retort's name, which all other URLs and commands show.
     """
     return [
         {
@@ -148,7 +148,7 @@ def index(entries: Mapping[str, Sequence[Entry]], ready_only: bool) -> list[dict
 
 
 def statistics(versions: Iterable[tuple[str, int]], statistics: InferenceStatistics) -> dict[str, Any]:
-    """Return the statistics object of these versions. Each request counts as one run here, so runs are successes."""
+    """Return the statistics object of these versions. It counts a run for each successful request."""
     return {"model_stats": [_of_version(model, version, statistics.of(model, version)) for model, version in versions]}
 
 

@@ -1,4 +1,4 @@
-"""The body of an inference request: its JSON, the raw bytes after it, and the requested outputs.
+"""Read the body of an inference request: its JSON, the raw bytes after it, and the requested outputs.
 
 Sources: inference_rest.md, "Inference Request JSON Object"; Triton's extension_binary_data.md (docs/protocols.md).
 """
@@ -24,9 +24,9 @@ from app.wire.open_inference.tensors import BYTES, DATATYPES, DTYPES, Tensor, fr
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_DIMENSIONS = 16
 MAX_SHAPE = 2**59
-"""Limit of a tensor's elements, where zeros in an empty one's shape do not count: NumPy counts bytes in 63 bits."""
+"""Limit of the product of a shape, without its zeros. NumPy counts an array's bytes in 63 bits."""
 MAX_STRAY_TENSORS = 100
-"""The request may have this many tensors more than the model has inputs; then each unknown one is named in an error."""
+"""How many more tensors than inputs a request may have, so that an error can name each unknown one."""
 ENVELOPE = "must be an object with a list of inputs, each with name, shape, datatype and data"
 REFUSED = {
     "classification": "is not offered: ask for the output probabilities",
@@ -37,9 +37,10 @@ REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """One request. `pandas` tells that its tensors are columns.
+    """One request.
 
-    `outputs` are names, each with whether it is requested as `binary`; None if the request names none.
+    `outputs` are the requested names, each with whether it is sent as binary; None stands for the defaults. `binary` is
+    the choice for these defaults. `pandas` is true if the client says that its tensors are columns of a DataFrame.
     """
 
     tensors: Sequence[Tensor]
@@ -57,7 +58,7 @@ def parse_request(
     Raises:
         InvalidJson: its JSON is invalid.
         MalformedRequest: its parts contradict each other.
-        TooManyInstances, TooManyValues: it has more than the limit.
+        TooManyInstances, TooManyValues: it has more rows or values than the limit.
     """
     if header_length is None:
         return _request(content, None, signature, limits)
@@ -71,7 +72,7 @@ def parse_request(
 
 
 def _raw(content: bytes, signature: Signature) -> Tensor:
-    """Return the tensor of a body that is one tensor (Triton's "raw binary request")."""
+    """Return the tensor of a body that has only its bytes (Triton's "raw binary request")."""
     if len(signature.inputs) != 1:
         detail = f"is 0, which only models with one input take; this one has {len(signature.inputs)}: send JSON first"
         raise MalformedRequest(HEADER_LENGTH, detail)
@@ -115,7 +116,7 @@ def _request(json: bytes, raw: memoryview | None, signature: Signature, limits: 
 def _tensor(
     each: Any, position: int, raw: memoryview | None, used: int, limits: codecs.BodyLimits, texts: int
 ) -> tuple[Tensor, int]:
-    """Return one input, and the number of raw bytes it took. `texts` counts the texts of the inputs before it."""
+    """Return one tensor, and the number of its raw bytes. `used` and `texts` count those of the tensors before it."""
     pointer = f"#/inputs/{position}"
     if not isinstance(each, dict):
         raise MalformedRequest(pointer, f"must be an object with name, shape, datatype and data, not {printable(each)}")
@@ -186,7 +187,7 @@ def _flag(parameters: Mapping[str, Any], name: str, pointer: str, default: bool)
 
 
 def _typed(holder: Mapping[str, Any], name: str, pointer: str, allowed: type | UnionType, must_be: str) -> Any:
-    """Return a member of an object, which must be of an allowed type."""
+    """Return a member of an object, and refuse other types than the allowed."""
     value = holder.get(name)
     if not isinstance(value, allowed):
         raise MalformedRequest(f"{pointer}/{name}", f"must be {must_be}, not {printable(value)}")

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol from and to JSON values or raw bytes.
+"""Convert tensors of the Open Inference Protocol from and to JSON values or raw bytes.
 
 Sources: inference_rest.md, "Tensor Data" and "Tensor Data Types"; Triton's extension_binary_data.md; see
 docs/protocols.md.
@@ -40,16 +40,17 @@ DTYPES: dict[str, str] = {
 BYTES, BF16 = "BYTES", "BF16"
 DATATYPES = (*DTYPES, BF16, BYTES)
 TYPES_IN_JSON: dict[str, set[type]] = {"b": {bool}, "f": {int, float}, "O": {str}}
-"""The types of JSON values that each dtype kind allows. All other kinds are integers."""
+"""The Python types of JSON values that each dtype kind allows. All other kinds allow integers."""
 ELEMENTS_AT_ONCE = 10_000
 LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a request, the `position`th of its inputs. Its dtype is object for BYTES and for missing values.
+    """One tensor of a request. Its dtype is object for BYTES and for missing values.
 
-    `flat` tells that its JSON data was one flat list. Pointers of errors are then positions in that list.
+    `position` is its index in the request's inputs. `flat` is true if its JSON data is one flat list: then pointers of
+    errors are positions in that list.
     """
 
     name: str
@@ -59,25 +60,25 @@ class Tensor:
 
     @property
     def pointer(self) -> str:
-        """The pointer to the tensor in the request."""
+        """The pointer to the tensor."""
         return f"#/inputs/{self.position}"
 
     def pointer_to(self, *place: int) -> str:
-        """Return the pointer to an element in the request."""
+        """Return the pointer to an element."""
         if self.flat and self.array.size:
             place = (int(np.ravel_multi_index(place + (0,) * (self.array.ndim - len(place)), self.array.shape)),)
         return "/".join([f"{self.pointer}/data", *map(str, place)])
 
 
 def printable(value: object) -> str:
-    """Return a value of the request for a message: short, as JSON."""
+    """Return a value of the request as short JSON for a message."""
     if isinstance(value, list | dict):
         return str(shown(value))
     return json.dumps(shown(value), ensure_ascii=False)
 
 
 def from_json(nested: Any, datatype: str, shape: Sequence[int], pointer: str) -> tuple[NDArray[Any], bool]:
-    """Return the array of a tensor's JSON `data`, and whether `data` is one flat list rather than nested by the shape.
+    """Return the array of a tensor's JSON `data`, and whether `data` is a flat list for a shape of several dimensions.
 
     Raises:
         MalformedRequest: the values do not fit the shape or the datatype.
@@ -142,8 +143,9 @@ def _array(values: list[Any], datatype: str, pointer: str) -> NDArray[Any]:
 
 
 def from_binary(raw: memoryview, datatype: str, shape: Sequence[int], pointer: str) -> NDArray[Any]:
-    """Return the array in the raw bytes of one tensor: little-endian, row-major. For BYTES the dtype is object, with
-    strings where the bytes are UTF-8.
+    """Return the array in the raw bytes of one tensor: little-endian, row-major.
+
+    For BYTES the dtype is object: strings, or bytes that are not UTF-8.
 
     Raises:
         MalformedRequest: the number of bytes does not fit the shape and datatype, or the bytes are not valid values.
@@ -165,8 +167,8 @@ def from_binary(raw: memoryview, datatype: str, shape: Sequence[int], pointer: s
 
 
 def _strings(raw: memoryview, count: int, pointer: str) -> NDArray[Any]:
-    """Return the elements of BYTES. Each follows its length: 4 bytes, little-endian."""
-    if count * LENGTH.size > len(raw):  # before anything is allocated for them
+    """Return the elements of BYTES. Before each is its length, in 4 bytes, little-endian."""
+    if count * LENGTH.size > len(raw):  # refuse before allocating
         detail = f"has {len(raw)} bytes of binary data, too few for the {count} elements that its shape says"
         raise MalformedRequest(pointer, detail)
     elements: list[str | bytes] = []
@@ -189,7 +191,7 @@ def _strings(raw: memoryview, count: int, pointer: str) -> NDArray[Any]:
 
 
 def text_of(element: bytes) -> str | bytes:
-    """Return an element of BYTES as a string if it is UTF-8."""
+    """Return an element of BYTES as a string, or as bytes if it is not UTF-8."""
     try:
         return element.decode("utf-8")
     except UnicodeDecodeError:
@@ -197,12 +199,12 @@ def text_of(element: bytes) -> str | bytes:
 
 
 def to_json(array: NDArray[Any]) -> list[Any]:
-    """Return the elements in one flat list, row-major, with null for NaN and infinities."""
+    """Return the elements in one flat list, row-major, with None for NaN and infinities."""
     return json_values(array.ravel())
 
 
 def to_binary(array: NDArray[Any]) -> bytes:
-    """Return the raw bytes: little-endian, row-major. Each string of an object array follows its length."""
+    """Return the raw bytes: little-endian, row-major. In an object array, each string follows its length."""
     if array.dtype.kind != "O":
         return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False).tobytes()
     encoded = [b"" if value is None else str(value).encode("utf-8") for value in array.ravel().tolist()]

@@ -1,7 +1,7 @@
 """`GET /openapi.json`: an OpenAPI 3.1 document with an operation for each available model, with the model's fields.
 
-This module builds the document from the operations of the models and flask-smorest's description of the views.
-`contents` describes bodies, responses and errors, `schemas` describes the models.
+This module adds the models' operations to flask-smorest's description of the views. `contents` describes bodies,
+responses and errors; `schemas` describes the models.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ REFUSALS_OF_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A model as the document shows it. Without schemas of its own it stands for any model."""
+    """The parts of the document that depend on one model; by default, those for any model."""
 
     manifest: Manifest | None = None
     key: str = ""
@@ -86,7 +86,7 @@ def register(
 ) -> None:
     """Add `GET /openapi.json`, generated for each request. `?media=` limits the document to some media types.
 
-    `requests` are the request bodies of the prediction paths, `open_views` the endpoints that need no API key.
+    `requests` are the request bodies by prediction path. `open_views` are the endpoints that need no API key.
     """
 
     @app.get("/openapi.json")
@@ -102,7 +102,7 @@ def register(
 def document(
     app: Flask, api: Api, registry: Registry, errors: ErrorRenderer, requests: Mapping[str, RequestBodyForm]
 ) -> dict[str, Any]:
-    """Return the OpenAPI document: the default model's operation, those of other models, then the views."""
+    """Return the OpenAPI document: operations of the default model, of the other models, then of the views."""
     views: dict[str, Any] = deepcopy(api.spec.to_dict())
     known: dict[str, Schema] = views["components"]["schemas"]
     shown = permitted(registry.entries())
@@ -125,7 +125,7 @@ def document(
             model = _Model(manifest, key, described, prediction, validator.max_instances)
             operation = _operation(model, manifest, names[name], responses, requests["/predict"])
             components |= {prediction: prediction_schema(known[ANY_MODEL.prediction], manifest)}
-        except Exception:  # one model must not take the documentation of all others
+        except Exception:  # document the other models all the same
             log.exception("model %s cannot be documented; /openapi.json has no operation of its own for it", name)
             continue
         own[path], paths[path] = model, {"post": operation}
@@ -149,7 +149,7 @@ def document(
 
 
 def describe_keys(found: dict[str, Any], url_map: Map, open_views: Sequence[str]) -> None:
-    """Say in a document that its operations need an API key, except those of `open_views`."""
+    """Add the API key that all operations need, except those of `open_views`, to a document."""
     found["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the issuer."},
         "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -184,7 +184,7 @@ def _groups(models: list[str], others: list[str]) -> list[dict[str, Any]]:
 def _operation(
     model: _Model, manifest: Manifest, tag: str, responses: dict[str, Any], form: RequestBodyForm
 ) -> dict[str, Any]:
-    """Return the operation of one model, with its own request body and response, and the view's other responses."""
+    """Return the operation of one model: its request body and response, and the error responses of the view."""
     made_up = "; the examples are made up from what the estimator knows" if manifest.examples_made_up else ""
     content = prediction_content(reference(model.prediction), manifest)
     return {
@@ -202,8 +202,8 @@ def _describe_predictions(
 ) -> None:
     """Describe the bodies and responses of the views that predict.
 
-    A view that names no model has the schemas of the default model, the others have the schemas of any model. If a path
-    can name any model, the examples come from `example`.
+    A path without a model in it has the schemas of the default model. A path that can name any model has the schemas of
+    any model, and examples from `example`.
     """
     for path, form in requests.items():
         operation, model = paths[path]["post"], _Model(example.manifest) if "{model}" in path else default
@@ -214,7 +214,7 @@ def _describe_predictions(
 
 
 def _fill_parameters(paths: dict[str, Any], example: _Model) -> None:
-    """Give the parameters of paths the values of an existing model."""
+    """Add examples to the parameters of paths, from an existing model."""
     true = {"verb": "predict"}
     if example.manifest is not None:
         true |= {"model": example.manifest.model, "version": str(example.manifest.version)}
@@ -229,7 +229,7 @@ def _describe_errors(
 ) -> dict[str, Schema]:
     """Describe the errors of every operation, and return the schemas of their formats.
 
-    The examples of errors are those of the path's `own` model, else of the first.
+    The examples of errors come from the path's `own` model, else from the first model.
     """
     schemas: dict[str, Schema] = {}
     names = [model.manifest.model for model in own.values() if model.manifest is not None]

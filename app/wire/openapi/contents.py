@@ -1,6 +1,6 @@
-"""Bodies and responses of the operations: each protocol's envelope around a model's instances, predictions and errors.
+"""Bodies and responses of the operations, for each protocol and model.
 
-The examples are true. Predictions were recorded with the model, and each example request succeeds. Errors come from the
+The examples are true: predictions were recorded with the model, each example request succeeds, and errors come from the
 model's own rules.
 """
 
@@ -47,7 +47,7 @@ COMMON_MEMBERS = ("classes", "model", "version", "warnings", "warnings_more")
 EXAMPLE_TIMEOUT_S = 30.0
 EXAMPLE_REQUEST_ID = "4c1f5b0e9d3a4c7f8e21"
 INVALID_VALUES: tuple[object, ...] = ("n/a", 5, [])
-"""Every kind of input refuses one of these values."""
+"""Values of which every kind of input refuses at least one."""
 BUSY = "the server is at its capacity, and more requests of this client wait than of others; try again in a moment"
 
 
@@ -55,7 +55,7 @@ BUSY = "the server is at its capacity, and more requests of this client wait tha
 class RequestBodyForm:
     """The request body of a prediction path.
 
-    `envelope` returns the JSON schema around the instances of a model. `examples` names the examples that fit it.
+    `envelope` returns the JSON schema of the body for a model. `examples` names the examples that this schema allows.
     """
 
     envelope: Callable[[ModelSchemas], Schema]
@@ -127,7 +127,7 @@ def _form(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
 
 
 def _part(spec: Input, field: Schema, value: object) -> Schema:
-    """Return one field of a form: a file for an image, JSON for an array or whole record, others as in a record."""
+    """Return the schema of one form field: a file for an image, JSON for an array or a whole record."""
     description = KINDS[spec.kind].describe(spec)
     about = {"description": description} if description else {}
     if spec.kind == "image":
@@ -139,7 +139,7 @@ def _part(spec: Input, field: Schema, value: object) -> Schema:
 
 
 def _without_null(field: Schema) -> Schema:
-    """Return a field that is never null. A list of types is one type and null."""
+    """Return the schema of a field without null."""
     found = dict(field)
     if isinstance(field.get("type"), list):
         found["type"] = next(each for each in field["type"] if each != "null")
@@ -149,7 +149,7 @@ def _without_null(field: Schema) -> Schema:
 
 
 def prediction_content(schema: Schema, manifest: Manifest | None) -> dict[str, Any]:
-    """Return the content of a 200 in each media type. `schema` describes the JSON; the examples are the manifest's."""
+    """Return the content of a 200 by media type: JSON of this schema, with the examples in the manifest."""
     content: dict[str, Any] = {
         name: {"schema": table_schema(name)} for name, codec in CODECS.items() if codec.writes and name != JSON_TYPE
     }
@@ -165,7 +165,7 @@ def prediction_content(schema: Schema, manifest: Manifest | None) -> dict[str, A
 
 
 def _answer(manifest: Manifest, rows: int) -> Answer | None:
-    """Return the response to the first recorded examples; None if some of their outputs were not recorded."""
+    """Return the answer to the first recorded examples; None if a default output is missing, ragged or null."""
     signature, examples = manifest.signature, manifest.examples[:rows]
     if not examples or any(name not in example.outputs for name in signature.defaults for example in examples):
         return None
@@ -179,7 +179,7 @@ def _answer(manifest: Manifest, rows: int) -> Answer | None:
 
 
 def prediction_document(answer: Answer) -> dict[str, Any]:
-    """Return the response of `/predict`: outputs by name, classes, the model and version that answered, warnings."""
+    """Return the document of `/predict`: outputs by name, classes, model, version, and warnings."""
     classes = {} if answer.classes is None else {"classes": answer.classes}
     document = {**answer.values(), **classes, "model": answer.model, "version": answer.version}
     return document | answer.warnings.document() if answer.warnings.found else document
@@ -220,7 +220,7 @@ def prediction_schema(prediction: Schema, manifest: Manifest) -> Schema:
 
 
 def _entry(name: str, manifest: Manifest) -> Schema:
-    """Return the schema of an output for one instance: a label, or like the recorded values; any value after a step."""
+    """Return the schema of one entry of an output, from the labels of a classifier or the recorded values."""
     signature = manifest.signature
     if name == EXPLANATION:
         return EXPLANATION_SCHEMA
@@ -230,7 +230,7 @@ def _entry(name: str, manifest: Manifest) -> Schema:
 
 
 def _like(values: Sequence[Any]) -> Schema:
-    """Return a schema that fits these values. A computed number may be null, which stands for NaN."""
+    """Return a schema that fits these values. A float may be null, which stands for NaN."""
     types = set(map(type, values)) - {type(None)}
     for known, name in ((str, "string"), (bool, "boolean"), (int, "integer")):
         if types == {known}:
@@ -243,7 +243,7 @@ def _like(values: Sequence[Any]) -> Schema:
 
 
 def problems_for(manifest: Manifest | None, most_rows: int, known: Sequence[str]) -> dict[int, Problem]:
-    """Return an example problem for each status of requests for this model. `known` lists the names of the models."""
+    """Return an example problem by status for this model. `known` lists the names of all models."""
     name = manifest.model if manifest is not None else "penguins"
     offered = [media_type for media_type, codec in CODECS.items() if codec.writes]
     errors = [
@@ -262,11 +262,11 @@ def problems_for(manifest: Manifest | None, most_rows: int, known: Sequence[str]
 
 _ONLY_JSON = UnsupportedMediaType("compress", [*codings(), "identity"], "Content-Encoding")
 PROBLEMS_OF_METHOD = {"get": {503: NOT_READY}, "post": {415: problem_of(_ONLY_JSON)}}
-"""Problems that have another cause in views that do not predict."""
+"""Example problems by method and status of views that do not predict."""
 
 
 def _example_error(manifest: Manifest) -> InvalidInstances:
-    """Return the error of a wrong value for the first input of the first instance."""
+    """Return the error of an invalid value for the first input of the first instance."""
     spec = manifest.signature.inputs[0]
     value, detail = next((value, detail) for value in INVALID_VALUES if (detail := rule_of(spec)(value)) is not None)
     return refused(f"#/instances/0/{escaped(spec.name)}", detail, value)
@@ -275,9 +275,9 @@ def _example_error(manifest: Manifest) -> InvalidInstances:
 def with_errors(
     responses: dict[str, Any], errors: ErrorFormat, reference: Schema, problems: Mapping[int, Problem]
 ) -> dict[str, Any]:
-    """Return the responses of an operation by status, with the content of each error. `reference` names its schema.
+    """Return the responses of an operation by status, with the content of each error.
 
-    `default` stands for errors of a server in front of the application.
+    `reference` is the schema of errors. The response `default` is for errors of a server in front of the application.
     """
 
     def content(status: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The operations of an OpenAPI document and their ids, by which client generators name functions."""
+"""The ids of operations in an OpenAPI document. Client generators make function names of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from werkzeug.routing import Map, Rule
 from app.wire.application import REPEATED
 
 OWN_TAGS = ("predict", "models", "health", "metrics", "jobs")
-"""The blueprints of Retort's own protocol, which come first and whose ids need no prefix."""
+"""The blueprints of Retort's own protocol. They come first, and their ids have no prefix."""
 
 
 def operations_of(paths: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield path, method and operation of each operation."""
+    """Yield each operation with its path and method."""
     for path, members in paths.items():
         for method, operation in members.items():
             if isinstance(operation, dict):
@@ -24,10 +24,10 @@ def operations_of(paths: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
-    """Give each view's operation an `operationId` by the name of the view, and return the ids.
+    """Set the `operationId` of each view's operations from the name of the view, and return all ids.
 
-    If a view has several paths, the shortest has the bare name and the others add their distinct words. Several methods
-    of one path add the method's name. An id that a view has from `blp.doc(operationId=...)` stays.
+    If a view has several paths, the shortest has the bare name, and the others add their words. If a path has several
+    methods, the id ends with the method. An id from `blp.doc(operationId=...)` stays.
     """
     rules: dict[str, list[Rule]] = {}
     for rule in url_map.iter_rules():
@@ -53,7 +53,7 @@ def _rule_order(rule: Rule, name: str) -> tuple[int, bool, str]:
 
 
 def _words(rule: str) -> list[str]:
-    """Return the segments of a URL rule that are not parameters. A slash at the end counts as one."""
+    """Return the segments of a URL rule that are not parameters, and "slash" for a slash at the end."""
     segments = [*rule.removesuffix("/").split("/"), *(["slash"] if rule.endswith("/") else [])]
     return [re.sub(r"\W", "_", segment) for segment in segments if segment and "<" not in segment]
 
@@ -61,8 +61,8 @@ def _words(rule: str) -> list[str]:
 def model_keys(models: Iterable[str], taken: Sequence[str]) -> dict[str, str]:
     """Return a key for each model, the prefix of its components: the model's name, or the name and a number.
 
-    The number separates names that a client generator would write alike, `iris-two` and `iris_two`. It also separates
-    `operation_id(key)` from the ids in `taken`.
+    The number distinguishes names that a client generator would write alike, such as `iris-two` and `iris_two`, and
+    keeps `operation_id(key)` different from the ids in `taken`.
     """
     keys: dict[str, str] = {}
     alike = {_letters(each) for each in taken}

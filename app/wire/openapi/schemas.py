@@ -1,4 +1,4 @@
-"""JSON schemas of the models: components that the operations refer to, in a form that client generators support."""
+"""JSON schemas of the models as components of the OpenAPI document, in a form that client generators support."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Schema = dict[str, Any]
 
 OPENAPI_VERSION = "3.1.0"
 ANNOTATIONS = ("description", "example")
-"""Keywords of a field that a row does not repeat after the record."""
+"""Keywords of a field that only the record has, not the row."""
 TYPE_KEYWORDS: Mapping[str, Sequence[str]] = {
     "string": ("minLength", "maxLength", "pattern"),
     "number": ("minimum", "maximum"),
@@ -27,15 +27,16 @@ TYPE_KEYWORDS: Mapping[str, Sequence[str]] = {
     "object": ("properties", "required", "additionalProperties"),
 }
 NESTED_KEYWORDS = ("items", "additionalProperties")
-"""Keywords of Retort's fields that hold a schema or a boolean."""
+"""Keywords whose value is a schema or a boolean."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSchemas:
-    """The schemas of a model's input, of each field by name, and the names of the outputs.
+    """The schemas of a model's requests.
 
-    `instance` is a record or a row, `many` an object with a list of instances and the requested outputs. `joined` is
-    the keyword for a choice of `record` and `many`: "oneOf" if a record cannot match `many`.
+    `instance` is a record or a row. `many` is an object with a list of instances and the requested outputs. `fields`
+    are the schemas of the inputs by name, `outputs` the names of the outputs. `joined` is the keyword for a choice of
+    `record` and `many`: "oneOf" if a record cannot match `many`.
     """
 
     record: Schema
@@ -48,12 +49,12 @@ class ModelSchemas:
 
     @property
     def instances(self) -> Schema:
-        """A list of records or rows."""
+        """The schema of a list of records or rows."""
         return {"type": "array", "items": self.instance}
 
     @property
     def requested_outputs(self) -> Schema:
-        """A list of the requested outputs. Null stands for the default outputs."""
+        """The schema of a list of output names. Null stands for the default outputs."""
         return _wanted(self.outputs)
 
 
@@ -62,7 +63,7 @@ def _wanted(outputs: Sequence[str]) -> Schema:
 
 
 def object_schema(properties: Mapping[str, Any], required: Sequence[str] = (), **keywords: Any) -> Schema:
-    """Return the schema of an object with these properties, and with further keywords."""
+    """Return the schema of an object with these properties and keywords."""
     needed = {"required": [*required]} if required else {}
     return {"type": "object", **needed, "properties": {**properties}, **keywords}
 
@@ -76,7 +77,7 @@ _RECORD = {"type": "object", "description": "one record, by feature name"}
 _ROW = {"type": "array", "items": {}}
 _INSTANCE = {"anyOf": [_RECORD, _ROW]}
 ANY = ModelSchemas(_RECORD, _ROW, _INSTANCE, _many(_INSTANCE, ()), {}, ())
-"""Any model. The operation `/models/<name>/predict` of each model has the model's own schemas."""
+"""The schemas of any model, for paths that can name any model."""
 
 
 def reference(name: str) -> Schema:
@@ -93,7 +94,7 @@ def component(name: str, schema: type[ma.Schema] | ma.Schema) -> Schema:
 
 
 def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[str, Schema]]:
-    """Return the schemas of one model, and their components. `key` begins the components' names."""
+    """Return the schemas of one model, and their components. The names of the components begin with `key`."""
     name = f"{key}.record"
     whole = signature.layout is Layout.RECORDS
     record = _whole(signature) if whole else component(name, schema_of(signature, key))
@@ -131,7 +132,7 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
 
 
 def _bare(field: Schema) -> Schema:
-    """Return the values of a field that may stand for an instance: an object would be a record, a list a row."""
+    """Return the schema of bare values of a field, without objects and lists, which would be records and rows."""
     if "oneOf" not in field:
         return field
     return {**field, "oneOf": [each for each in field["oneOf"] if each.get("type") not in ("object", "array")]}
@@ -146,7 +147,7 @@ def _whole(signature: Signature) -> Schema:
 
 
 def _plain(field: Schema) -> Schema:
-    """Return a field whose 64-bit limits are a format, because JavaScript cannot hold them; see `one_type_each`."""
+    """Return a field with the format "int64" instead of 64-bit limits, which JavaScript numbers cannot represent."""
     if field.get("minimum") == INT64_MIN and field.get("maximum") == INT64_MAX and "integer" in field["type"]:
         field = {name: value for name, value in field.items() if name not in ("minimum", "maximum")}
         field["format"] = "int64"
@@ -154,7 +155,7 @@ def _plain(field: Schema) -> Schema:
 
 
 def one_type_each(schema: Schema) -> Schema:
-    """Return the same schema with `oneOf` for a list of types. Client generators support only a type and null."""
+    """Return the schema with `oneOf` instead of lists of types. Client generators support only one type and null."""
     found = {
         name: one_type_each(below) if name in NESTED_KEYWORDS and isinstance(below, dict) else below
         for name, below in schema.items()
