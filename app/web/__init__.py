@@ -1,6 +1,6 @@
-"""Pages for people: the models with their playgrounds, Swagger UI and ReDoc, with every asset inside the package.
+"""Pages for people: the models with their playgrounds, Swagger UI and ReDoc. The package contains every asset.
 
-The package knows HTTP and HTML. It knows models only through `Catalogue`.
+It reads models only through `Catalogue`.
 """
 
 from flask import Flask
@@ -12,7 +12,7 @@ from app.web.rendering import error_page
 
 
 def register(app: Flask, catalogue: Catalogue, errors: ErrorRenderer, *, has_jobs: bool) -> None:
-    """Add the pages to an application, and show browsers pages for errors. `has_jobs` lets pages link to jobs."""
+    """Add the pages to an application, also for errors. If `has_jobs` is true, pages link to `/jobs`."""
     app.jinja_env.globals["has_jobs"] = has_jobs
     app.register_blueprint(blueprint(catalogue))
     negotiate(app, catalogue)

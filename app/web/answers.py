@@ -1,6 +1,6 @@
-"""An answer of the prediction API as people read it: for the page that the plain form renders, without JavaScript.
+"""Answers of the prediction API for people, on the page that the server renders for browsers without JavaScript.
 
-`static/site/answer.js` shows the same in the browser.
+`static/site/answer.js` shows the same with JavaScript.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from app.web.cards import headline, json_text, label
 OWN: Final = ("prediction", "probabilities", "classes", "model", "version", "warnings", "warnings_more", "explanation")
 MANY_CLASSES: Final = 12
 LIKELIEST: Final = 8
-"""Of many classes, how many have a bar."""
+"""How many classes have a bar if there are more than `MANY_CLASSES`."""
 _PLACE: Final = re.compile(r"#(?:/instances)?(?:/0)?(?:/(.*))?", re.DOTALL)
 
 
 def answer_view(model: Mapping[str, Any], status: int, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the answer to one record: the prediction and what came with it, or the sentence of an error as `failed`.
+    """Return the answer to one record for the template: the prediction and other outputs, or an error as `failed`.
 
-    `errors` and `warnings` are by the name of the input, and `general` are those of none.
+    `errors` and `warnings` are sentences by the name of the input; `general` are the sentences of no input.
     """
     if status != 200:
         errors, general = by_input(model, document.get("errors") or ())
@@ -42,7 +42,7 @@ def answer_view(model: Mapping[str, Any], status: int, document: Mapping[str, An
 
 
 def by_input(model: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return sentences by the name of the input that their pointers lead to, and those that lead to none."""
+    """Return sentences by the name of the input in their pointers, and the sentences without an input."""
     names = [each["name"] for each in model["inputs"]]
     placed: dict[str, str] = {}
     general = []
@@ -57,7 +57,7 @@ def by_input(model: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> tu
 
 
 def _input_at(names: Sequence[str], rest: str) -> str | None:
-    """Return the input at the end of a pointer, or above it: an error may lie deep inside an array."""
+    """Return the input to which a pointer leads, also if it leads to a value inside the input."""
     steps = [unquote(step).replace("~1", "/").replace("~0", "~") for step in rest.split("/")]
     for name in names:
         if steps[0] == name or (len(name) > 100 and steps[0] == f"{name[:100]}…"):
@@ -67,9 +67,9 @@ def _input_at(names: Sequence[str], rest: str) -> str | None:
 
 
 def bars(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a bar for each class in the model's order; of many, for the likeliest. None without a list of classes.
+    """Return a bar for each class in the model's order, or for the likeliest of many classes; empty without classes.
 
-    `width` is the share of a bar of 100 units.
+    `width` is the probability as part of 100 units.
     """
     classes, rows = document.get("classes"), document.get("probabilities")
     if not classes or not rows or not isinstance(rows[0], list) or len(rows[0]) != len(classes):
@@ -85,7 +85,7 @@ def bars(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def percent(share: float) -> str:
-    """Return a probability with three figures at most: never 100 % where it is less, never 0 % where it is more."""
+    """Return a probability as a percentage. Only exact values are written 0 % and 100 %."""
     if share in (0, 1):
         return f"{share:.0%}".replace("%", " %")
     text = f"{100 * share:.1f}"
@@ -93,7 +93,7 @@ def percent(share: float) -> str:
 
 
 def recorded_answer(model: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the answer that was recorded for the first example, as if it came now; None where none was."""
+    """Return the recorded answer to the first example; None if none was recorded."""
     examples = model.get("examples") or ()
     if not examples or "prediction" not in examples[0]:
         return None

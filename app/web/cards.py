@@ -1,4 +1,4 @@
-"""The short facts of each model, for its card on the home page and for other pages: plain frozen values."""
+"""Short facts of each model, for its card on the home page and for other pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 AVAILABLE: Final = "AVAILABLE"
 SHOWN: Final = 3
-"""Values of the example on a card."""
+"""How many values of the example a card shows."""
 
 _VALUES: Final = {"number": 1.5, "integer": 1, "boolean": True, "text": "text"}
 _COLOURS: Final = {"L": "grey", "RGB": "in colour"}
@@ -20,10 +20,10 @@ _PLURALS: Final = {"category": "categories"}
 
 
 def card_of(entry: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the card of a model, from its entry in GET /models and its own description; that may be empty.
+    """Return the card of a model, from its entry in GET /models and its own description, which may be empty.
 
-    `current` is the version that is shown: the newest one of the entry if the model does not answer. `example` are the
-    first values of a recorded example, `answer` is the prediction that was recorded for it.
+    `current` is the shown version: the one that answers, else the newest. `example` has the first values of a recorded
+    example, and `answer` its recorded prediction.
     """
     current, *others = newest_first(entry) or [{"version": 0, "state": "EMPTY", "reason": "this model has no version"}]
     is_available = model.get("state") == AVAILABLE
@@ -60,7 +60,7 @@ def _example(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_url(text: str) -> str:
-    """Return a data URL of an image in base64; empty where it is not known to be one."""
+    """Return the data URL of an image in base64; empty if the format is unknown."""
     if text.startswith("data:image/"):
         return text
     types = {"iVBOR": "image/png", "/9j/": "image/jpeg", "UklGR": "image/webp"}
@@ -76,39 +76,39 @@ def headline(model: Mapping[str, Any], prediction: object) -> str:
 
 
 def figure(value: object) -> str:
-    """Return a value as one reads it, a number with six figures at most."""
+    """Return a value for reading. A float has at most six digits."""
     return f"{value:.6g}" if isinstance(value, float) else label(value)
 
 
 def says(model: Mapping[str, Any]) -> str:
-    """Return the words above a prediction."""
+    """Return the heading above a prediction."""
     if model.get("task") == "regressor":
         return "Predicted numbers" if numbers_of(model) > 1 else "Predicted number"
     return {"clusterer": "Cluster", "transformer": "Transformed record"}.get(str(model.get("task")), "Prediction")
 
 
 def numbers_of(model: Mapping[str, Any]) -> int:
-    """Return how many numbers are predicted for a record, from a recorded example; 1 where there is none."""
+    """Return how many numbers the model predicts for a record, from a recorded example; 1 without an example."""
     prediction = next((each["prediction"] for each in model.get("examples") or () if "prediction" in each), None)
     return len(prediction) if isinstance(prediction, list) else 1
 
 
 def curl(url: str, body: object) -> str:
-    """Return one command line that any POSIX shell takes as it stands, whatever characters are in the values."""
+    """Return a curl command that is quoted for any POSIX shell."""
     return f"curl {shlex.quote(url)} -d {shlex.quote(json_text(body))}"
 
 
 def census_of(model: Mapping[str, Any]) -> str:
-    """Return how many inputs there are of each kind: "5 numbers, 2 categories"."""
+    """Return the number of inputs of each kind: "5 numbers, 2 categories"."""
     counted = Counter(each["kind"] for each in model["inputs"]).most_common()
     return ", ".join(f"{count} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')}" for kind, count in counted)
 
 
 def inputs_of(model: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the inputs as shown to a reader.
+    """Return the inputs for the table of a model's page.
 
-    `seen` is the range in training and `choices` are the allowed values. `accepts` describes inputs that are not single
-    values, and `becomes` how the model sees them.
+    `seen` is the range in training, and `choices` are the known values. `accepts` describes an input of several values
+    or an image, and `becomes` the size and colours in which the model gets an image.
     """
     return [_input(each) for each in model["inputs"]]
 
@@ -142,7 +142,7 @@ def _input(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seen(minimum: object, maximum: object) -> str:
-    """Return the range met in training, in words."""
+    """Return the range of the values in training, in words."""
     if minimum is None and maximum is None:
         return ""
     if minimum is None or maximum is None:
@@ -151,14 +151,14 @@ def seen(minimum: object, maximum: object) -> str:
 
 
 def labels_of(classes: object) -> tuple[str, ...]:
-    """Return the labels; for a model with several outputs, one line of labels for each."""
+    """Return the labels of a classifier; for a model with several outputs, one text of labels for each."""
     if not isinstance(classes, Sequence) or isinstance(classes, str):
         return ()
     return tuple(" / ".join(map(label, each)) if isinstance(each, (list, tuple)) else label(each) for each in classes)
 
 
 def label(value: object) -> str:
-    """Return a value as one reads it: words without quotes, unless what matters would then be invisible."""
+    """Return a value for reading: text without quotes, unless it is empty, padded or not printable."""
     bare = isinstance(value, str) and value != "" and value == value.strip() and value.isprintable()
     return str(value) if bare else json_text(value)
 
@@ -169,6 +169,6 @@ def shortened(text: str, most: int = 60) -> str:
 
 
 def json_text(value: object) -> str:
-    """Return JSON in the reader's own script, escaped only if a character in it could not be seen or sent."""
+    """Return JSON, with escapes only if a character is not printable."""
     text = json.dumps(value, ensure_ascii=False)
     return text if text.isprintable() else json.dumps(value)

@@ -16,27 +16,35 @@ from werkzeug.datastructures import MultiDict
 from app.web.cards import any_value, data_url, label, seen
 
 MANY: Final = 24
-"""Inputs; beyond this each field is small and has no slider."""
+"""Number of inputs above which each field is small and has no slider."""
 MOST: Final = 400
-"""Inputs; beyond this one field takes the whole record, as JSON."""
+"""Number of inputs above which one field takes the whole record, as JSON."""
 FEW_CHOICES: Final = 5
 SHORT_CHARS: Final = 14
 POSITIONS: Final = 200
-"""About how many positions a slider has."""
+"""Approximate number of positions of a slider."""
 RECORD: Final = {"name": "record", "kind": "record"}
 _LOCAL: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?", re.ASCII)
 FormValues = MultiDict[str, str]
-"""The fields of a form or of a query."""
+"""The values of a form or of a query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: `control` says which template draws it, `text` is its content.
+    """One field of the form.
 
-    `id` is unique in the page, whatever the input is called. `typed` is whether the text is JSON, as the categories are
-    not all texts. `step` is that of the slider, empty where there is none; `heights` are the bars above it, of the
-    training values. `source` is the image as a data URL. `missing` is whether null is sent though the text is empty.
-    Each of the `choices` is the text that the form sends, and the one that people read.
+    Attributes:
+        id: the HTML id, which is unique in the page.
+        control: which part of the template draws the field.
+        text: the content of the field.
+        missing: whether an empty text stands for null.
+        typed: whether the text is JSON, because not all categories are text.
+        choices: for each choice, the text that the form sends and the text that people read.
+        step: the step of the slider; empty if there is no slider.
+        seen: the range of the values in training, in words.
+        source: the image as a data URL.
+        draws: whether the user can draw the image.
+        heights: the bars above the slider, of the values in training.
     """
 
     name: str
@@ -62,9 +70,10 @@ class Field:
 
 
 def own_key(model: Mapping[str, Any], name: str) -> str:
-    """Return a name for something of our own in a form or a query: no input of the model has it.
+    """Return a key for a form or a query that differs from the name of every input.
 
-    A form lists the texts that are missing under `missing`, and a query has the number of an `example`.
+    A form lists its missing texts under the key for `missing`. A query has the number of an example under the key for
+    `example`.
     """
     names, key = {each["name"] for each in model["inputs"]}, f".{name}"
     while key in names:
@@ -73,13 +82,13 @@ def own_key(model: Mapping[str, Any], name: str) -> str:
 
 
 def is_whole(model: Mapping[str, Any]) -> bool:
-    """Whether the form has one field for the record, not one for each input."""
+    """Return whether the form has one field for the whole record."""
     inputs = model["inputs"]
     return len(inputs) > MOST or (len(inputs) == 1 and inputs[0]["kind"] == "record")
 
 
 def as_record(model: Mapping[str, Any], instance: Any) -> dict[str, Any]:
-    """Return an instance as a record, also where it is a row or the value of the only input."""
+    """Return an instance as a record, also if it is a row or the value of the only input."""
     if isinstance(instance, Mapping):
         return dict(instance)
     names = [each["name"] for each in model["inputs"]]
@@ -87,7 +96,7 @@ def as_record(model: Mapping[str, Any], instance: Any) -> dict[str, Any]:
 
 
 def example_record(model: Mapping[str, Any], form: FormValues | None = None) -> dict[str, Any]:
-    """Return the example whose number the form has, or the first; else a record of the inputs' own examples."""
+    """Return the recorded example with the form's number, else the first, else a record of the inputs' examples."""
     recorded = model.get("examples") or ()
     if recorded:
         chosen = str(form.get(own_key(model, "example"))) if form is not None else ""
@@ -101,7 +110,7 @@ def example_record(model: Mapping[str, Any], form: FormValues | None = None) -> 
 def fields(
     model: Mapping[str, Any], form: FormValues | None = None, answer: Mapping[str, Any] | None = None
 ) -> tuple[Field, ...]:
-    """Return the fields of a model's form: its first example, the content of `form`, and what the answer says."""
+    """Return the fields of a model's form, with an example, the content of `form`, and the errors of the answer."""
     record = example_record(model, form)
     absent = set(form.getlist(own_key(model, "missing"))) if form is not None else set()
     profile = (model.get("profile") or {}).get("inputs", {})
@@ -121,7 +130,7 @@ def fields(
 
 
 def field_for(described: Mapping[str, Any], identity: str, value: object) -> Field:
-    """Return the field of one input that shows this value."""
+    """Return the field of one input, with this value."""
     kind, name = described["kind"], described["name"]
     nullable = bool(described.get("nullable")) and not described.get("shape") and kind != "record"
     field = Field(name, identity, kind, "line", _text(value), nullable)
@@ -151,7 +160,7 @@ def field_for(described: Mapping[str, Any], identity: str, value: object) -> Fie
 
 
 def heights_of(distribution: Mapping[str, Any] | None) -> tuple[float, ...]:
-    """Return the bars of a distribution, the highest of height 10; a count that is not 0 can be seen."""
+    """Return the heights of a distribution's bars, 10 for the highest. A bar that is not 0 is tall enough to see."""
     counts = (distribution or {}).get("counts") or ()
     most = max(counts, default=0)
     return tuple(round(max(10 * count / most, 0.4 if count else 0), 2) for count in counts) if most else ()
@@ -178,7 +187,7 @@ def _number_field(field: Field, described: Mapping[str, Any]) -> Field:
 
 
 def _plain(number: float) -> str:
-    """Return a number without an exponent where that is short, as sliders count decimals."""
+    """Return a number without an exponent if that is short: the slider counts the decimals."""
     return f"{number:.12f}".rstrip("0").rstrip(".") if 1e-9 < number < 1e15 else repr(number)
 
 
@@ -198,7 +207,7 @@ def _image_field(field: Field, described: Mapping[str, Any]) -> Field:
 
 
 def _local(value: object) -> str | None:
-    """Return a timestamp as a date and time field has it, in UTC; None where such a field cannot hold it."""
+    """Return a timestamp in UTC for a `datetime-local` field; None if such a field cannot represent it."""
     try:
         if isinstance(value, int | float):
             moment = datetime.fromtimestamp(value, UTC)
@@ -210,12 +219,12 @@ def _local(value: object) -> str | None:
         return None
     text = (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat()
     text = re.sub(r"(\.\d{3})000$", r"\1", text)
-    text = re.sub(r"(T\d\d:\d\d):00$", r"\1", text)  # as browsers write it
+    text = re.sub(r"(T\d\d:\d\d):00$", r"\1", text)  # browsers omit seconds of 0
     return text if _LOCAL.fullmatch(text) and not re.search(r"\.\d{7,}", str(value)) else None
 
 
 def _table(value: object) -> str:
-    """Return an array of one or two dimensions as lines of numbers, any other value as JSON."""
+    """Return an array of one or two dimensions as lines of numbers, and any other value as JSON."""
     rows = value if isinstance(value, list) and value and all(isinstance(row, list) for row in value) else [value]
     lines = []
     for row in rows:
@@ -226,7 +235,7 @@ def _table(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """Return a value as a field has it: a text as it is, a missing one empty."""
+    """Return the text of a field for a value: text unchanged, null as empty text."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

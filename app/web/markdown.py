@@ -1,8 +1,7 @@
-"""Markdown of a model's author as HTML: a safe part of it, in which no text can become markup.
+"""Render a safe subset of Markdown, which a model's author wrote, as HTML.
 
-Headings, paragraphs, lists, quotes, tables, code, emphasis and links are understood (CommonMark, and GFM's tables).
-All else, HTML above all, is shown as the text that it is. Nothing is taken over from the source but escaped text and
-the addresses of links, which are http, https or mailto.
+The subset is headings, paragraphs, lists, quotes, tables, code, emphasis and links (CommonMark, and GFM's tables).
+Everything else, such as HTML, is shown as text. All text is escaped. Links are http, https or mailto.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ INLINE: Final = re.compile(
     r"|(?<!\w)[*_](?P<em>[^*_\s][^*_]{0,500}?)[*_](?!\w)"
 )
 DEEPEST: Final = 4
-"""Inside of one another, quotes and emphasis are understood to this depth."""
+"""Depth to which nested quotes and emphasis are rendered."""
 
 
 def html(text: str) -> Markup:
-    """Return the safe HTML of a text in Markdown. Headings begin with the third level, below those of the page."""
+    """Return the safe HTML of a text in Markdown. Its headings begin with `<h3>`, below the headings of the page."""
     return Markup("").join(_blocks(FRONT_MATTER.sub("", text + "\n").split("\n"), DEEPEST))
 
 
@@ -43,7 +42,7 @@ def _blocks(lines: list[str], depth: int) -> Iterator[Markup]:
             at += 1
         elif fence := FENCE.fullmatch(line.strip()):
             end = _until(lines, at + 1, lambda each, mark=fence[1]: each.strip().startswith(mark))  # type: ignore[misc]
-            # The keyboard can scroll it where it is wider than the screen.
+            # `tabindex` lets keyboard users scroll a block that is wider than the screen.
             yield Markup('<pre tabindex="0">{}</pre>').format(_tag("code", escape("\n".join(lines[at + 1 : end]))))
             at = end + 1
         elif heading := HEADING.fullmatch(line):
@@ -80,7 +79,7 @@ def _begins_block(line: str) -> bool:
 
 
 def _list(lines: list[str], tag: str) -> Markup:
-    """Return a list; the lines below an item that are none belong to it."""
+    """Return a list. A line that begins no item continues the item above it."""
     items: list[str] = []
     for line in lines:
         if item := ITEM.fullmatch(line):
@@ -115,7 +114,7 @@ def _inline(text: str, depth: int = DEEPEST) -> Markup:
         else:
             url = match["url"] or match["bare"]
             shown = _inline(match["text"], depth - 1) if match["text"] else escape(url)
-            if "<a " in shown:  # a link inside of a link
+            if "<a " in shown:  # HTML has no nested links
                 found += shown
             else:
                 found += Markup('<a href="{}" rel="noopener noreferrer nofollow">{}</a>').format(url, shown)

@@ -1,4 +1,4 @@
-"""The page of a model, beside its playground: versions, environment, proof, hashes, examples of calls."""
+"""The sections of a model's page other than the playground: versions, environment, proof, hashes, example calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.web.cards import census_of, inputs_of, json_text, label, labels_of, new
 from app.web.fields import MANY, example_record, heights_of, is_whole
 
 FEW: Final = 6
-"""Classes that the first sentence names."""
+"""How many classes the first sentence names at most."""
 LIBRARIES: Final = {"python": "Python", "numpy": "NumPy", "scipy": "SciPy", "onnxruntime": "ONNX Runtime"}
 _VERBS: Final = {
     "regressor": "Predicts a number",
@@ -26,14 +26,14 @@ _DATATYPES: Final = {"number": "FP64", "integer": "INT64", "boolean": "BOOL"}
 JSON: Final = "application/json"
 MOST_IMPORTANT: Final = 12
 MOST_SHARES: Final = 8
-"""Values of an input that have a bar, the most frequent first."""
+"""How many values of an input have a bar, the most frequent first."""
 
 
 def model_page(model: Mapping[str, Any], version: str | None) -> dict[str, Any]:
-    """Return what the page shows beside a model's own description; `version` is the one that the URL names, if any.
+    """Return the values that the page shows. `version` is the version in the URL, if any.
 
-    If the description has no inputs, there are only the versions. `sentence` says in one line what the model does. The
-    table of the inputs is folded if it is `dense`.
+    If the description has no inputs, the page shows only the versions. The table of the inputs is folded if it is
+    `dense`.
     """
     page = {"model": model, "pinned": version is not None, "versions": newest_first(model)}
     if "inputs" not in model:
@@ -58,14 +58,14 @@ def model_page(model: Mapping[str, Any], version: str | None) -> dict[str, Any]:
 
 
 def shares_of(distribution: Mapping[str, Any], rows: int) -> tuple[tuple[str, str, float], ...]:
-    """Return the most frequent values: label, share of the rows as text, and width of the bar from 0 to 100."""
+    """Return the most frequent values, each with its label, its share as text, and the width of its bar (0 to 100)."""
     values = distribution["values"][:MOST_SHARES]
     most = max((count for _, count in values), default=1)
     return tuple((label(value), percent(count / rows), round(100 * count / most, 1)) for value, count in values)
 
 
 def importance_of(profile: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
-    """Yield the most important inputs: name, loss of the score as text, and width of the bar."""
+    """Yield the most important inputs, each with its name, loss of the score, and width of its bar (0 to 100)."""
     inputs: Mapping[str, float] = (profile.get("importance") or {}).get("inputs") or {}
     ranked = sorted(inputs.items(), key=lambda each: -each[1])[:MOST_IMPORTANT]
     most = max((value for _, value in ranked), default=0.0)
@@ -74,7 +74,7 @@ def importance_of(profile: Mapping[str, Any]) -> Iterator[tuple[str, str, float]
 
 
 def sentence(model: Mapping[str, Any]) -> str:
-    """Say what a model does: "Predicts Adelie, Chinstrap or Gentoo from 5 numbers and 2 categories."."""
+    """Return a sentence about a model: "Predicts Adelie, Chinstrap or Gentoo from 5 numbers and 2 categories."."""
     labels = labels_of(model.get("classes"))
     if model["task"] == "classifier" and labels and not any(isinstance(each, list) for each in model["classes"]):
         what = f"Predicts {joined(labels, 'or')}" if len(labels) <= FEW else f"Predicts one of {len(labels)} classes"
@@ -93,13 +93,13 @@ def sentence(model: Mapping[str, Any]) -> str:
 
 
 def joined(words: Any, last: str) -> str:
-    """Return words as a sentence lists them."""
+    """Return words as a list in a sentence, with `last` before the last word."""
     *most, end = words
     return f"{', '.join(most)} {last} {end}" if most else end
 
 
 def proof_sentences(proof: Mapping[str, Any]) -> list[str]:
-    """Return what packing compared and measured, in sentences."""
+    """Return the comparison and the measurements of packing, in sentences."""
     if not proof:
         return []
     if not proof.get("proven"):
@@ -128,7 +128,7 @@ def duration(number_us: float) -> str:
 
 
 def calls(model: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return a request of each protocol with the first example: title, path, body, media type. The first is our own."""
+    """Return a request of each protocol with the first example, as title, path, body and media type."""
     name, record = quote(model["name"], safe=""), example_record(model)
     own, rows = f"models/{name}/predict", json_text({"instances": [record]})
     found = [("JSON, many records", own, rows, JSON)]

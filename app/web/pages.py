@@ -22,8 +22,8 @@ from app.web.playground import answered, playground
 from app.web.rendering import ASSETS, REDOC, SWAGGER_UI, asset, render
 
 DAY_S: Final = 24 * 3600
-# ReDoc searches in a worker made from a blob, and inserts two style elements: an empty one, which it fills rule by rule
-# through the object model, and that of its scroll bars. A hash admits these two texts and no other.
+# ReDoc runs its search in a worker made from a blob. It inserts two style elements, and the hashes admit only these: an
+# empty one, to which it adds rules through the object model, and one for its scroll bars.
 _REDOC_POLICY: Final = {
     "style-src": "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
     "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
@@ -37,7 +37,7 @@ UNKNOWN: Final = "-"
 
 
 def blueprint(catalogue: Catalogue) -> Blueprint:
-    """Return the pages. `catalogue` is called for each page, from several threads."""
+    """Return the pages. They call `catalogue` from several threads."""
     pages = Blueprint("web", __name__, template_folder="templates")
 
     @pages.get("/")
@@ -47,7 +47,7 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
     @pages.route("/models/<string:model>/try", methods=["GET", "POST"])
     @pages.route("/models/<string:model>/versions/<string:version>/try", methods=["GET", "POST"])
     def try_model(model: str, version: str | None = None) -> Response:
-        """Return the page that answers the playground's form if the browser runs no JavaScript."""
+        """Answer the form of a playground in a browser without JavaScript."""
         if request.method == "GET":
             path = f"models/{quote(model, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
             return make_response(redirect(f"{root_of(request.environ)}/{path}"))
@@ -84,7 +84,7 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
 
     @pages.get("/favicon.ico")
     def favicon() -> Response:
-        # For clients that load no page. Every page names the icon by its cacheable URL.
+        # For clients that load no page: pages link to the icon's cacheable URL.
         response = asset("site", "", "retort.svg")
         response.headers["Cache-Control"] = f"public, max-age={DAY_S}"
         return response
@@ -94,7 +94,7 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
 
 
 def problem_type(name: str) -> ProblemType | None:
-    """Return the problem type of this name, which may be made of an HTTP status that a user's view answers with."""
+    """Return the problem type of this name, also for an HTTP status that only a user's view returns."""
     if name in PROBLEMS:
         return PROBLEMS[name]
     status = _STATUSES.get(name)
@@ -102,7 +102,7 @@ def problem_type(name: str) -> ProblemType | None:
 
 
 def negotiate(app: Flask, catalogue: Catalogue) -> None:
-    """Show browsers a page at the URLs of the models and jobs, where programs get JSON."""
+    """Make the URLs of models and jobs return pages to browsers. Programs still get JSON."""
     pages: dict[str, Callable[..., Response]] = {
         "models.list_models": lambda document: _page("models.html", cards=_cards(catalogue)),
         "models.show_model": lambda document, model: _model(catalogue, model, None),
@@ -115,7 +115,7 @@ def negotiate(app: Flask, catalogue: Catalogue) -> None:
 
 
 def _both(page: Callable[..., Response], view: Callable[..., Any]) -> Callable[..., Response]:
-    """Return a view that shows browsers a page. `page` takes a function that returns the JSON, and the arguments."""
+    """Return a view that sends browsers a page. `page` takes a function that returns the JSON, and the arguments."""
 
     @wraps(view)
     def negotiated(**arguments: str) -> Response:
@@ -147,7 +147,7 @@ def job_view(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time as a person says it."""
+    """Return a duration in hours, minutes and seconds."""
     if seconds is None:
         return UNKNOWN
     minutes, rest = divmod(math.ceil(seconds), 60)
@@ -166,7 +166,7 @@ def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) 
 
 
 def _home(catalogue: Catalogue) -> Response:
-    """Return the default model's playground, where it can answer, and every model."""
+    """Return the home page: every model, and the playground of the default model if it is available."""
     cards = _cards(catalogue)
     default = next((card for card in cards if card["default"] and card["available"]), None)
     if default is None:
@@ -187,7 +187,7 @@ def _playground(described: dict[str, Any], version: str | None) -> dict[str, Any
 
 
 def _cards(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """Return every model, the default one first, each as far as it can be described at this moment."""
+    """Return the cards of all models, the default model first."""
     described = catalogue.current()
     entries = sorted(catalogue.models()["models"], key=lambda entry: (not entry.get("default"), entry["name"]))
     return [card_of(entry, described.get(entry["name"], {})) for entry in entries]
@@ -201,7 +201,7 @@ def _alive() -> Response:
 
 
 def _page(template: str, policy: dict[str, str] | None = None, **values: Any) -> Response:
-    """Return one HTML page under the strict policy, loosened only as `policy` says."""
+    """Return an HTML page with the strict Content-Security-Policy, in which `policy` replaces directives."""
     text, headers = render(current_app.jinja_env, request.environ, template, policy or {}, **values)
     response = Response(text, headers=headers)
     if request.accept_encodings["gzip"] > 0:

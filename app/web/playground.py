@@ -1,7 +1,7 @@
-"""The playground: a form for one record of a model, and the page that answers it where there is no JavaScript.
+"""The playground: a form for one record of a model, and its answer for browsers without JavaScript.
 
-`static/site/form.js` builds the same record in the browser. Both send a text that they cannot read as it was typed: the
-server says better what is wrong with it.
+`static/site/form.js` builds the same record in the browser. Both send text that they cannot parse unchanged, because
+the server describes the error better.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NOT_PASSED_ON: Final = (
 PASSED_ON: Final = ("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE")
 PRESETS: Final = 8
 ABSENT: Final = object()
-"""The value of a field that is empty though the model needs one: it is left out, and the server says so."""
+"""The value of an empty field that is not nullable. The record omits it, so that the server refuses the record."""
 
 
 def playground(
@@ -54,10 +54,10 @@ def playground(
     answer: Mapping[str, Any] | None = None,
     status: int = 200,
 ) -> dict[str, Any]:
-    """Return the playground of a model as its page is asked for: of one `version`, or of the current one.
+    """Return the values of a model's playground, for the `version` in the URL or the current version.
 
-    `answer` is the one to the `form`, if it was sent. In the result, `described` is JSON for the script, `page_path` is
-    below the application's root, and `presets` are a query and a label for each recorded example.
+    `answer` is the answer to `form`, if the form was sent. In the result, `described` is JSON for the script,
+    `page_path` is relative to the application's root, and `presets` has a query and a label for each recorded example.
     """
     shown = fields(model, form, answer)
     record = shown_record(model, shown) if form else example_record(model)
@@ -80,7 +80,7 @@ def playground(
 
 
 def _presets(model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the queries that fill the form with a recorded example, and its prediction; none for a single example."""
+    """Return a query and a label for each recorded example; empty if there is only one."""
     examples = (model.get("examples") or ())[:PRESETS]
     key = own_key(model, "example")
     presets = [
@@ -91,7 +91,7 @@ def _presets(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _described(model: Mapping[str, Any]) -> str:
-    """Return what the script needs to know of a model, as JSON."""
+    """Return the facts of a model that the script needs, as JSON."""
     kept = ("name", "kind", "nullable", "minimum", "maximum", "shape")
     return json.dumps(
         {
@@ -112,13 +112,13 @@ def _described(model: Mapping[str, Any]) -> str:
 
 
 def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> dict[str, Any]:
-    """Return the playground with the answer to the form that was posted, from the prediction API itself."""
+    """Return the playground with the answer of the prediction API to the posted form."""
     files = {name: content for name, file in request.files.items() if (content := file.read())}
     record = record_of(model, request.form, files)
     form = request.form.copy()
     for name in files:
         if isinstance(record, dict) and name in record:
-            form[name] = record[name]  # an image that was chosen is shown, and stays for the next answer
+            form[name] = record[name]  # the page shows the image, and sends it again
     made = playground(model, version, root_url)
     response = ask(f"{made['page_path']}/predict", json.dumps(record).encode())
     try:
@@ -130,7 +130,7 @@ def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> di
 
 
 def ask(path: str, body: bytes) -> Answer:
-    """Send a body to a path of this application, as the client of the present request would."""
+    """Send a body to a path of this application with the headers of the current request."""
     environ: dict[str, Any] = {
         key: value
         for key, value in request.environ.items()
@@ -149,7 +149,7 @@ def ask(path: str, body: bytes) -> Answer:
 
 
 def record_of(model: Mapping[str, Any], form: FormValues, files: Mapping[str, bytes]) -> object:
-    """Return the record that a form stands for; `files` are the images that were chosen, by the name of the input."""
+    """Return the record of a form. `files` are the chosen images by the name of the input."""
     absent = set(form.getlist(own_key(model, "missing")))
     if is_whole(model):
         return _json_or_text(str(form.get(RECORD["name"]) or ""))
@@ -167,7 +167,7 @@ def record_of(model: Mapping[str, Any], form: FormValues, files: Mapping[str, by
 
 
 def shown_record(model: Mapping[str, Any], shown: Sequence[Field]) -> object:
-    """Return the record that fields stand for as they are shown."""
+    """Return the record of the fields."""
     if is_whole(model):
         return _json_or_text(shown[0].text)
     record: dict[str, Any] = {}
@@ -192,7 +192,7 @@ def _value(field: Field, described: Mapping[str, Any], text: str) -> object:
 
 
 def _array(text: str, shape: Sequence[int] | None) -> object:
-    """Return JSON as it is; else the numbers of a table, as lists of the shape where their count is right."""
+    """Return JSON, or the numbers of a table: nested by the shape if their count fits it, else in one list."""
     value = _json_or_text(text)
     if isinstance(value, list | dict) or shape is None:
         return value

@@ -1,4 +1,4 @@
-"""HTML pages under the strict policy, inside and outside of a request to Flask, errors as pages, and the assets.
+"""Render HTML pages with a strict Content-Security-Policy, render errors as pages, and serve the assets.
 
 The URLs of stylesheets, scripts and icons contain an edition, so browsers cache them for a year. The edition of a
 vendored library is its release. The edition of this package's own files is a digest of their content, so a changed
@@ -40,11 +40,11 @@ REDOC: Final = "2.5.4"
 _FOLDER: Final = Path(__file__).with_name("static")
 _SITE: Final = "site"
 _YEAR_S: Final = 365 * 24 * 3600
-# `mimetypes` reads the tables of the machine, and with nosniff a wrong type results in a blank page.
+# `mimetypes` depends on the machine, and with "nosniff" a wrong type results in a blank page.
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".mjs": "text/javascript", ".svg": "image/svg+xml"}
 PREDICTION: Final = re.compile(r"/((?:models/[^/]+(?:/versions/[^/]+)?)?)/?predict/?")
-# Nothing from anywhere else, nothing inline but our own stylesheets, by their hashes. `data:` images are the arrows
-# inside Swagger UI's own stylesheet.
+# Nothing from other hosts, and nothing inline except our own stylesheets, by their hashes. The `data:` images are the
+# arrows in Swagger UI's stylesheet.
 _POLICY: Final = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -60,10 +60,10 @@ _POLICY: Final = {
 def render(
     templates: Environment, environ: Mapping[str, Any], template: str, policy: Mapping[str, str], **values: Any
 ) -> tuple[str, dict[str, str]]:
-    """Return a page and its header fields; `policy` loosens the strict one.
+    """Return a page and its header fields. `policy` replaces directives of the strict policy.
 
-    It is never cached, as models come and go. Its own stylesheets stand inside, as on a slow connection another request
-    takes longer than they do.
+    Pages are not cached, because models change. Stylesheets are inline, because a request for each would take longer on
+    a slow connection.
     """
     root = root_of(dict(environ))
 
@@ -96,7 +96,7 @@ def render(
 
 
 def error_page(app: Flask) -> ErrorPage:
-    """Return how an error becomes a page; None for a request that no person looks at."""
+    """Return a function that renders a problem as a page; it returns None for requests of programs."""
 
     def page(environ: Environ, problem: Problem) -> Response | None:
         if not _by_browser(environ):
@@ -120,13 +120,13 @@ def error_page(app: Flask) -> ErrorPage:
 
 
 def _form_of(environ: Environ) -> str | None:
-    """Return the page with the form of the model that a prediction URL names, below the root; None for other URLs."""
+    """Return the path of the playground for a prediction URL, relative to the root; None for other URLs."""
     found = PREDICTION.fullmatch(environ["PATH_INFO"])
     return None if found is None else quote(found[1], encoding="latin-1")
 
 
 def _by_browser(environ: Environ) -> bool:
-    """Whether somebody opened the URL, or sent the plain form of a playground or of a job."""
+    """Return whether a browser opened the URL, or sent the form of a playground or of a job."""
     if environ["REQUEST_METHOD"] not in ("GET", "HEAD") and not environ["PATH_INFO"].endswith(("/try", "/jobs")):
         return False
     accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
@@ -135,7 +135,7 @@ def _by_browser(environ: Environ) -> bool:
 
 @lru_cache(maxsize=1)
 def own_edition() -> str:
-    """Return the digest of this package's own assets. It is computed once in a process."""
+    """Return the digest of this package's own assets, computed once in a process."""
     digest = hashlib.sha256()
     for path in sorted((_FOLDER / _SITE).iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -144,16 +144,16 @@ def own_edition() -> str:
 
 @lru_cache(maxsize=32)
 def stylesheet(filename: str) -> tuple[str, str]:
-    """Return one of this package's own stylesheets, and the source expression that admits it inside a page (CSP 3)."""
+    """Return one of this package's stylesheets, and the CSP source expression that allows it inline."""
     text = (_FOLDER / _SITE / filename).read_text("utf-8")
     return text, f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def asset(library: str, edition: str, filename: str) -> FlaskResponse:
-    """Return one file. It may be cached for a year if the URL names the present edition, else hardly at all.
+    """Return one file. Browsers may cache it for a year if the URL has the current edition; else they revalidate it.
 
-    During a rollout, an old page may request its old stylesheet from a new server. It receives the present one, which
-    must not stay in caches under the old URL.
+    During a rollout, an old page may request its old stylesheet from a new server. It receives the current one, which
+    caches must not keep under the old URL.
 
     Raises:
         NotFound: there is no such file in the folder.
@@ -183,5 +183,5 @@ def _response(path: Path) -> FlaskResponse:
 
 @lru_cache(maxsize=64)
 def _gzip(path: Path) -> bytes:
-    """Return the compressed file, which is computed once. The documentation bundles shrink from 3 MB to 0.8 MB."""
+    """Return the compressed file, computed once. The documentation bundles shrink from 3 MB to 0.8 MB."""
     return gzip.compress(path.read_bytes(), 6, mtime=0)

@@ -128,7 +128,7 @@ class Stepped(StoredCatalogue):
 
 def test_a_model_with_steps_names_them_and_claims_no_answer() -> None:
     told = " ".join(page("/models/diabetes", Stepped()).split())
-    assert "this model has steps around it (enrich, &lt;b&gt;price&lt;/b&gt;), and what they add is not known" in told
+    assert "this model has steps around it (enrich, &lt;b&gt;price&lt;/b&gt;), whose results are not known" in told
 
 
 class WithCard(StoredCatalogue):
