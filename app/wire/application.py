@@ -28,17 +28,17 @@ from app.wire.registrations import CountedFlask, Registrations, Rules
 
 log = logging.getLogger(__name__)
 
-KNOWN_PATHS = 2048
+MAX_CACHED_MATCHES = 2048
 """The most matches that the router caches, by method and path."""
-REPEATED = re.compile(r"_\d+$")
+FURTHER_URL = re.compile(r"_\d+$")
 """The ending that flask-smorest adds to the endpoint of a view's second and further URLs."""
-PART = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
+ARGUMENT = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
 """An argument in a URL rule, with its converter."""
 TEST_CLIENT = "werkzeug.debug.preserve_context"
 """Key of the environ that Flask's test client sets. It keeps the context of the request, so Flask has to make one."""
 
 
-Found = tuple[Rule | None, set[str] | None, str, Match]
+CachedMatch = tuple[Rule | None, set[str] | None, str, Match]
 """The rule of a path, its methods and endpoint when it was matched, and the match."""
 
 
@@ -95,7 +95,7 @@ class FlaskRouter(Registrations):
             rule.strict_slashes = False  # a trailing slash is answered
         super().__init__(app, [name.rpartition(".")[0] for name, view in self._own.items() if view in routes])
         self._blocking, self._unlimited = frozenset(blocking), frozenset(unlimited)
-        self._known: tuple[Rules | None, Map, dict[tuple[str, str], Found]] = None, app.url_map, {}
+        self._known: tuple[Rules | None, Map, dict[tuple[str, str], CachedMatch]] = None, app.url_map, {}
         self._logged: set[str] = set()
 
     def match(self, environ: Environ) -> Match:
@@ -104,22 +104,22 @@ class FlaskRouter(Registrations):
             return Match()
         if self._survey.rules.added != self._map.rules_added:
             self.survey_again()
-        rules, matched, known = self._known
+        rules, url_map, cache = self._known
         if rules is not self._survey.rules:
             rules = self._survey.rules
-            matched, known = _without_user_code(self._map), {}
-            self._known = rules, matched, known
+            url_map, cache = _without_user_code(self._map), {}
+            self._known = rules, url_map, cache
         key = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        found = known.get(key)
-        if found is None:
+        cached = cache.get(key)
+        if cached is None:
             if not all(map(is_ours, (Map.bind, MapAdapter.match, StateMachineMatcher.match))):
                 return Match()  # user code, which runs in Flask
-            found = self._find(matched, *key)
-            if len(known) >= KNOWN_PATHS:
-                known.clear()
-            if found[-1].route is None or found[-1].is_direct:  # a patch may be gone before the next survey
-                known[key] = found
-        rule, methods, endpoint, match = found
+            cached = self._find(url_map, *key)
+            if len(cache) >= MAX_CACHED_MATCHES:
+                cache.clear()
+            if cached[-1].route is None or cached[-1].is_direct:  # a patch may be gone before the next survey
+                cache[key] = cached
+        rule, methods, endpoint, match = cached
         if match.route is None or rule is None:
             return match
         if rule.methods != methods or rule.endpoint != endpoint:  # a user has changed it in place
@@ -148,36 +148,36 @@ class FlaskRouter(Registrations):
             self._logged.add(reason)
             log.info("predictions go through Flask because %s", reason)
 
-    def _find(self, matched: Map, method: str, path: str) -> Found:
-        adapter = matched.bind("localhost")
+    def _find(self, url_map: Map, method: str, path: str) -> CachedMatch:
+        adapter = url_map.bind("localhost")
         try:
             decoded = path.encode("latin-1").decode("utf-8", "replace")
             rule, arguments = adapter.match(decoded, method, return_rule=True)
         except HTTPException:
             return None, None, "", Match()
         endpoint: str = rule.endpoint
-        name, view = REPEATED.sub("", endpoint), self._own.get(endpoint)
+        name, view = FURTHER_URL.sub("", endpoint), self._own.get(endpoint)
         route = self._routes.get(view) if method in (rule.methods or ()) and method not in ("OPTIONS", "HEAD") else None
         original: Rule = rule.original  # type: ignore[attr-defined]
-        converters = [type(each).to_python for each in original._converters.values()]
-        found = Match(
+        converters = [type(converter).to_python for converter in original._converters.values()]
+        match = Match(
             route,
             arguments,
             is_direct=original.redirect_to is None and all(map(is_ours, converters)),
             may_change_models=view is not None and view not in self._routes,
             may_block=name in self._blocking,
             is_limited=name not in self._unlimited,
-            pattern=PART.sub(r"{\1}", rule.rule),
+            pattern=ARGUMENT.sub(r"{\1}", rule.rule),
             access=self.access(endpoint, method, arguments),
         )
-        return original, rule.methods, endpoint, found
+        return original, rule.methods, endpoint, match
 
     def access(self, endpoint: str, method: str, arguments: Mapping[str, Any]) -> Access:
         """Return the scope and the model that a view requires: for a user's view, `predict` unless it is decorated."""
         view = self._own.get(endpoint)
         if view is None:
             return Access(getattr(self._app.view_functions.get(endpoint), SCOPE_OF_VIEW, PREDICT))
-        name, model = REPEATED.sub("", endpoint), arguments.get("model")
+        name, model = FURTHER_URL.sub("", endpoint), arguments.get("model")
         if view in self._routes and name not in self._needed_scopes:
             return Access(PREDICT, model or "")
         usual = PREDICT if method in SAFE else ADMIN
@@ -190,26 +190,26 @@ def _without_user_code(url_map: Map) -> Map:
     Its rules have no user converters and no `redirect_to`, but they redirect to canonical URLs (`defaults`, `alias`).
     Each has the copied rule as `original`.
     """
-    converters = {name: _inert(converter) for name, converter in url_map.converters.items()}
+    converters = {name: _without_conversion(converter) for name, converter in url_map.converters.items()}
     options = (url_map.default_subdomain, url_map.strict_slashes, url_map.merge_slashes, url_map.redirect_defaults)
-    inert = Map(None, *options, converters)
+    copied = Map(None, *options, converters)
     for rule in url_map.iter_rules():
-        empty: Any = Rule(rule.rule, **Rule.get_empty_kwargs(rule))
-        empty.original = rule
-        empty.websocket, empty.merge_slashes = rule.websocket, rule.merge_slashes
-        empty.methods = copy(rule.methods)  # as they are: a user may have changed them in place
-        empty.redirect_to = None
-        inert.add(empty)
-    inert.update()
-    return inert
+        rule_copy: Any = Rule(rule.rule, **Rule.get_empty_kwargs(rule))
+        rule_copy.original = rule
+        rule_copy.websocket, rule_copy.merge_slashes = rule.websocket, rule.merge_slashes
+        rule_copy.methods = copy(rule.methods)  # as they are: a user may have changed them in place
+        rule_copy.redirect_to = None
+        copied.add(rule_copy)
+    copied.update()
+    return copied
 
 
-def _inert(converter: type[BaseConverter]) -> type[BaseConverter]:
+def _without_conversion(converter: type[BaseConverter]) -> type[BaseConverter]:
     """Return the converter if it is ours, else one that matches the same paths and returns their text."""
     if is_ours(converter.to_python) and is_ours(converter.to_url):
         return converter
-    return type("Inert", (converter,), {"to_python": _unconverted, "to_url": _unconverted})
+    return type("Inert", (converter,), {"to_python": _to_text, "to_url": _to_text})
 
 
-def _unconverted(converter: BaseConverter, value: Any) -> str:
+def _to_text(converter: BaseConverter, value: Any) -> str:
     return str(value)

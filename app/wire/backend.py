@@ -65,9 +65,9 @@ class Adapter:
 
     def _compressed(self, content: bytes) -> bytes:
         """Compress a response if the client accepts a coding and the response is long enough."""
-        wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
-        if wanted is not None and (len(content) >= MIN_COMPRESSED_BYTES or "q=0" in wanted):
-            content, self._coded = compress(content, wanted)
+        accept_encoding = self._environ.get("HTTP_ACCEPT_ENCODING")
+        if accept_encoding is not None and (len(content) >= MIN_COMPRESSED_BYTES or "q=0" in accept_encoding):
+            content, self._coded = compress(content, accept_encoding)
         return content
 
 
@@ -143,13 +143,13 @@ def answers(
     """
 
     def document(view: View) -> View:
-        described = blp.response(status, schema, description=description, **options)(view)
-        for refusal, when in (errors or {}).items():
-            described = blp.alt_response(refusal, description=when)(described)
+        documented = blp.response(status, schema, description=description, **options)(view)
+        for error_status, cause in (errors or {}).items():
+            documented = blp.alt_response(error_status, description=cause)(documented)
         if body is not None:
-            described = blp.doc(requestBody=body)(described)
+            documented = blp.doc(requestBody=body)(documented)
         # Keep only the documentation: the wrapped views would serialize the response.
-        view._apidoc = described._apidoc  # type: ignore[attr-defined]
+        view._apidoc = documented._apidoc  # type: ignore[attr-defined]
         return view
 
     return document

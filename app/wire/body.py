@@ -47,10 +47,10 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
         UnsupportedMediaType: the content coding is not supported.
         InvalidBody: the body is not in its content coding.
     """
-    limit_bytes = _prepared(environ, limit_bytes)
+    limit_bytes = _rewind_within(environ, limit_bytes)
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding is not None and (coding := coding_of(encoding)):
-        return _joined(decompress(_parts(environ, limit_bytes), coding, limit_bytes))
+        return _join(decompress(_parts(environ, limit_bytes), coding, limit_bytes))
     length = environ.get("CONTENT_LENGTH", "")
     if length.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ:
         if len(length) > 18 or int(length) > limit_bytes:
@@ -59,17 +59,17 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
         if len(body) < int(length):
             raise IncompleteBody
         return body
-    return _joined(_parts(environ, limit_bytes))
+    return _join(_parts(environ, limit_bytes))
 
 
-def _prepared(environ: dict[str, Any], limit_bytes: int) -> int:
+def _rewind_within(environ: dict[str, Any], limit_bytes: int) -> int:
     """Rewind the body, and return the smaller of the limit and Flask's own."""
     rewind(environ)
-    of_flask: int | None = environ.get(LIMIT_OF_FLASK)
-    return limit_bytes if of_flask is None else min(limit_bytes, of_flask)
+    flask_limit_bytes: int | None = environ.get(LIMIT_OF_FLASK)
+    return limit_bytes if flask_limit_bytes is None else min(limit_bytes, flask_limit_bytes)
 
 
-def _joined(pieces: Iterable[bytes]) -> bytes:
+def _join(pieces: Iterable[bytes]) -> bytes:
     """Join pieces without holding them all in memory beside the result."""
     whole = io.BytesIO()
     for piece in pieces:
@@ -83,7 +83,7 @@ def parts(environ: dict[str, Any], limit_bytes: int) -> Iterator[bytes]:
     Raises:
         The errors of `read`, some of them between parts.
     """
-    limit_bytes = _prepared(environ, limit_bytes)
+    limit_bytes = _rewind_within(environ, limit_bytes)
     coding = coding_of(environ.get("HTTP_CONTENT_ENCODING", ""))
     received = _parts(environ, limit_bytes, PART_BYTES)
     return _split(decompress(received, coding, limit_bytes), PART_BYTES) if coding else received
@@ -174,15 +174,15 @@ def _split(parts: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
             yield part[at : at + most_bytes]
 
 
-def _decoder(coding: str, begins: bytes) -> Any:
+def _decoder(coding: str, start: bytes) -> Any:
     """Return a decoder for one member, which begins with these bytes."""
     if coding == "zstd":
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
     if coding == "gzip":
         return zlib.decompressobj(GZIP_BITS)
     # Some clients send deflate without zlib's header.
-    headed = begins[0] & 15 == 8 and (len(begins) < 2 or int.from_bytes(begins[:2], "big") % 31 == 0)
-    return zlib.decompressobj(ZLIB_BITS if headed else RAW_BITS)
+    has_header = start[0] & 15 == 8 and (len(start) < 2 or int.from_bytes(start[:2], "big") % 31 == 0)
+    return zlib.decompressobj(ZLIB_BITS if has_header else RAW_BITS)
 
 
 def _encoder(coding: str) -> tuple[Any, int]:
@@ -198,16 +198,16 @@ def choose_coding(accept_encoding: str, size_bytes: int) -> str:
     Raises:
         NotAcceptable: the client allows neither an available coding nor an uncompressed response.
     """
-    wanted = parse_accept_header(accept_encoding, Accept)
-    named = {name.lower(): quality for name, quality in wanted}
-    others = named.get("*", 0.0)
-    identity = named.get("identity", named.get("*", 1.0)) > 0
-    qualities = {name: named.get(name, others) for name in codings()}
+    accepted = parse_accept_header(accept_encoding, Accept)
+    quality_of = {name.lower(): quality for name, quality in accepted}
+    default_quality = quality_of.get("*", 0.0)
+    allows_identity = quality_of.get("identity", quality_of.get("*", 1.0)) > 0
+    qualities = {name: quality_of.get(name, default_quality) for name in codings()}
     best = max(qualities, key=lambda name: qualities[name])
-    if qualities[best] <= 0 and not identity:
+    if qualities[best] <= 0 and not allows_identity:
         raise NotAcceptable(accept_encoding[:100], [*codings(), "identity"], "Accept-Encoding")
-    worth = size_bytes >= MIN_COMPRESSED_BYTES and qualities[best] >= named.get("identity", 0.0)
-    return best if qualities[best] > 0 and (worth or not identity) else ""
+    is_worthwhile = size_bytes >= MIN_COMPRESSED_BYTES and qualities[best] >= quality_of.get("identity", 0.0)
+    return best if qualities[best] > 0 and (is_worthwhile or not allows_identity) else ""
 
 
 def compress(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[str, str]]]:
@@ -224,10 +224,10 @@ def compress_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iterab
     coding = choose_coding(accept_encoding, MIN_COMPRESSED_BYTES) if accept_encoding else ""
     if not coding:
         return parts, [("Vary", "Accept-Encoding")]
-    return _flushed(parts, coding), [("Content-Encoding", coding), ("Vary", "Accept-Encoding")]
+    return _compress_and_flush(parts, coding), [("Content-Encoding", coding), ("Vary", "Accept-Encoding")]
 
 
-def _flushed(parts: Iterable[bytes], coding: str) -> Iterator[bytes]:
+def _compress_and_flush(parts: Iterable[bytes], coding: str) -> Iterator[bytes]:
     encoder, flush_mode = _encoder(coding)
     for part in parts:
         yield encoder.compress(part) + encoder.flush(flush_mode)

@@ -21,9 +21,9 @@ from app.signature.field_errors import escaped, hinted, refuse, refused, shown, 
 from app.wire import codecs
 
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
-AS_BASE64 = ("array", "image")
+KINDS_WITH_BASE64 = ("array", "image")
 """Kinds of input that decode base64 objects themselves. For other kinds, base64 stands for text."""
-ALONE = re.compile(rb'\s*+\{\s*+"instances"\s*+:')
+STARTS_WITH_INSTANCES = re.compile(rb'\s*+\{\s*+"instances"\s*+:')
 """Start of a body for the fast decoder, which accepts only the keys `instances` and `outputs`."""
 
 
@@ -42,7 +42,7 @@ def json_object(raw: bytes, limits: codecs.BodyLimits) -> dict[str, Any]:
 
 def decode_instances(raw: bytes, decode: Decode, signature: Signature) -> PredictRequest | None:
     """Return the request for the first output, if `decode` accepts the body and it has only `instances`; else None."""
-    if ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
+    if STARTS_WITH_INSTANCES.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
         return replace(decoded, outputs=signature.defaults[:1])
     return None
 
@@ -68,19 +68,19 @@ def instance_list(values: object, signature: Signature, pointer: str) -> list[An
 
 
 def _instance(value: Any, signature: Signature, pointer: str, nested: bool) -> Any:
-    record = isinstance(value, dict) and not _is_base64(value)
-    if len(signature.inputs) == 1 and not record and (nested or not isinstance(value, list)):
-        cell = _plain(value, signature.inputs[0], pointer)
+    is_record = isinstance(value, dict) and not _is_base64(value)
+    if len(signature.inputs) == 1 and not is_record and (nested or not isinstance(value, list)):
+        cell = _decode_base64(value, signature.inputs[0], pointer)
         return [cell] if nested or isinstance(cell, dict) else cell
     if isinstance(value, dict) and any(map(_is_base64, value.values())):
         specs = {spec.name: spec for spec in signature.inputs}
         return {
-            name: _plain(cell, specs[name], f"{pointer}/{escaped(name)}") if name in specs else cell
+            name: _decode_base64(cell, specs[name], f"{pointer}/{escaped(name)}") if name in specs else cell
             for name, cell in value.items()
         }
     if isinstance(value, list) and len(value) == len(signature.inputs):
         cells = zip(value, signature.inputs, strict=True)
-        return [_plain(cell, spec, f"{pointer}/{at}") for at, (cell, spec) in enumerate(cells)]
+        return [_decode_base64(cell, spec, f"{pointer}/{at}") for at, (cell, spec) in enumerate(cells)]
     return value
 
 
@@ -88,9 +88,9 @@ def _is_base64(value: object) -> bool:
     return isinstance(value, dict) and value.keys() == {"b64"}
 
 
-def _plain(value: Any, spec: Input, pointer: str) -> Any:
+def _decode_base64(value: Any, spec: Input, pointer: str) -> Any:
     """Return a cell, with base64 decoded to text."""
-    if not _is_base64(value) or spec.kind in AS_BASE64:
+    if not _is_base64(value) or spec.kind in KINDS_WITH_BASE64:
         return value
     try:
         return base64.b64decode(value["b64"], validate=True).decode("utf-8")
@@ -104,7 +104,7 @@ def rows_from_columns(columns: Mapping[str, Any], signature: Signature, pointer:
     Raises:
         InvalidInstances: a column is missing, unknown, not a list, or differs in length from the others.
     """
-    refuse(_not_columns(columns, signature.names, pointer))
+    refuse(_column_errors(columns, signature.names, pointer))
     longest = max(map(len, columns.values()), default=0)
     place = {name: f"{pointer}/{escaped(name)}" for name in signature.names}
     refuse(
@@ -119,17 +119,17 @@ def rows_from_columns(columns: Mapping[str, Any], signature: Signature, pointer:
     return list(map(list, zip(*cells, strict=True)))
 
 
-def _not_columns(columns: Mapping[str, Any], names: Sequence[str], pointer: str) -> Iterator[FieldError]:
-    known = frozenset(names)
+def _column_errors(columns: Mapping[str, Any], names: Sequence[str], pointer: str) -> Iterator[FieldError]:
+    features = frozenset(names)
     for name in names:
         if name not in columns:
             yield FieldError(f"{pointer}/{escaped(name)}", "is missing: every feature is needed")
     unknown = f"is not a feature of this model; the features are: {some(names)}"
     for name in columns:
-        if name not in known:
+        if name not in features:
             yield FieldError(f"{pointer}/{escaped(name)}", unknown)
     for name, column in columns.items():
-        if name in known and not isinstance(column, list):
+        if name in features and not isinstance(column, list):
             detail = "must be a list with a value for each instance"
             yield FieldError(f"{pointer}/{escaped(name)}", detail, shown(column))
 
@@ -138,7 +138,7 @@ def _cell(value: Any, spec: Input, pointer: str) -> Any:
     """Return a value of a column, also from a column of shape (rows, 1)."""
     if isinstance(value, list) and len(value) == 1 and spec.kind != "array":
         value = value[0]
-    return _plain(value, spec, pointer)
+    return _decode_base64(value, spec, pointer)
 
 
 def rows_from_table(
@@ -154,7 +154,7 @@ def rows_from_table(
     names = signature.names
     if all(name == at for at, name in enumerate(columns)):
         columns = [*names, *columns[len(names) :]][: len(columns)]
-    refuse(_not_table(columns, table, names, pointer))
+    refuse(_table_errors(columns, table, names, pointer))
     refuse(
         FieldError(f"{pointer}/data/{at}", f"must be a list of {len(columns)} values, one for each column", shown(row))
         for at, row in enumerate(table)
@@ -166,20 +166,20 @@ def rows_from_table(
     return table if in_order else [[row[at] for at in order] for row in table], order
 
 
-def _not_table(columns: Sequence[Any], table: Any, names: Sequence[str], pointer: str) -> Iterator[FieldError]:
-    known = frozenset(names)
-    there = {column for column in columns if isinstance(column, str) and column in known}
+def _table_errors(columns: Sequence[Any], table: Any, names: Sequence[str], pointer: str) -> Iterator[FieldError]:
+    features = frozenset(names)
+    sent = {column for column in columns if isinstance(column, str) and column in features}
     for name in names:
-        if name not in there:
+        if name not in sent:
             yield FieldError(f"{pointer}/columns", f"lacks {name!r}: every feature is needed")
-    unknown, seen = f"is not a feature of this model; the features are: {some(names)}", set()
+    unknown, names_before = f"is not a feature of this model; the features are: {some(names)}", set()
     for at, column in enumerate(columns):
-        if not isinstance(column, str) or column not in known:
+        if not isinstance(column, str) or column not in features:
             yield FieldError(f"{pointer}/columns/{at}", unknown, shown(column))
-        elif column in seen:
+        elif column in names_before:
             yield FieldError(f"{pointer}/columns/{at}", "is there twice", shown(column))
         else:
-            seen.add(column)
+            names_before.add(column)
     if not isinstance(table, list):
         yield FieldError(f"{pointer}/data", "must be a list of rows", shown(table))
 
@@ -197,10 +197,10 @@ def requested_outputs(parameters: Any, signature: Signature, pointer: str) -> li
     """
     if not isinstance(parameters, dict | None):
         raise refused(pointer, "must be an object", parameters)
-    wanted = (parameters or {}).get("outputs")
-    if not isinstance(wanted, list | None):
-        raise refused(f"{pointer}/outputs", "must be a list of output names", wanted)
-    return outputs_by_name(wanted) if wanted else [*signature.defaults[:1]]
+    outputs = (parameters or {}).get("outputs")
+    if not isinstance(outputs, list | None):
+        raise refused(f"{pointer}/outputs", "must be a list of output names", outputs)
+    return outputs_by_name(outputs) if outputs else [*signature.defaults[:1]]
 
 
 def predictions(answer: Answer) -> list[Any]:
@@ -214,8 +214,11 @@ def predictions(answer: Answer) -> list[Any]:
 def move_pointers(error: InvalidInstances, pointer: str, place: Callable[[str, int], str]) -> InvalidInstances:
     """Return the errors with `<pointer>/<row>/<position>` replaced by `place(row, position)`."""
     cell = re.compile(rf"{re.escape(pointer)}/(\d+)/(\d+)(.*)", re.DOTALL)
-    found = [(each, cell.fullmatch(each.pointer)) for each in error.errors]
-    errors = [replace(each, pointer=place(at[1], int(at[2])) + at[3]) if at else each for each, at in found]
+    matches = [(field_error, cell.fullmatch(field_error.pointer)) for field_error in error.errors]
+    errors = [
+        replace(field_error, pointer=place(match[1], int(match[2])) + match[3]) if match else field_error
+        for field_error, match in matches
+    ]
     return InvalidInstances(errors, error.total)
 
 

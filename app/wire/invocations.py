@@ -113,11 +113,11 @@ def envelope(model: ModelSchemas) -> Schema:
     }
     params = {"type": ["object", "null"], "properties": {"outputs": model.requested_outputs}}
 
-    def alone(key: str) -> Schema:
+    def only_member(key: str) -> Schema:
         others = [{"required": [other]} for other in (*forms, "signature_name") if other != key]
         return object_schema({key: forms[key], "params": params}, [key]) | {"not": {"anyOf": others}}
 
-    return {"anyOf": [model.instances, *map(alone, forms)]}
+    return {"anyOf": [model.instances, *map(only_member, forms)]}
 
 
 REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
@@ -161,14 +161,14 @@ class InvocationAdapter(Adapter):
         return self._envelope(document, signature)
 
     def _envelope(self, document: dict[str, Any], signature: Signature) -> PredictRequest:
-        given = [key for key in ENVELOPES if key in document]
-        if len(given) != 1:
-            found = f"; it has {', '.join(given)}" if given else ""
+        keys = [key for key in ENVELOPES if key in document]
+        if len(keys) != 1:
+            found = f"; it has {', '.join(keys)}" if keys else ""
             raise refused("#", f"must have exactly one of {ONE_OF}{found}")
         if "signature_name" in document:
             raise refused("#/signature_name", "is not supported; params.outputs names the outputs")
         outputs = requested_outputs(document.get("params"), signature, "#/params")
-        (key,) = given
+        (key,) = keys
         instances, pointer = self._instances(key, document[key], signature)
         return PredictRequest(instances, pointer, outputs=outputs, outputs_pointer="#/params/outputs")
 
@@ -213,9 +213,9 @@ class InvocationAdapter(Adapter):
 
         SageMaker returns these attributes to the client: up to 1024 printable ASCII characters.
         """
-        sent = self._environ.get("HTTP_X_AMZN_SAGEMAKER_CUSTOM_ATTRIBUTES", "")
-        fit = 0 < len(sent) <= 1024 and sent.isascii() and sent.isprintable()
-        return [*super().headers(), *([(ATTRIBUTES, sent)] if fit else [])]
+        attributes = self._environ.get("HTTP_X_AMZN_SAGEMAKER_CUSTOM_ATTRIBUTES", "")
+        is_valid = 0 < len(attributes) <= 1024 and attributes.isascii() and attributes.isprintable()
+        return [*super().headers(), *([(ATTRIBUTES, attributes)] if is_valid else [])]
 
 
 def blueprint(backend: Backend) -> Blueprint:

@@ -88,9 +88,9 @@ class PredictAdapter(Adapter):
         if not isinstance(document, dict):
             detail = 'must be an object (one record, or {"instances": [...]}) or a list of instances'
             raise refused("#", detail, document)
-        named = document.get("instances")
+        instances = document.get("instances")
         # A model may have a feature named "instances", whose value is never a list.
-        if "instances" not in document or ("instances" in signature.names and not isinstance(named, list)):
+        if "instances" not in document or ("instances" in signature.names and not isinstance(instances, list)):
             return PredictRequest([document], single=True)
         refuse(_envelope_errors(document, signature))
         return PredictRequest(document["instances"], "#/instances", outputs=document.get("outputs"))

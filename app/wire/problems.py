@@ -58,24 +58,24 @@ def error_sentence(problem: Problem) -> tuple[bytes, str]:
 PROBLEM_FORMAT = ErrorFormat(re.compile(""), problem_json, ProblemSchema, media_type=MEDIA_TYPE)
 
 
-def of_http(error: HTTPException) -> Problem:
+def problem_of_http(error: HTTPException) -> Problem:
     """Return the problem for an error that Flask raised: unknown path, method not allowed, failed view."""
     if isinstance(error, InternalServerError) and error.original_exception is not None:
         return INTERNAL_ERROR  # Flask has logged it
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
-    sent = dict(error.get_headers(request.environ))
-    if "Allow" in sent:  # Werkzeug lists a set, whose order differs between processes
-        sent["Allow"] = ", ".join(sorted(sent["Allow"].split(", ")))
+    fields = dict(error.get_headers(request.environ))
+    if "Allow" in fields:  # Werkzeug lists a set, whose order differs between processes
+        fields["Allow"] = ", ".join(sorted(fields["Allow"].split(", ")))
     detail = {
         HTTPStatus.NOT_FOUND: f"there is nothing at {request.path[:200]}; see /docs for what there is",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method[:20]} is not allowed here; allowed: {sent.get('Allow', '')}",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method[:20]} is not allowed here; allowed: {fields.get('Allow', '')}",
     }.get(HTTPStatus(status), error.description or "")
     name = HTTP_STATUS_CODES.get(status, "error").lower().replace(" ", "-")
-    headers = {name: value for name, value in sent.items() if name in SENT_WITH_ERRORS}
+    headers = {name: value for name, value in fields.items() if name in SENT_WITH_ERRORS}
     return Problem(status, name, detail, headers=headers)
 
 
-def as_http(problem: Problem, error: Exception) -> HTTPException:
+def http_error_of(problem: Problem, error: Exception) -> HTTPException:
     """Return Flask's exception of the problem's status, for a user's error handlers. Its `__cause__` is `error`."""
     kind = default_exceptions.get(problem.status, HTTPException)
     raised = kind(description=problem.detail)
@@ -95,11 +95,11 @@ def register(app: Flask, errors: ErrorRenderer) -> None:
     def answer_http(error: HTTPException) -> Response:
         if (error.code or 500) < HTTPStatus.BAD_REQUEST:  # a redirect, not an error
             return Response(status=error.code, headers=error.get_headers(request.environ))
-        return answer(of_http(error))
+        return answer(problem_of_http(error))
 
     def answer_own(error: RetortError | RequestRefused) -> Any:
         problem = problem_of(error)
-        raised = as_http(problem, error)
+        raised = http_error_of(problem, error)
         handler = app._find_error_handler(raised, request.blueprints)
         if handler is None or handler is answer_http:
             return answer(problem)

@@ -77,7 +77,7 @@ def reached_by(app: Flask) -> Reached:
     """Return the code that a request reaches in an application."""
     of_objects = classes_of_objects(app)
     first = [*classes_of_app(app), *of_objects, *classes_of_map(app)]
-    found, values = Reached({"__call__", "__getattribute__", "__getattr__"}), defaultdict[str, list[Any]](list)
+    reached, values = Reached({"__call__", "__getattribute__", "__getattr__"}), defaultdict[str, list[Any]](list)
     for each in dict.fromkeys(first):
         _add(values, each)
     pending = [value for name in ("__call__", *CONTEXT_METHODS) for value in values[name]]
@@ -86,25 +86,25 @@ def reached_by(app: Flask) -> Reached:
     while pending:
         value = pending.pop()
         for each in _library_classes(value):
-            if each not in found.classes:
-                found.classes[each] = None
+            if each not in reached.classes:
+                reached.classes[each] = None
                 _add(values, each)
-                pending += [vars(each)[name] for name in (found.names | IMPLICIT) & vars(each).keys()]
+                pending += [vars(each)[name] for name in (reached.names | IMPLICIT) & vars(each).keys()]
         function = (
             None if type(value) is cached_property else _function(value)
         )  # such as a logger, which no request creates
-        if type(function) is not FunctionType or function in found.functions or not is_ours(function):
+        if type(function) is not FunctionType or function in reached.functions or not is_ours(function):
             continue
-        found.functions[function] = function.__code__
-        used, known = {*_names(function.__code__)}, function.__globals__
-        for name in used - found.names - SETUP:
-            found.names.add(name)
+        reached.functions[function] = function.__code__
+        names, members = {*_names(function.__code__)}, function.__globals__
+        for name in names - reached.names - SETUP:
+            reached.names.add(name)
             pending += values.get(name, ())
-        for name in used & known.keys():
-            if (id(known), name) not in found.globals:
-                found.globals[id(known), name] = known
-                pending.append(known[name])
-    return found
+        for name in names & members.keys():
+            if (id(members), name) not in reached.globals:
+                reached.globals[id(members), name] = members
+                pending.append(members[name])
+    return reached
 
 
 def _add(values: dict[str, list[Any]], each: type) -> None:
@@ -133,8 +133,8 @@ def classes_of_map(app: Flask) -> list[type]:
 
 def classes_of_objects(app: Flask) -> list[type]:
     """Return the classes of the objects that Flask creates or uses for each request, with their bases."""
-    made = app.request_class, app.response_class, app.app_ctx_globals_class, MapAdapter
-    kinds = (*made, type(app.session_interface), type(app.config))
+    created = app.request_class, app.response_class, app.app_ctx_globals_class, MapAdapter
+    kinds = (*created, type(app.session_interface), type(app.config))
     bases = [base for kind in kinds for base in kind.__mro__]
     return [each for each in dict.fromkeys(bases) if each.__module__ not in ("builtins", "typing")]
 
@@ -181,11 +181,11 @@ def is_ours(attribute: Any) -> bool:
         if function.__code__.co_filename == "<string>":  # a method of a dataclass
             return _package(_module_of(function)) in OUR_NAMES
         return function.__code__.co_filename.startswith(OUR_FOLDERS)
-    written_as = function if is_class(function) else type(function)
-    if written_as.__module__ in ("builtins", "collections"):
+    defining_class = function if is_class(function) else type(function)
+    if defining_class.__module__ in ("builtins", "collections"):
         return not callable(function)
     try:
-        return inspect.getfile(written_as).startswith(OUR_FOLDERS)
+        return inspect.getfile(defining_class).startswith(OUR_FOLDERS)
     except (TypeError, OSError):  # a C extension, or no file
         return False
 
@@ -273,6 +273,6 @@ def attributes_of(
     """Return the current attributes of an object and of classes that have these names, and `more` attributes."""
     of_object, members = [*vars(owner)], [vars(each) for each in dict.fromkeys(classes)]
     sizes = [*map(len, members)]
-    found = [(each, name, each[name]) for each in (vars(owner), *members) for name in sorted(names & each.keys())]
-    reached = [each for each in found if type(each[2]) is dict or not is_plain(each[2])]
+    attributes = [(each, name, each[name]) for each in (vars(owner), *members) for name in sorted(names & each.keys())]
+    reached = [each for each in attributes if type(each[2]) is dict or not is_plain(each[2])]
     return Attributes([*reached, *more], members, sizes, owner, type(owner), of_object)

@@ -146,8 +146,8 @@ class Registrations:
 
         Several threads may check at once, because none may rely on a check that has not ended.
         """
-        demand, (met, checked, checked_s), now_s = self._demand, self._checked, time.monotonic()
-        if met is demand and checked is survey and now_s - checked_s < OBJECTS_CHECKED_S:
+        demand, (demand_met, survey_checked, checked_s), now_s = self._demand, self._checked, time.monotonic()
+        if demand_met is demand and survey_checked is survey and now_s - checked_s < OBJECTS_CHECKED_S:
             return True
         if [each.__code__ for each in self._codes] != survey.codes:
             return False
@@ -158,11 +158,11 @@ class Registrations:
 
     def explain(self) -> str:
         """Return the names of the user code around the views; empty if there is none."""
-        found = [
+        names = [
             *self._user_code(copied(hooks_of(self._app)), reached_by(self._app)),
             *self._settings_around(self._survey),
         ]
-        return ", ".join(dict.fromkeys(found))
+        return ", ".join(dict.fromkeys(names))
 
     def _settings_around(self, survey: Survey) -> Iterator[str]:
         """Yield the names of settings and signal receivers that a survey does not record."""
@@ -190,16 +190,18 @@ class Registrations:
         app = self._app
         hooks, names = copied(hooks_of(app)), reached.names
         of_app = attributes_of(app, classes_of_app(app), names - {*HOOKS})
-        made_for_each = [*CONTEXTS, *classes_of_objects(app), *reached.classes]
+        classes = [*CONTEXTS, *classes_of_objects(app), *reached.classes]
         in_modules = [each for each in reached.values() if not is_plain(each[2])]
-        of_sessions = attributes_of(app.session_interface, made_for_each, names | IMPLICIT, in_modules)
+        of_sessions = attributes_of(app.session_interface, classes, names | IMPLICIT, in_modules)
         containers = [(vars(app), name, getattr(app, name)) for name in HOOKS]
         of_map = attributes_of(app.url_map, classes_of_map(app), names, containers)
         rules = Rules(self._map, self._map.rules_added, states_of(self._map))
         signals = [*dict.fromkeys(value for _, _, value in in_modules if issubclass(type(value), NamedSignal))]
         codes = [each.__code__ for each in self._codes]
-        found = next(self._user_code(hooks, reached), None)
-        return Survey(copied(hooks, Same), of_app, (of_sessions, of_map), rules, signals, codes, is_plain=found is None)
+        user_code = next(self._user_code(hooks, reached), None)
+        return Survey(
+            copied(hooks, Same), of_app, (of_sessions, of_map), rules, signals, codes, is_plain=user_code is None
+        )
 
     def _registered(self, hooks: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
         """Yield the functions registered for the application or these blueprints, each with the name of its hook."""
@@ -222,9 +224,9 @@ class Registrations:
             for name in reached.names.intersection(vars(owner)) - {"json"}:  # no prediction needs `json`
                 value, replaced = vars(owner)[name], inspect.getattr_static(type(owner), name, None)
                 is_override = replaced is not None and callable(value) and not is_class(value)
-                is_kept = is_plain(value) or type(replaced) is cached_property
-                is_kept |= is_class(value) and adds_only(value, reached.names)
-                if not is_kept and (is_override or not is_ours(value)):
+                is_harmless = is_plain(value) or type(replaced) is cached_property
+                is_harmless |= is_class(value) and adds_only(value, reached.names)
+                if not is_harmless and (is_override or not is_ours(value)):
                     yield f"{prefix}{name}: {name_of(value)}"
         for each in dict.fromkeys(map(type, self._map.iter_rules())):
             if not is_ours(each):  # a derived rule may match other paths than its text shows

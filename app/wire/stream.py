@@ -64,18 +64,18 @@ class NdjsonStreaming:
         environ = context.environ
         codecs.reader(environ.get("CONTENT_TYPE"), b"")
         received = _lines(body.parts(environ, self.limits.body_bytes))
-        made = _answers(stream, _blocks(received, min(BLOCK_LINES, stream.most_instances)))
-        answered = _with_last_error(next(made, b""), made)
-        parts, headers = body.compress_parts(answered, environ.get("HTTP_ACCEPT_ENCODING", ""))
+        response_parts = _answers(stream, _blocks(received, min(BLOCK_LINES, stream.most_instances)))
+        parts_with_error = _with_last_error(next(response_parts, b""), response_parts)
+        parts, headers = body.compress_parts(parts_with_error, environ.get("HTTP_ACCEPT_ENCODING", ""))
         return Response(200, [("Content-Type", NDJSON_TYPE), *headers], iter(parts))
 
 
-def _with_last_error(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
+def _with_last_error(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the parts of the response. If the rest of the body fails, its error becomes the last line."""
     if first:
         yield first
     try:
-        yield from made
+        yield from rest
     except RetortError as error:
         yield encode_lines([{"error": {"detail": error.detail}}])
 
@@ -139,24 +139,24 @@ def _answer(stream: PredictionStream, block: Sequence[_Line], refused: int) -> t
     values = partial.answer.values()
     rows = zip(*values.values(), strict=True)
     position = 0
-    answered: list[dict[str, Any]] = []
+    response_lines: list[dict[str, Any]] = []
     for line in block:
         if line.wrong:
-            answered.append({"error": {"line": line.number, "detail": line.wrong}})
+            response_lines.append({"error": {"line": line.number, "detail": line.wrong}})
             refused += 1
         else:
-            error, new = partial.refused.get(position), partial.warnings.get(position)
+            error, warnings = partial.refused.get(position), partial.warnings.get(position)
             position += 1
             if error is None:
                 outputs = dict(zip(values, next(rows), strict=True))
-                answered.append(outputs | ({} if new is None else new.document()))
+                response_lines.append(outputs | ({} if warnings is None else warnings.document()))
             else:
-                answered.append(_error(line.number, error))
+                response_lines.append(_error(line.number, error))
                 refused += 1
         if refused == MOST_BAD_LINES:
-            answered.append({"error": {"line": line.number, "detail": TOO_MANY_BAD_LINES}})
+            response_lines.append({"error": {"line": line.number, "detail": TOO_MANY_BAD_LINES}})
             break
-    return encode_lines(answered), refused
+    return encode_lines(response_lines), refused
 
 
 def _error(number: int, error: RetortError) -> dict[str, Any]:

@@ -84,10 +84,10 @@ class PredictAdapter(Adapter):
             return predict_request
         document = json_object(raw, self._limits)
         outputs = _outputs(document, signature)
-        given = [key for key in ("instances", "inputs") if key in document]
-        if len(given) != 1:
+        keys = [key for key in ("instances", "inputs") if key in document]
+        if len(keys) != 1:
             raise refused("#", "must have either instances (rows) or inputs (columns)")
-        (key,) = given
+        (key,) = keys
         self._columnar = key == "inputs" and not self._kserve_v1
         values, pointer = document[key], f"#/{key}"
         if key == "inputs" and isinstance(values, dict):
@@ -144,12 +144,12 @@ class ExamplesAdapter(Adapter):
 
 
 def _outputs(document: dict[str, Any], signature: Signature) -> list[Any]:
-    wanted = document.get("signature_name")
-    if wanted is not None and not isinstance(wanted, str):
-        raise refused("#/signature_name", "must be text: names of outputs, separated by commas", wanted)
-    if not wanted or wanted == DEFAULT_SIGNATURE:
+    signature_name = document.get("signature_name")
+    if signature_name is not None and not isinstance(signature_name, str):
+        raise refused("#/signature_name", "must be text: names of outputs, separated by commas", signature_name)
+    if not signature_name or signature_name == DEFAULT_SIGNATURE:
         return [*signature.defaults[:1]]
-    return outputs_by_name([name.strip() for name in wanted.split(",")])
+    return outputs_by_name([name.strip() for name in signature_name.split(",")])
 
 
 def status(catalogue: Catalogue, model: str, version: str | None) -> dict[str, Any]:

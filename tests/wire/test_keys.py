@@ -19,7 +19,7 @@ from app.server.contract import Response
 from app.settings import Settings
 from app.storage.keys import make_key
 from app.wire import OPEN, SCOPES
-from app.wire.application import REPEATED, Application
+from app.wire.application import FURTHER_URL, Application
 from tests.wire.conftest import MODELS
 
 ROW = {"instances": [[5.1, 3.5]]}
@@ -56,12 +56,12 @@ def ask(keyed: Application) -> Ask:
 
 
 def test_every_view_that_changes_something_has_a_scope_of_its_own(keyed: Application) -> None:
-    predicting = {REPEATED.sub("", name) for name, view in keyed.view_functions.items() if _predicts(keyed, view)}
+    predicting = {FURTHER_URL.sub("", name) for name, view in keyed.view_functions.items() if _predicts(keyed, view)}
     for rule in keyed.url_map.iter_rules():
-        name = REPEATED.sub("", rule.endpoint)
+        name = FURTHER_URL.sub("", rule.endpoint)
         if {"POST", "PUT", "PATCH", "DELETE"} & (rule.methods or set()) and name not in predicting:
             assert name in SCOPES, f"{rule.rule} needs a line in app/wire/__init__.py"
-    assert {*OPEN} <= {REPEATED.sub("", rule.endpoint) for rule in keyed.url_map.iter_rules()}
+    assert {*OPEN} <= {FURTHER_URL.sub("", rule.endpoint) for rule in keyed.url_map.iter_rules()}
 
 
 def _predicts(app: Application, view: object) -> bool:

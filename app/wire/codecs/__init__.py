@@ -72,11 +72,11 @@ def reader(content_type: str | None, body: bytes) -> tuple[Codec, Mapping[str, s
     if media_type == FORM and _looks_like_json(body):
         return PLAIN_JSON
     if media_type not in CODECS or charset not in ("utf-8", "utf8", "us-ascii"):
-        raise UnsupportedMediaType(content_type[:100], _offered(writing=False))
+        raise UnsupportedMediaType(content_type[:100], _available_types(writing=False))
     codec = CODECS[media_type]
-    if not _installed(codec):
+    if not _is_installed(codec):
         because = f"this server lacks {codec.needs}: its operator can pip install {codec.needs}"
-        raise UnsupportedMediaType(content_type[:100], _offered(writing=False), because=because)
+        raise UnsupportedMediaType(content_type[:100], _available_types(writing=False), because=because)
     return codec, parameters
 
 
@@ -86,15 +86,15 @@ def canonical(media_type: str) -> str:
     return ALIASES.get(lower, lower)
 
 
-def _installed(codec: Codec) -> bool:
+def _is_installed(codec: Codec) -> bool:
     try:
         return not codec.needs or importlib.util.find_spec(codec.needs) is not None
     except ValueError:  # sys.modules blocks the import
         return False
 
 
-def _offered(writing: bool) -> list[str]:
-    return [name for name, codec in CODECS.items() if _installed(codec) and (codec.writes or not writing)]
+def _available_types(writing: bool) -> list[str]:
+    return [name for name, codec in CODECS.items() if _is_installed(codec) and (codec.writes or not writing)]
 
 
 def _looks_like_json(body: bytes) -> bool:
@@ -114,12 +114,12 @@ def writer(accept: str | None, first: str = JSON_TYPE) -> tuple[str, Codec]:
     if accept is None or accept in ("", "*/*", first):
         return first, CODECS[first]
     # Ignore parameters such as a charset.
-    wanted = parse_accept_header(accept, MIMEAccept)
-    ranges = MIMEAccept((canonical(media_type.partition(";")[0]), quality) for media_type, quality in wanted)
-    offered = _offered(writing=True)
-    best = max([first, *offered], key=ranges.quality)
+    accepted = parse_accept_header(accept, MIMEAccept)
+    ranges = MIMEAccept((canonical(media_type.partition(";")[0]), quality) for media_type, quality in accepted)
+    available = _available_types(writing=True)
+    best = max([first, *available], key=ranges.quality)
     if ranges.quality(best) <= 0:
-        raise NotAcceptable(accept[:100], offered)
+        raise NotAcceptable(accept[:100], available)
     return best, CODECS[best]
 
 

@@ -34,7 +34,7 @@ class ArrowStream(Codec):
         """Return the records."""
         import pyarrow as pa
 
-        with _damage_refused(FORM):
+        with _refuse_damage(FORM):
             if body.startswith(FILE_MAGIC):
                 raise InvalidBody(FORM, "it is an Arrow file; a stream is wanted (pyarrow.ipc.new_stream)")
             check_stream(body, _declared_limits(reading.limits))
@@ -59,7 +59,7 @@ class Parquet(Codec):
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """Return the records."""
-        with _damage_refused(PARQUET), closing(_opened(body, reading)) as file:
+        with _refuse_damage(PARQUET), closing(_open(body, reading)) as file:
             return _rows_of(file.schema_arrow.names, file.iter_batches(ROWS_AT_ONCE, use_threads=False), reading)
 
     def write(self, answer: Answer, document: Document) -> bytes:
@@ -72,7 +72,7 @@ class Parquet(Codec):
         return bytes(sink.getvalue())
 
 
-def _opened(body: bytes, reading: Reading) -> Any:
+def _open(body: bytes, reading: Reading) -> Any:
     """Check the sizes that a file declares, and return it opened. pyarrow decodes each distinct text once."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -106,7 +106,7 @@ def _declared_limits(limits: BodyLimits) -> DeclaredLimits:
 
 
 @contextmanager
-def _damage_refused(form: str) -> Iterator[None]:
+def _refuse_damage(form: str) -> Iterator[None]:
     """Raise InvalidBody instead of pyarrow's errors for a damaged body."""
     import pyarrow as pa
 
@@ -120,11 +120,11 @@ def _paths(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
     """Yield the names of columns. Members of a struct have dotted names, as in Parquet."""
     from pyarrow import types
 
-    for each in fields:
-        if types.is_struct(each.type):
-            yield from _paths(each.type, f"{prefix}{each.name}.")
+    for field in fields:
+        if types.is_struct(field.type):
+            yield from _paths(field.type, f"{prefix}{field.name}.")
         else:
-            yield prefix + each.name
+            yield prefix + field.name
 
 
 def _rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> Rows:
@@ -142,11 +142,11 @@ def _rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> 
         check_rows(rows, reading.limits)
         for position, name in enumerate(names):
             if name in columns:
-                columns[name] += _plain(batch.column(position), name, reading.limits)
+                columns[name] += _plain_values(batch.column(position), name, reading.limits)
     return records(columns, rows, reading.signature)
 
 
-def _plain(array: Any, name: str, limits: BodyLimits) -> list[Any]:
+def _plain_values(array: Any, name: str, limits: BodyLimits) -> list[Any]:
     """Return the values as plain JSON values. Bytes stay bytes, for the kinds that accept bytes."""
     pointer = f"{TABLE}/0/{escaped(name)}"
     try:
@@ -164,9 +164,9 @@ def _table_of(answer: Answer) -> Any:
     arrays = {}
     for name, column in columns_of(answer).items():
         values = json_values(column)
-        known = pa.from_numpy_dtype(column.dtype) if column.dtype.kind in "biuf" else None
+        arrow_type = pa.from_numpy_dtype(column.dtype) if column.dtype.kind in "biuf" else None
         try:
-            arrays[name] = pa.array(values, type=known)
+            arrays[name] = pa.array(values, type=arrow_type)
         except (pa.ArrowInvalid, pa.ArrowTypeError):  # labels of several types
             arrays[name] = pa.array([None if value is None else str(value) for value in values], type=pa.string())
     return pa.table(arrays)

@@ -109,9 +109,11 @@ def check_names(names: Sequence[str], reading: Reading) -> None:
     """
     if len(names) > len(reading.signature.inputs) + MAX_UNKNOWN_COLUMNS:
         raise refused(TABLE, f"has {len(names)} columns; the model has {len(reading.signature.inputs)} features")
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise refused(TABLE, "has more than one column named " + ", ".join(repr(name[:100]) for name in twice[:20]))
+    duplicates = [name for name, times in Counter(names).items() if times > 1]
+    if duplicates:
+        raise refused(
+            TABLE, "has more than one column named " + ", ".join(repr(name[:100]) for name in duplicates[:20])
+        )
 
 
 def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signature) -> Rows:
@@ -124,12 +126,12 @@ def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signatur
     if not columns:
         return Rows([{} for _ in range(rows)])
     if whole is not None and [*columns] == [whole.name] and set(map(type, columns[whole.name])) <= {dict, type(None)}:
-        made = list(columns[whole.name])
+        instances = list(columns[whole.name])
     else:
         names = list(columns)
-        made = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        made = first_if_refused(made, names, signature)
-    return Rows(made if whole is None or whole.nullable else [_without_missing(record) for record in made])
+        instances = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        instances = first_if_refused(instances, names, signature)
+    return Rows(instances if whole is None or whole.nullable else [_without_missing(record) for record in instances])
 
 
 def check_records(names: Sequence[str], signature: Signature, pointer: str = TABLE) -> None:
@@ -143,17 +145,19 @@ def check_records(names: Sequence[str], signature: Signature, pointer: str = TAB
         raise refused(pointer, f"{detail}, and text does not say which of their values are numbers")
 
 
-def first_if_refused(made: list[Any], names: Sequence[str], signature: Signature) -> list[Any]:
+def first_if_refused(instances: list[Any], names: Sequence[str], signature: Signature) -> list[Any]:
     """Return the records, or only the first if a column is missing or unknown: one error then stands for all rows."""
     if signature.layout is Layout.RECORDS or frozenset(names) == frozenset(signature.names):
-        return made
-    return made if Nesting(signature.names) else made[:1]
+        return instances
+    return instances if Nesting(signature.names) else instances[:1]
 
 
-def untyped_records(made: list[Any], names: Sequence[str], signature: Signature) -> list[Any]:
+def untyped_records(instances: list[Any], names: Sequence[str], signature: Signature) -> list[Any]:
     """Return the instances in records of untyped text that passed `check_records`."""
     whole = signature.layout is Layout.RECORDS  # each record is JSON in the column of the input
-    return [record[signature.names[0]] for record in made] if whole else first_if_refused(made, names, signature)
+    return (
+        [record[signature.names[0]] for record in instances] if whole else first_if_refused(instances, names, signature)
+    )
 
 
 def _without_missing(value: Any) -> Any:

@@ -44,8 +44,8 @@ class Csv(Codec):
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """Return the instances."""
-        stated = reading.parameters.get("header", "").lower()
-        if stated and stated not in HEADERS:
+        header = reading.parameters.get("header", "").lower()
+        if header and header not in HEADERS:
             raise InvalidBody(FORM, f"the media type's header parameter must be {' or '.join(HEADERS)}")
         _check_lines(body, reading.limits.max_values)
         if (nul := body.find(b"\0")) >= 0:
@@ -56,12 +56,12 @@ class Csv(Codec):
         if first is None:
             return Rows()
         _check_separator(first, len(readers))
-        if stated == "present" or (not stated and 2 * len(readers.keys() & set(first)) > len(readers)):
+        if header == "present" or (not header and 2 * len(readers.keys() & set(first)) > len(readers)):
             check_names(first, reading)
             check_records(first, reading.signature)
             _check_rows(body, reading.limits.max_instances, headers=1)
-            made = _records(first, lines, readers, reading.limits.max_instances)
-            return Rows(untyped_records(made, first, reading.signature))
+            instances = _records(first, lines, readers, reading.limits.max_instances)
+            return Rows(untyped_records(instances, first, reading.signature))
         _check_rows(body, reading.limits.max_instances)
         return Rows(_rows(first, lines, list(readers.values()), reading.limits.max_instances))
 
@@ -137,7 +137,7 @@ def _cells(body: bytes, most: int) -> Iterator[list[str]]:
     csv.field_size_limit(MAX_CELL_CHARS)
     values = rows = pending = 0
 
-    def counted() -> Iterator[str]:  # csv.reader has no limit for a row
+    def counted_lines() -> Iterator[str]:  # csv.reader has no limit for a row
         nonlocal pending
         for line in _lines(body):
             pending += line.count(",") + 1
@@ -145,15 +145,15 @@ def _cells(body: bytes, most: int) -> Iterator[list[str]]:
                 raise TooManyValues(pending, most)
             yield line
 
-    lines = csv.reader(counted(), strict=True)
+    lines = csv.reader(counted_lines(), strict=True)
     while True:
-        begins = lines.line_num + 1
+        first_line = lines.line_num + 1
         try:
             row = next(lines, None)
         except csv.Error as error:
             reasons = (text for part, text in REASONS.items() if part in str(error))
             reason = next(reasons, "it cannot be read as rows of cells")
-            raise InvalidBody(FORM, f"{reason} (the row that begins on line {begins})") from None
+            raise InvalidBody(FORM, f"{reason} (the row that begins on line {first_line})") from None
         if row is None:
             return
         rows, pending = rows + 1, 0
@@ -178,7 +178,7 @@ def _records(names: Sequence[str], lines: Iterator[list[str]], readers: dict[str
     columns = [(name, readers.get(name, read_untyped)) for name in names]
     instances: list[Any] = []
 
-    def ragged() -> Iterator[FieldError]:  # appends instances too: `lines` can be read only once
+    def ragged_rows() -> Iterator[FieldError]:  # appends instances too: `lines` can be read only once
         for position, cells in enumerate(lines):
             if position >= most:
                 raise TooManyInstances(most + 1 + sum(1 for _ in lines), most)
@@ -188,7 +188,7 @@ def _records(names: Sequence[str], lines: Iterator[list[str]], readers: dict[str
                 detail = f"has {len(cells)} cells; the header has {len(columns)}"
                 yield FieldError(f"#/instances/{position}", detail)
 
-    refuse(ragged())
+    refuse(ragged_rows())
     return instances
 
 
@@ -197,6 +197,6 @@ def _rows(first: list[str], lines: Iterator[list[str]], readers: list[Read], mos
     for cells in chain([first], lines):
         if len(instances) >= most:
             raise TooManyInstances(most + 1 + sum(1 for _ in lines), most)
-        whole = len(cells) == len(readers)
-        instances.append([read(cell) for read, cell in zip(readers, cells, strict=True)] if whole else cells)
+        is_complete = len(cells) == len(readers)
+        instances.append([read(cell) for read, cell in zip(readers, cells, strict=True)] if is_complete else cells)
     return instances

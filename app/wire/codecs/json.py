@@ -62,7 +62,7 @@ class NdJson(Codec):
             if not line.strip():
                 continue
             if len(instances) >= reading.limits.max_instances:
-                rows = sum(1 for each in body.split(b"\n") if each.strip())
+                rows = sum(1 for text in body.split(b"\n") if text.strip())
                 raise TooManyInstances(rows, reading.limits.max_instances)
             if number % LINES_AT_ONCE == 0:
                 check_deadline()

@@ -23,18 +23,18 @@ VALUES_OF_A_TIMESTAMP = 10
 TOKENS_AT_ONCE = 100_000
 
 
-def _skipping(size_bytes: int) -> bytes:
+def _skip(size_bytes: int) -> bytes:
     return b".{%d}" % size_bytes
 
 
 FIXED = {b"[\xcc\xd0]": 1, b"[\xcd\xd1]": 2, b"[\xca\xce\xd2]": 4, b"[\xcb\xcf\xd3]": 8}
 FIXED |= {b"\xd4": 2, b"\xd5": 3, b"\xd6": 5, b"\xd7": 9, b"\xd8": 17}
 """The first bytes of MessagePack's numbers and extensions of a fixed size, with the number of bytes that follow."""
-SHORT = [re.escape(bytes([0xA0 + size])) + _skipping(size) for size in range(32)]
-SHORT += [b"[\xd9\xc4]" + re.escape(bytes([size])) + _skipping(size) for size in range(32)]
+SHORT = [re.escape(bytes([0xA0 + size])) + _skip(size) for size in range(32)]
+SHORT += [b"[\xd9\xc4]" + re.escape(bytes([size])) + _skip(size) for size in range(32)]
 LISTS = b"[\x80-\x9f]|[\xdc\xde]..|[\xdd\xdf]...."
 ONE_BYTE = b"[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]"
-SCALARS = b"|".join([*(first + _skipping(size) for first, size in FIXED.items()), *SHORT])
+SCALARS = b"|".join([*(first + _skip(size) for first, size in FIXED.items()), *SHORT])
 LONG = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 """The first bytes of long texts, bytes and extensions, with the number of bytes of their length field."""
 SHORTEST_LONG_BYTES = 32
@@ -57,7 +57,7 @@ class MessagePack(Codec):
             raise excess
         check_keys(body, reading.limits.max_values // VALUES_OF_A_LIST)
         try:
-            return _plain(msgspec.msgpack.decode(body, ext_hook=_no_extension))
+            return _plain_value(msgspec.msgpack.decode(body, ext_hook=_no_extension))
         except RecursionError:
             raise InvalidBody(FORM, "it is nested too deeply") from None
         except UnicodeDecodeError:
@@ -77,18 +77,18 @@ def _no_extension(code: int, content: memoryview) -> NoReturn:
     raise msgspec.ValidationError(f"extension types are not supported (type {code})")
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     """Return the value with text instead of timestamps. Refuse keys that are not strings."""
     if type(value) is dict:
         for key, part in value.items():
             if type(key) is not str:
                 raise msgspec.ValidationError(KEY_NOT_STRING)
             if type(part) in (dict, list, datetime):
-                value[key] = _plain(part)
+                value[key] = _plain_value(part)
     elif type(value) is list:
         for at, part in enumerate(value):
             if type(part) in (dict, list, datetime):
-                value[at] = _plain(part)
+                value[at] = _plain_value(part)
     elif type(value) is datetime:
         return value.isoformat()
     return value
@@ -138,10 +138,10 @@ _TOKEN, _LIST, _ARRAY, _LARGE_MAP = (
 
 def _tokens(body: bytes, kind: tuple[re.Pattern[bytes], re.Pattern[bytes]], most: int) -> int:
     """Count the tokens of MessagePack, up to slightly more than `most`. Invalid content ends the count."""
-    at, found, (many, one) = 0, 0, kind
-    while at < len(body) and found <= most:
+    at, count, (many, one) = 0, 0, kind
+    while at < len(body) and count <= most:
         if (match := many.match(body, at)) is not None:
-            found += TOKENS_AT_ONCE
+            count += TOKENS_AT_ONCE
             at = match.end()
             continue
         if body[at] not in LONG:
@@ -150,15 +150,15 @@ def _tokens(body: bytes, kind: tuple[re.Pattern[bytes], re.Pattern[bytes]], most
             if ends == at:
                 break
             while (match := one.match(body, at, ends)) is not None:
-                found += 1
+                count += 1
                 at = match.end()
             at = ends
-        while at < len(body) and found <= most and (wide := LONG.get(body[at])):
-            length = int.from_bytes(body[at + 1 : at + 1 + wide], "big")
+        while at < len(body) and count <= most and (width := LONG.get(body[at])):
+            length = int.from_bytes(body[at + 1 : at + 1 + width], "big")
             if kind is _TOKEN:  # short texts in a long form take longer to count
-                found += 1 if wide == 1 or length >= SHORTEST_LONG_BYTES else VALUES_OF_A_LIST
-            at += 1 + wide + length + (body[at] in EXTENSIONS)
-    return found
+                count += 1 if width == 1 or length >= SHORTEST_LONG_BYTES else VALUES_OF_A_LIST
+            at += 1 + width + length + (body[at] in EXTENSIONS)
+    return count
 
 
 # --- keys
@@ -179,23 +179,23 @@ def check_keys(body: bytes, most: int) -> None:
         return
     if (values := _tokens(body, _TOKEN, most)) > most:
         raise TooManyValues(values, most, "values and names beside lists and maps of more than 15 members")
-    at, left, is_map = 0, 1, False
+    at, members_left, is_map = 0, 1, False
     outer: list[tuple[int, bool]] = []
     while at < len(body):
         first = body[at]
-        if is_map and not left & 1 and first not in TEXTS:
+        if is_map and not members_left & 1 and first not in TEXTS:
             raise InvalidBody(FORM, KEY_NOT_STRING)
-        left -= 1
+        members_left -= 1
         if (kind := HEADS.get(first)) is None:
             at = _end(body, at)
         else:
-            if left:
-                outer.append((left, is_map))
+            if members_left:
+                outer.append((members_left, is_map))
             is_map, size, width = kind
             at += 1 + width
-            left = (size or int.from_bytes(body[at - width : at], "big")) << is_map
-        while not left and outer:
-            left, is_map = outer.pop()
+            members_left = (size or int.from_bytes(body[at - width : at], "big")) << is_map
+        while not members_left and outer:
+            members_left, is_map = outer.pop()
 
 
 HEADS = {first: (first < 0x90, first & 15, 0) for first in range(0x80, 0xA0)}
@@ -207,7 +207,7 @@ def _end(body: bytes, at: int) -> int:
     """Return the end of a value that is neither a list nor a map; the end of the body if the value is invalid."""
     if (match := _TOKEN[1].match(body, at)) is not None:
         return match.end()
-    wide = LONG.get(body[at])
-    if wide is None:
+    width = LONG.get(body[at])
+    if width is None:
         return len(body)
-    return at + 1 + wide + int.from_bytes(body[at + 1 : at + 1 + wide], "big") + (body[at] in EXTENSIONS)
+    return at + 1 + width + int.from_bytes(body[at + 1 : at + 1 + width], "big") + (body[at] in EXTENSIONS)

@@ -90,8 +90,8 @@ class Multipart(Codec):
             if len(parts) > 1:
                 raise refused("#", "must be one file, or the fields of one record, not both")
             return self._file(files[0], reading)
-        twice = (name for name, times in Counter(part.name for part in parts).items() if times > 1)
-        refuse(FieldError(f"#/{escaped(name)}", "stands there more than once") for name in twice)
+        duplicates = (name for name, times in Counter(part.name for part in parts).items() if times > 1)
+        refuse(FieldError(f"#/{escaped(name)}", "stands there more than once") for name in duplicates)
         record: dict[str, Any] = {}
         for part in parts:
             if (
@@ -110,8 +110,8 @@ class Multipart(Codec):
             is_typed = part.table_type or "." in (part.file_name or "")
             if is_typed and not self._is_read(part.table_type):
                 allowed = f"the fields are: {fields}; a file under another name must be a table ({endings})"
-                seen = f"this one is {shown(part.file_name)!r} of type {shown(part.media_type or '')!r}"
-                yield FieldError(f"#/{escaped(part.name)}", f"is not a field of this model; {allowed}, and {seen}")
+                this_file = f"this one is {shown(part.file_name)!r} of type {shown(part.media_type or '')!r}"
+                yield FieldError(f"#/{escaped(part.name)}", f"is not a field of this model; {allowed}, and {this_file}")
 
     def _file(self, part: _Part, reading: Reading) -> Any:
         content = bytes(part.content)

@@ -30,7 +30,7 @@ STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 PLAIN_KINDS = "biufUSM"
 NESTED = ("array", "image")
 FIRST_SURROGATE, LAST_SURROGATE, LAST_CODE = 0xD800, 0xDFFF, 0x10FFFF
-COMPLETED = {"Y": "-01-01", "M": "-01", "h": ":00"}
+OMITTED_TEXT = {"Y": "-01-01", "M": "-01", "h": ":00"}
 """Text that ISO 8601 requires and NumPy omits, by the unit of a datetime64."""
 
 
@@ -44,7 +44,7 @@ class Npy(Codec):
     def write(self, answer: Answer, document: Document) -> bytes:
         """Return the first requested output; by default, the prediction."""
         out = io.BytesIO()
-        np.save(out, _unpickled(next(iter(answer.outputs.values()))), allow_pickle=False)
+        np.save(out, _without_objects(next(iter(answer.outputs.values()))), allow_pickle=False)
         return out.getvalue()
 
 
@@ -70,9 +70,9 @@ class Npz(Codec):
 
     def write(self, answer: Answer, document: Document) -> bytes:
         """Return every output by its name, and the classes."""
-        arrays = {name: _unpickled(array) for name, array in answer.outputs.items()}
+        arrays = {name: _without_objects(array) for name, array in answer.outputs.items()}
         if answer.classes is not None:
-            arrays["classes"] = _unpickled(np.array(answer.classes, dtype=object))
+            arrays["classes"] = _without_objects(np.array(answer.classes, dtype=object))
         out = io.BytesIO()
         np.savez(out, allow_pickle=False, **arrays)
         return out.getvalue()
@@ -108,14 +108,14 @@ def _header(content: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
     """Return the dtype, whether the order is Fortran's, the shape, and the position of the values."""
     if content[:6] != MAGIC or len(content) < 12 or content[6] not in (1, 2, 3):
         raise InvalidBody("npy", "it does not begin as an npy file does")
-    wide = 2 if content[6] == 1 else 4
-    begins = 8 + wide + int.from_bytes(content[8 : 8 + wide], "little")
-    if begins - 8 - wide > MAX_HEADER_BYTES:
+    width = 2 if content[6] == 1 else 4
+    begins = 8 + width + int.from_bytes(content[8 : 8 + width], "little")
+    if begins - 8 - width > MAX_HEADER_BYTES:
         raise InvalidBody("npy", f"its header is longer than {MAX_HEADER_BYTES} bytes")
     if len(content) < begins:
         raise InvalidBody("npy", "it ends within its header")
     try:
-        header = ast.literal_eval(content[8 + wide : begins].decode("utf-8" if content[6] == 3 else "latin-1").strip())
+        header = ast.literal_eval(content[8 + width : begins].decode("utf-8" if content[6] == 3 else "latin-1").strip())
         fortran, shape = header["fortran_order"], header["shape"]
         dtype = np.lib.format.descr_to_dtype(header["descr"])
         parts = [field[0].base for field in dtype.fields.values()] if dtype.fields else [dtype]
@@ -123,8 +123,8 @@ def _header(content: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
             raise ValueError  # `numpy.save` never writes a subarray dtype or times without a unit
     except (ValueError, TypeError, SyntaxError, LookupError, ArithmeticError, MemoryError, RecursionError):
         raise InvalidBody("npy", "its header cannot be read") from None
-    whole = isinstance(shape, tuple) and len(shape) <= 32 and all(type(n) is int and 0 <= n < 2**62 for n in shape)
-    if not whole or type(fortran) is not bool:
+    is_valid = isinstance(shape, tuple) and len(shape) <= 32 and all(type(n) is int and 0 <= n < 2**62 for n in shape)
+    if not is_valid or type(fortran) is not bool:
         raise InvalidBody("npy", "its header cannot be read")
     return dtype, fortran, shape, begins
 
@@ -158,13 +158,13 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
         raise refused(TABLE, f"has {of} {of_dtype}; numbers, booleans, text and datetime64 are taken")
     if array.dtype.kind == "S":  # a NumPy array of text would have the widest for each
         try:
-            texts: list[Any] = _decoded(array.tolist())
+            texts: list[Any] = _decode_text(array.tolist())
             return texts
         except UnicodeDecodeError:
             where = "it" if name is None else repr(name[:100])
             raise refused(TABLE, f"has text that is not UTF-8 in {where}") from None
     if array.dtype.kind == "M":
-        rest = COMPLETED.get(np.datetime_data(array.dtype)[0], "")
+        rest = OMITTED_TEXT.get(np.datetime_data(array.dtype)[0], "")
         missing, array = np.isnat(array), np.datetime_as_string(array).astype(object) + rest
         array[missing] = None
     if array.dtype.kind == "U" and array.dtype.itemsize:
@@ -176,13 +176,13 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
     return values
 
 
-def _decoded(values: Any) -> Any:
+def _decode_text(values: Any) -> Any:
     """Return bytes, alone or in nested lists, as text."""
     if isinstance(values, bytes):
         return values.decode("utf-8")
     if values and isinstance(values[0], bytes):
         return [value.decode("utf-8") for value in values]
-    return [_decoded(value) for value in values]
+    return [_decode_text(value) for value in values]
 
 
 def _members(body: bytes, limits: BodyLimits) -> dict[str, NDArray[Any]]:
@@ -210,7 +210,7 @@ def _member(name: str, content: bytes, limits: BodyLimits) -> NDArray[Any]:
         raise InvalidBody("npz", f"its member {name[:100]!r}: {error.reason}") from None
 
 
-def _unpickled(array: NDArray[Any]) -> NDArray[Any]:
+def _without_objects(array: NDArray[Any]) -> NDArray[Any]:
     """Return the array in a dtype that needs no pickling. Mixed values become text."""
     if array.dtype != object:
         return array

@@ -46,7 +46,7 @@ def blueprint(backend: Backend) -> Blueprint:
     jobs, reader = Jobs(backend.settings), OrderReader(backend.settings)
     blp = Blueprint("jobs", __name__, description="Bulk scoring of whole files, in the background.")
 
-    def charged(job_id: str) -> JobRecord:
+    def charge_job(job_id: str) -> JobRecord:
         """Return a job of the caller, and charge the rows scored since the last charge."""
         context = context_of(request.environ)
         job = jobs.job(job_id, _owner(context))
@@ -65,14 +65,14 @@ def blueprint(backend: Backend) -> Blueprint:
         jobs.require_worker()
         key = _idempotency_key()
 
-        made: list[str] = []
+        new_ids: list[str] = []
 
         def read_order(folder: Path) -> Order:
-            made.append(folder.name)
+            new_ids.append(folder.name)
             return reader.read(request, folder)
 
         job = jobs.create(read_order, _owner(context), key, context.permitted_models)
-        if job.id in made:  # a repeated request gets its first job, and is not charged
+        if job.id in new_ids:  # a repeated request gets its first job, and is not charged
             context.rows += job.charged_rows
         context.rows += jobs.charge(job)
         status = 303 if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html" else 202
@@ -82,38 +82,38 @@ def blueprint(backend: Backend) -> Blueprint:
     @answers(blp, f"the newest {MOST_LISTED} jobs of the caller", UNAVAILABLE, schema=JOBS)
     def list_jobs() -> Response:
         """List your jobs"""
-        found = jobs.of_owner(_owner(context_of(request.environ)), MOST_LISTED)
+        newest = jobs.of_owner(_owner(context_of(request.environ)), MOST_LISTED)
         waits_for = jobs.why_waiting()
-        listed = [document(job, request.environ, waits_for) for job in found]
-        return json_response({"jobs": listed, "waits_for": waits_for or None})
+        documents = [document(job, request.environ, waits_for) for job in newest]
+        return json_response({"jobs": documents, "waits_for": waits_for or None})
 
     @blp.get("/jobs/<string:job>")
     @answers(blp, "the job and how far it is", UNKNOWN_JOB, schema=JOB)
     def show_job(job: str) -> Response:
         """Show the progress of a job"""
-        return json_response(shown(charged(job)), headers={"Cache-Control": "no-store"})
+        return json_response(shown(charge_job(job)), headers={"Cache-Control": "no-store"})
 
     @blp.delete("/jobs/<string:job>")
     @answers(blp, "an open job was cancelled", UNKNOWN_JOB, schema=JOB)
     @blp.alt_response(204, description="an ended job was removed, with its result")
     def delete_job(job: str) -> Response:
         """Cancel an open job, or remove an ended one"""
-        cancelled = jobs.delete(charged(job).id, _owner(context_of(request.environ)))
+        cancelled = jobs.delete(charge_job(job).id, _owner(context_of(request.environ)))
         return Response(status=204) if cancelled is None else json_response(shown(cancelled))
 
     @blp.get("/jobs/<string:job>/result")
     @answers(blp, "the file with the predictions; ranges may be asked for", NO_FILE)
     def job_result(job: str) -> Response:
         """Download the result of a job"""
-        found = charged(job)
-        return _file(jobs.result(found), found, "predictions")
+        record = charge_job(job)
+        return _file(jobs.result(record), record, "predictions")
 
     @blp.get("/jobs/<string:job>/rejects")
     @answers(blp, "a line of JSON for each rejected row; ranges may be asked for", NO_FILE)
     def job_rejects(job: str) -> Response:
         """Download the rejected rows of a job, each with its line and what is wrong with it"""
-        found = charged(job)
-        return _file(jobs.rejects(found), found, "rejects")
+        record = charge_job(job)
+        return _file(jobs.rejects(record), record, "rejects")
 
     return blp
 
@@ -136,13 +136,13 @@ def _file(path: Path, job: JobRecord, kind: str) -> Response:
         request.environ.pop("HTTP_RANGE", None)  # RFC 9110 section 14.2: a server may answer with the whole file
     name = job.input_name.partition("?")[0] if is_url(job.input) else job.input_name
     stem = secure_filename(name.rpartition("/")[2].partition(".")[0]) or job.model
-    sent = send_file(
+    response = send_file(
         path,
         media_type_of(path.name),
         as_attachment=True,
         download_name=f"{stem}-{kind}.{path.name.partition('.')[2]}",
         max_age=0,
     )
-    sent.cache_control.private = True
-    sent.accept_ranges = "bytes"
-    return sent
+    response.cache_control.private = True
+    response.accept_ranges = "bytes"
+    return response

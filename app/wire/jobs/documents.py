@@ -58,12 +58,12 @@ def path_of(job: JobRecord, environ: Environ) -> str:
 
 def document(job: JobRecord, environ: Environ, waits_for: str) -> dict[str, Any]:
     """Return a job as JSON for its owner. `waits_for` is the reason why no worker runs; empty if one runs."""
-    here = path_of(job, environ)
-    links = {"self": here}
+    path = path_of(job, environ)
+    links = {"self": path}
     if job.state == DONE and not is_url(job.output):
-        links["result"] = f"{here}/result"
+        links["result"] = f"{path}/result"
     if job.rejected and not job.is_open and not (job.state == DONE and is_url(job.output)):
-        links["rejects"] = f"{here}/rejects"
+        links["rejects"] = f"{path}/rejects"
     return {
         "id": job.id,
         "state": job.state,

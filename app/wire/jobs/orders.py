@@ -134,18 +134,18 @@ class OrderReader:
 
     def _from_json(self, content: bytes) -> Order:
         try:
-            asked = msgspec.json.decode(content)
+            order = msgspec.json.decode(content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidJson(str(error), None, None) from None
-        if not isinstance(asked, dict):
+        if not isinstance(order, dict):
             raise MalformedRequest("the body", f"must be an object with: {', '.join(JSON_MEMBERS)}")
-        _require_known(asked, JSON_MEMBERS)
-        source = asked.get("input")
+        _require_known(order, JSON_MEMBERS)
+        source = order.get("input")
         if not isinstance(source, str) or not is_url(source):
             raise MalformedRequest("input", "must be a URL, such as s3://bucket/rows.csv; to send a file, upload it")
         require_permitted("input", source, self.settings.jobs_urls)
         form = format_of(source.partition("?")[0]).name
-        fields = {name: value for name, value in asked.items() if value is not None and name != "input"}
+        fields = {name: value for name, value in order.items() if value is not None and name != "input"}
         if isinstance(fields.get("version"), int):
             fields["version"] = str(fields["version"])
         keep = fields.get("keep", [])
@@ -158,7 +158,7 @@ class OrderReader:
             source,
             "",
             self._output(_text(fields, "output"), form),
-            tuple(_without_nul("keep", each) for each in keep),
+            tuple(_without_nul("keep", column) for column in keep),
             _rejects(fields.get("max_rejects")),
         )
 
@@ -176,20 +176,20 @@ class OrderReader:
             stored.lines if form.is_text and not form.coding else 0,
         )
 
-    def _output(self, wanted: str, form: str) -> str:
+    def _output(self, output: str, form: str) -> str:
         """Return the URL of the result, or its file name."""
-        if is_url(wanted):
-            require_permitted("output", wanted, self.settings.jobs_urls)
-            if wanted.partition("://")[0] in ("http", "https"):
+        if is_url(output):
+            require_permitted("output", output, self.settings.jobs_urls)
+            if output.partition("://")[0] in ("http", "https"):
                 raise MalformedRequest("output", "must be a URL of object storage (s3://, gs://, az://), or a format")
-            if wanted.endswith("/"):
+            if output.endswith("/"):
                 raise MalformedRequest("output", "must be the URL of one object, without a slash at its end")
-            format_of(wanted)
-            return wanted
-        if wanted and not is_format(wanted):
-            detail = f"must be a format ({', '.join(OUTPUTS)}) or an allowed URL, not {wanted[:60]!r}"
+            format_of(output)
+            return output
+        if output and not is_format(output):
+            detail = f"must be a format ({', '.join(OUTPUTS)}) or an allowed URL, not {output[:60]!r}"
             raise MalformedRequest("output", detail)
-        name = f"result.{wanted or form}"
+        name = f"result.{output or form}"
         format_of(name)
         return name
 
@@ -207,19 +207,21 @@ def _suffix(name: str, media_type: str) -> str:
         return format_of(f"input.{form}").suffix
 
 
-def _fields(sent: MultiDict[str, str]) -> dict[str, str]:
+def _fields(values: MultiDict[str, str]) -> dict[str, str]:
     """Return the fields of a form or of a query. Only `keep` may be repeated."""
-    _require_known(sent, FIELDS)
+    _require_known(values, FIELDS)
     for name in FIELDS:
-        if name != "keep" and len(sent.getlist(name)) > 1:
+        if name != "keep" and len(values.getlist(name)) > 1:
             raise MalformedRequest(name, "is there twice")
-    return {name: _without_nul(name, ",".join(sent.getlist(name))) for name in sent}
+    return {name: _without_nul(name, ",".join(values.getlist(name))) for name in values}
 
 
-def _require_known(names: Mapping[str, Any], known: tuple[str, ...]) -> None:
+def _require_known(names: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
     for name in names:
-        if name not in known:
-            raise MalformedRequest(str(name)[:60] or "a field", f"is no field of a job; there are: {', '.join(known)}")
+        if name not in allowed:
+            raise MalformedRequest(
+                str(name)[:60] or "a field", f"is no field of a job; there are: {', '.join(allowed)}"
+            )
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:

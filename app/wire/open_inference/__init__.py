@@ -125,8 +125,8 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
         if is_ready:
             return json_response({"ready": True})
         reasons = readiness["reasons"][:20]
-        named = [f"the service {r['service']}" if "service" in r else f"{r['model']} {r['version']}" for r in reasons]
-        which = ", ".join(named)
+        unready = [f"the service {r['service']}" if "service" in r else f"{r['model']} {r['version']}" for r in reasons]
+        which = ", ".join(unready)
         error = f"not everything is ready: {which}; /readyz says why" if which else "the server is about to stop"
         return not_ready(msgspec.json.encode({"ready": False, "error": error}))
 
@@ -206,7 +206,7 @@ def _infer(blp: Blueprint, backend: Backend) -> None:
 
 
 def _repository(blp: Blueprint, registry: Registry, settings: Settings) -> None:
-    def sent() -> dict[str, Any]:
+    def read_object() -> dict[str, Any]:
         return _optional_object(settings.body_limit_bytes)
 
     @blp.post("/v2/repository/index")
@@ -215,13 +215,13 @@ def _repository(blp: Blueprint, registry: Registry, settings: Settings) -> None:
     )
     def repository_index() -> Response:
         """List the versions in the repository"""
-        return json_response(describe.index(permitted(registry.entries()), sent().get("ready") is True))
+        return json_response(describe.index(permitted(registry.entries()), read_object().get("ready") is True))
 
     @blp.post("/v2/repository/models/<string:model>/load")
     @answers(blp, "its versions are served", ERRORS_OF_CHANGE, body=OPTIONAL_BODY)
     def load(model: str) -> Response:
         """Serve every version of a model that is in the repository"""
-        parameters = sent().get("parameters") or {}
+        parameters = read_object().get("parameters") or {}
         if refused := [name for name in parameters if name == "config" or name.startswith("file:")]:
             detail = "is not offered: what is served is what was packed; see flask models add"
             raise MalformedRequest(f"#/parameters/{refused[0][:100]}", detail)
@@ -232,7 +232,7 @@ def _repository(blp: Blueprint, registry: Registry, settings: Settings) -> None:
     @answers(blp, "it is out of service", ERRORS_OF_CHANGE, body=OPTIONAL_BODY)
     def unload(model: str) -> Response:
         """Take a model out of service"""
-        sent()
+        read_object()
         registry.unload_model(model)
         return json_response({})
 

@@ -70,8 +70,11 @@ class InferAdapter(Adapter):
         self._rows = len(self._tensors[0].array) if self._tensors else 0
         if self._rows > self._limits.max_instances:
             raise TooManyInstances(self._rows, self._limits.max_instances)
-        wanted = request.outputs or [(name, request.binary) for name in signature.defaults]
-        self._wanted = [(called, _canonical(called, signature), is_binary) for called, is_binary in wanted]
+        requested = request.outputs or [(name, request.binary) for name in signature.defaults]
+        self._wanted = [
+            (requested_name, _canonical(requested_name, signature), is_binary)
+            for requested_name, is_binary in requested
+        ]
         return self._to_request([name for _, name, _ in self._wanted] if request.outputs else None)
 
     def _to_request(self, outputs: Sequence[str] | None) -> PredictRequest:
@@ -110,17 +113,21 @@ class InferAdapter(Adapter):
         The lengths in the response count bytes before compression.
         """
         outputs, raw = [], []
-        for called, name, is_binary in self._wanted:
+        for requested_name, name, is_binary in self._wanted:
             array = self._array(answer, name)
-            tensor: dict[str, Any] = {"name": called, "datatype": datatype_of(array), "shape": list(array.shape)}
+            tensor: dict[str, Any] = {
+                "name": requested_name,
+                "datatype": datatype_of(array),
+                "shape": list(array.shape),
+            }
             if is_binary:
                 raw.append(to_binary(array))
                 tensor["parameters"] = {"binary_data_size": len(raw[-1])}
             else:
                 tensor["data"] = to_json(array)
             outputs.append(tensor)
-        named = {} if self._request.id is None else {"id": self._request.id}
-        document = {"model_name": answer.model, "model_version": str(answer.version), **named, "outputs": outputs}
+        id_member = {} if self._request.id is None else {"id": self._request.id}
+        document = {"model_name": answer.model, "model_version": str(answer.version), **id_member, "outputs": outputs}
         head = msgspec.json.encode(document)
         content, coded = body.compress(b"".join([head, *raw]), self._environ.get("HTTP_ACCEPT_ENCODING", ""))
         if raw:
@@ -150,8 +157,8 @@ def _is_matrix(request: InferRequest, signature: Signature) -> bool:
     """Return whether the only tensor contains all inputs, because its name or its shape is not that of a column."""
     if request.pandas or len(request.tensors) != 1 or len(signature.inputs) == 1:
         return False
-    only = request.tensors[0]
-    return only.name not in signature.names or list(only.array.shape[1:]) == [len(signature.inputs)]
+    tensor = request.tensors[0]
+    return tensor.name not in signature.names or list(tensor.array.shape[1:]) == [len(signature.inputs)]
 
 
 def _check_matrix(tensor: Tensor, signature: Signature) -> None:
@@ -165,11 +172,11 @@ def _check_matrix(tensor: Tensor, signature: Signature) -> None:
 def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
     """Return the columns in the order of the signature, all of the same length."""
     by_name = {tensor.name: tensor for tensor in tensors}
-    own = frozenset(signature.names)
+    names = frozenset(signature.names)
     unknown = f"is not an input of this model; the inputs of this model are: {some(signature.names)}"
-    wrong = [FieldError(f"{t.pointer}/name", unknown, shown(t.name)) for t in tensors if t.name not in own]
+    errors = [FieldError(f"{t.pointer}/name", unknown, shown(t.name)) for t in tensors if t.name not in names]
     missing = [name for name in signature.names if name not in by_name]
-    refuse(wrong + [FieldError("#/inputs", f"has no tensor for the input {name!r}") for name in missing])
+    refuse(errors + [FieldError("#/inputs", f"has no tensor for the input {name!r}") for name in missing])
     ordered = [by_name[name] for name in signature.names]
     for tensor in ordered:
         if len(tensor.array) != len(ordered[0].array):

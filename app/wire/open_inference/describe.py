@@ -37,14 +37,14 @@ def output(name: str, manifest: Manifest) -> tuple[str, list[int]]:
     """Return the datatype and shape of an output, from the recorded examples. -1 stands for the rows."""
     if name == EXPLANATION:
         return "BYTES", [-1]
-    seen = [example.outputs[name] for example in manifest.examples if name in example.outputs]
+    recorded = [example.outputs[name] for example in manifest.examples if name in example.outputs]
     signature = manifest.signature
-    if not seen and signature.classes and not signature.multioutput:
+    if not recorded and signature.classes and not signature.multioutput:
         count = len(signature.classes)
         if name == "probabilities" or (name == "decision_scores" and count > 2):
             return "FP64", [-1, count]
-        seen = list(signature.classes) if name == "prediction" else []
-    array = regular_array(seen)
+        recorded = list(signature.classes) if name == "prediction" else []
+    array = regular_array(recorded)
     return datatype_of(array), [-1, *array.shape[1:]]
 
 
@@ -55,7 +55,7 @@ def regular_array(values: Sequence[Any]) -> np.ndarray[Any, Any]:
     except ValueError:  # ragged
         array = np.empty(0, dtype=object)
     if array.dtype.kind in "biuf" and array.size:
-        return widened(array)
+        return widen(array)
     objects = np.array(values, dtype=object)
     objects[np.equal(objects, np.array(None))] = np.nan  # manifests record missing numbers as null
     leaves = set(map(type, objects.flat))
@@ -72,12 +72,12 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None if value != value else str(value)
 
 
-def array_of(given: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def array_of(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return a model's output as an array of bool, int64, uint64, float64 or, for BYTES, objects (strings)."""
-    return widened(given) if given.dtype.kind in "biuf" else regular_array(json_values(given))
+    return widen(array) if array.dtype.kind in "biuf" else regular_array(json_values(array))
 
 
-def widened(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def widen(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return numbers in the widest dtype of their family, so that an output has one datatype in every runtime."""
     wide = {"i": np.int64, "f": np.float64}.get(array.dtype.kind)
     if array.dtype.kind == "u":

@@ -80,11 +80,11 @@ def _raw(content: bytes, signature: Signature) -> Tensor:
     datatype = input_datatype(spec)
     if datatype == BYTES:
         return Tensor(spec.name, np.array([text_of(content)], dtype=object), 0)
-    each = np.dtype(DTYPES[datatype]).itemsize
-    if len(content) % each:
-        detail = f"has {len(content)} bytes; {datatype}, of which the input is, has {each} each"
+    element_bytes = np.dtype(DTYPES[datatype]).itemsize
+    if len(content) % element_bytes:
+        detail = f"has {len(content)} bytes; {datatype}, of which the input is, has {element_bytes} each"
         raise MalformedRequest("the body", detail)
-    array = from_binary(memoryview(content), datatype, [len(content) // each], "the body")
+    array = from_binary(memoryview(content), datatype, [len(content) // element_bytes], "the body")
     return Tensor(spec.name, array, 0)
 
 
@@ -92,35 +92,39 @@ def _request(json: bytes, raw: memoryview | None, signature: Signature, limits: 
     document = codecs.JSON.document(json, limits.max_values)
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         raise MalformedRequest("#", ENVELOPE)
-    sent, known = len(document["inputs"]), len(signature.inputs)
-    if sent > known + MAX_STRAY_TENSORS:
-        raise MalformedRequest("#/inputs", f"has {sent} tensors; the model takes one for each of its {known} inputs")
+    tensor_count, input_count = len(document["inputs"]), len(signature.inputs)
+    if tensor_count > input_count + MAX_STRAY_TENSORS:
+        raise MalformedRequest(
+            "#/inputs", f"has {tensor_count} tensors; the model takes one for each of its {input_count} inputs"
+        )
     parameters = _parameters(document, "#")
     request_id = _typed(document, "id", "#", str | None, "a string")
     tensors, used, texts = [], 0, 0
-    for position, each in enumerate(document["inputs"]):
-        tensor, size = _tensor(each, position, raw, used, limits, texts)
+    for position, entry in enumerate(document["inputs"]):
+        tensor, size = _tensor(entry, position, raw, used, limits, texts)
         texts += tensor.array.size if tensor.array.dtype == object else 0
         tensors.append(tensor)
         used += size
     if raw is not None and used < len(raw):
         detail = f"has {len(raw)} bytes after its JSON; the inputs' binary_data_size say {used}"
         raise MalformedRequest("the body", detail)
-    twice = [name for name, times in Counter(tensor.name for tensor in tensors).items() if times > 1]
-    if twice:
-        raise MalformedRequest("#/inputs", f"has two tensors of the name {printable(twice[0])}")
+    duplicates = [name for name, times in Counter(tensor.name for tensor in tensors).items() if times > 1]
+    if duplicates:
+        raise MalformedRequest("#/inputs", f"has two tensors of the name {printable(duplicates[0])}")
     binary = _flag(parameters, "binary_data_output", "#", False)
     return InferRequest(tensors, _outputs(document, binary), request_id, binary, parameters.get("content_type") == "pd")
 
 
 def _tensor(
-    each: Any, position: int, raw: memoryview | None, used: int, limits: codecs.BodyLimits, texts: int
+    entry: Any, position: int, raw: memoryview | None, used: int, limits: codecs.BodyLimits, texts: int
 ) -> tuple[Tensor, int]:
     """Return one tensor, and the number of its raw bytes. `used` and `texts` count those of the tensors before it."""
     pointer = f"#/inputs/{position}"
-    if not isinstance(each, dict):
-        raise MalformedRequest(pointer, f"must be an object with name, shape, datatype and data, not {printable(each)}")
-    name, datatype, shape = _typed(each, "name", pointer, str, "a string"), each.get("datatype"), each.get("shape")
+    if not isinstance(entry, dict):
+        raise MalformedRequest(
+            pointer, f"must be an object with name, shape, datatype and data, not {printable(entry)}"
+        )
+    name, datatype, shape = _typed(entry, "name", pointer, str, "a string"), entry.get("datatype"), entry.get("shape")
     if datatype not in DATATYPES:
         raise MalformedRequest(f"{pointer}/datatype", f"is {printable(datatype)}; allowed: {', '.join(DATATYPES)}")
     if not isinstance(shape, list) or not all(type(length) is int and 0 <= length < 2**63 for length in shape):
@@ -131,13 +135,13 @@ def _tensor(
         raise MalformedRequest(f"{pointer}/shape", detail)
     if math.prod(length or 1 for length in shape) >= MAX_SHAPE:
         raise MalformedRequest(f"{pointer}/shape", f"is of too many elements: {shape}")
-    size = _binary_size(each, pointer)
+    size = _binary_size(entry, pointer)
     if size is None:
-        if "data" not in each:
+        if "data" not in entry:
             raise MalformedRequest(pointer, "has neither data nor the parameter binary_data_size")
-        array, flat = from_json(each["data"], datatype, shape, pointer)
+        array, flat = from_json(entry["data"], datatype, shape, pointer)
         return Tensor(name, array, position, flat), 0
-    if "data" in each:
+    if "data" in entry:
         raise MalformedRequest(pointer, "has both data and the parameter binary_data_size; allowed: one of them")
     if raw is None:
         detail = f"says that {size} bytes of binary data follow the JSON, so the header {HEADER_LENGTH} is needed"
@@ -152,8 +156,8 @@ def _tensor(
     return Tensor(name, from_binary(raw[used : used + size], datatype, shape, pointer), position), size
 
 
-def _binary_size(each: Mapping[str, Any], pointer: str) -> int | None:
-    size = _parameters(each, pointer).get("binary_data_size")
+def _binary_size(entry: Mapping[str, Any], pointer: str) -> int | None:
+    size = _parameters(entry, pointer).get("binary_data_size")
     if size is not None and not (type(size) is int and size >= 0):
         detail = f"must be a whole number from 0, not {printable(size)}"
         raise MalformedRequest(f"{pointer}/parameters/binary_data_size", detail)
@@ -162,15 +166,15 @@ def _binary_size(each: Mapping[str, Any], pointer: str) -> int | None:
 
 def _outputs(document: Mapping[str, Any], binary: bool) -> list[tuple[str, bool]] | None:
     outputs: dict[str, bool] = {}
-    for position, each in enumerate(
+    for position, entry in enumerate(
         _typed(document, "outputs", "#", list | None, "a list of objects with a name") or []
     ):
         pointer = f"#/outputs/{position}"
-        if not isinstance(each, dict) or not isinstance(each.get("name"), str):
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise MalformedRequest(pointer, "must be an object with a name, which is a string")
-        if each["name"] in outputs:
-            raise MalformedRequest(f"{pointer}/name", f"is {printable(each['name'])}, which is asked for twice")
-        outputs[each["name"]] = _flag(_parameters(each, pointer), "binary_data", pointer, binary)
+        if entry["name"] in outputs:
+            raise MalformedRequest(f"{pointer}/name", f"is {printable(entry['name'])}, which is asked for twice")
+        outputs[entry["name"]] = _flag(_parameters(entry, pointer), "binary_data", pointer, binary)
     return list(outputs.items()) or None
 
 

@@ -85,11 +85,11 @@ def from_json(nested: Any, datatype: str, shape: Sequence[int], pointer: str) ->
     """
     if datatype == BF16:
         raise MalformedRequest(f"{pointer}/datatype", "BF16 travels as binary data only: JSON has no form for it")
-    values, flat = _flattened(nested, shape, pointer)
+    values, flat = _flatten(nested, shape, pointer)
     return _array(values, datatype, pointer).reshape(shape), flat
 
 
-def _flattened(nested: Any, shape: Sequence[int], pointer: str) -> tuple[list[Any], bool]:
+def _flatten(nested: Any, shape: Sequence[int], pointer: str) -> tuple[list[Any], bool]:
     if not isinstance(nested, list):
         raise MalformedRequest(f"{pointer}/data", f"must be a list, not {printable(nested)}")
     if not (nested and isinstance(nested[0], list) and len(shape) > 1):
@@ -208,4 +208,4 @@ def to_binary(array: NDArray[Any]) -> bytes:
     if array.dtype.kind != "O":
         return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False).tobytes()
     encoded = [b"" if value is None else str(value).encode("utf-8") for value in array.ravel().tolist()]
-    return b"".join(part for one in encoded for part in (LENGTH.pack(len(one)), one))
+    return b"".join(part for element in encoded for part in (LENGTH.pack(len(element)), element))

@@ -26,7 +26,7 @@ from app.gateway.key_table import KeyTable
 from app.runtime.policy import State
 from app.runtime.registry import Registry
 from app.storage.manifest import Manifest
-from app.wire.application import REPEATED
+from app.wire.application import FURTHER_URL
 from app.wire.backend import json_response
 from app.wire.codecs import CODECS, canonical
 from app.wire.openapi.contents import (
@@ -91,12 +91,12 @@ def register(
 
     @app.get("/openapi.json")
     def openapi() -> Response:
-        found = document(app, api, registry, errors, requests)
+        openapi_document = document(app, api, registry, errors, requests)
         if keys.required:
-            describe_keys(found, app.url_map, open_views)
-        if wanted := request.args.getlist("media"):
-            keep_media_types(found["paths"], wanted)
-        return json_response({**found, "servers": [{"url": root_of(request.environ)}]})
+            describe_keys(openapi_document, app.url_map, open_views)
+        if media_types := request.args.getlist("media"):
+            keep_media_types(openapi_document["paths"], media_types)
+        return json_response({**openapi_document, "servers": [{"url": root_of(request.environ)}]})
 
 
 def document(
@@ -104,15 +104,17 @@ def document(
 ) -> dict[str, Any]:
     """Return the OpenAPI document: operations of the default model, of the other models, then of the views."""
     views: dict[str, Any] = deepcopy(api.spec.to_dict())
-    known: dict[str, Schema] = views["components"]["schemas"]
-    shown = permitted(registry.entries())
-    default = registry.default() if registry.default() in shown else None
-    available = [name for name, entries in shown.items() if any(entry.state is State.AVAILABLE for entry in entries)]
+    common_schemas: dict[str, Schema] = views["components"]["schemas"]
+    entries_of = permitted(registry.entries())
+    default = registry.default() if registry.default() in entries_of else None
+    available = [
+        name for name, entries in entries_of.items() if any(entry.state is State.AVAILABLE for entry in entries)
+    ]
     keys = model_keys(available, name_operations(views["paths"], app.url_map))
     groups = [each["name"] for each in views.get("tags", [])]
     names = {name: f"{name} (model)" if name in groups else name for name in available}
     schemas: dict[str, Schema] = {}
-    own: dict[str, _Model] = {}
+    model_at: dict[str, _Model] = {}
     paths: dict[str, Any] = {}
     tags: list[dict[str, Any]] = []
     responses = views["paths"]["/predict"]["post"]["responses"]
@@ -124,20 +126,20 @@ def document(
             described, components = model_schemas(key, validator.signature)
             model = _Model(manifest, key, described, prediction, validator.max_instances)
             operation = _operation(model, manifest, names[name], responses, requests["/predict"])
-            components |= {prediction: prediction_schema(known[ANY_MODEL.prediction], manifest)}
+            components |= {prediction: prediction_schema(common_schemas[ANY_MODEL.prediction], manifest)}
         except Exception:  # document the other models all the same
             log.exception("model %s cannot be documented; /openapi.json has no operation of its own for it", name)
             continue
-        own[path], paths[path] = model, {"post": operation}
+        model_at[path], paths[path] = model, {"post": operation}
         tags.append(_tag_of(names[name], manifest))
         schemas |= components
     tags_of = {path: operation["tags"] for path, _, operation in operations_of(views["paths"])}
     paths |= dict(sorted(views["paths"].items(), key=lambda each: tags_of[each[0]][0] not in OWN_TAGS))
-    example = next(iter(own.values()), ANY_MODEL)
-    _describe_predictions(paths, requests, own.get(f"/models/{default or ''}/predict", ANY_MODEL), example)
+    example = next(iter(model_at.values()), ANY_MODEL)
+    _describe_predictions(paths, requests, model_at.get(f"/models/{default or ''}/predict", ANY_MODEL), example)
     _fill_parameters(paths, example)
-    schemas |= {name: schema for name, schema in known.items() if name not in UNUSED_SCHEMAS}
-    schemas |= _describe_errors(paths, errors, requests, own)
+    schemas |= {name: schema for name, schema in common_schemas.items() if name not in UNUSED_SCHEMAS}
+    schemas |= _describe_errors(paths, errors, requests, model_at)
     others = sorted(views.get("tags", []), key=lambda tag: tag["name"] not in OWN_TAGS)
     return {
         **views,
@@ -148,16 +150,16 @@ def document(
     }
 
 
-def describe_keys(found: dict[str, Any], url_map: Map, open_views: Sequence[str]) -> None:
+def describe_keys(document: dict[str, Any], url_map: Map, open_views: Sequence[str]) -> None:
     """Add the API key that all operations need, except those of `open_views`, to a document."""
-    found["components"]["securitySchemes"] = {
+    document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the issuer."},
         "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
-    found["security"] = [{"bearer": []}, {"apiKey": []}]
-    rules = [rule.rule for rule in url_map.iter_rules() if REPEATED.sub("", rule.endpoint) in open_views]
+    document["security"] = [{"bearer": []}, {"apiKey": []}]
+    rules = [rule.rule for rule in url_map.iter_rules() if FURTHER_URL.sub("", rule.endpoint) in open_views]
     open_paths = {FlaskPlugin.flaskpath2openapi(rule) for rule in rules}
-    for path, _, operation in operations_of(found["paths"]):
+    for path, _, operation in operations_of(document["paths"]):
         if path in open_paths:
             operation["security"] = []
         else:
@@ -173,25 +175,25 @@ def _tag_of(name: str, manifest: Manifest) -> dict[str, Any]:
 
 def _groups(models: list[str], others: list[str]) -> list[dict[str, Any]]:
     """Return the groups of tags that ReDoc shows: models, Retort's own protocol, other protocols."""
-    found = {
+    groups = {
         "Models": models,
         "Retort": [name for name in others if name in OWN_TAGS],
         "Protocols of other servers": [name for name in others if name not in OWN_TAGS],
     }
-    return [{"name": name, "tags": tags} for name, tags in found.items() if tags]
+    return [{"name": name, "tags": tags} for name, tags in groups.items() if tags]
 
 
 def _operation(
     model: _Model, manifest: Manifest, tag: str, responses: dict[str, Any], form: RequestBodyForm
 ) -> dict[str, Any]:
     """Return the operation of one model: its request body and response, and the error responses of the view."""
-    made_up = "; the examples are made up from what the estimator knows" if manifest.examples_made_up else ""
+    remark = "; the examples are made up from what the estimator knows" if manifest.examples_made_up else ""
     content = prediction_content(reference(model.prediction), manifest)
     return {
         "tags": [tag],
         "operationId": operation_id(model.key),
         "summary": f"Predict with {manifest.model}",
-        "description": f"{manifest.task}, `{manifest.estimator}`, version {manifest.version}{made_up}.",
+        "description": f"{manifest.task}, `{manifest.estimator}`, version {manifest.version}{remark}.",
         "requestBody": request_body(form, model.schemas, manifest),
         "responses": {**responses, "200": {**responses["200"], "content": content}},
     }
@@ -215,13 +217,13 @@ def _describe_predictions(
 
 def _fill_parameters(paths: dict[str, Any], example: _Model) -> None:
     """Add examples to the parameters of paths, from an existing model."""
-    true = {"verb": "predict"}
+    examples = {"verb": "predict"}
     if example.manifest is not None:
-        true |= {"model": example.manifest.model, "version": str(example.manifest.version)}
+        examples |= {"model": example.manifest.model, "version": str(example.manifest.version)}
     for members in paths.values():
         for parameter in members.get("parameters", ()):
-            if parameter["name"] in true:
-                parameter["example"] = true[parameter["name"]]
+            if parameter["name"] in examples:
+                parameter["example"] = examples[parameter["name"]]
 
 
 def _describe_errors(
@@ -236,12 +238,12 @@ def _describe_errors(
     problems = {path: problems_for(model.manifest, model.most_rows, names) for path, model in own.items()}
     others = next(iter(problems.values()), problems_for(None, ANY_MODEL.most_rows, []))
     for path, method, operation in operations_of(paths):
-        found, examples = errors.format_at(path), problems.get(path, others)
+        error_format, examples = errors.format_at(path), problems.get(path, others)
         if path not in own and path not in requests:
             examples = examples | PROBLEMS_OF_METHOD.get(method, {})
-        name = found.schema.__name__.removesuffix("Schema")
-        schemas[name] = component(name, found.schema)
-        operation["responses"] = with_errors(operation["responses"], found, reference(name), examples)
+        name = error_format.schema.__name__.removesuffix("Schema")
+        schemas[name] = component(name, error_format.schema)
+        operation["responses"] = with_errors(operation["responses"], error_format, reference(name), examples)
     return schemas
 
 
@@ -251,11 +253,11 @@ def keep_media_types(paths: dict[str, Any], wanted: Sequence[str]) -> None:
     Raises:
         MalformedRequest: no codec knows one of the media types.
     """
-    kept = {canonical(each) for each in wanted}
+    kept = {canonical(media_type) for media_type in wanted}
     if unknown := sorted(kept - CODECS.keys()):
         raise MalformedRequest("the query parameter media", f"is {unknown[0][:100]!r}; allowed: {', '.join(CODECS)}")
     for _, _, operation in operations_of(paths):
         for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
             content = holder.get("content", {})
             if kept & content.keys():
-                holder["content"] = {each: form for each, form in content.items() if each in kept}
+                holder["content"] = {media_type: form for media_type, form in content.items() if media_type in kept}

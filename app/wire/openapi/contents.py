@@ -129,23 +129,23 @@ def _form(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
 def _part(spec: Input, field: Schema, value: object) -> Schema:
     """Return the schema of one form field: a file for an image, JSON for an array or a whole record."""
     description = KINDS[spec.kind].describe(spec)
-    about = {"description": description} if description else {}
+    described = {"description": description} if description else {}
     if spec.kind == "image":
         return {**BINARY, "description": f"the file, or {description}"}
     if spec.kind in IN_JSON:
         text = {} if not value else {"example": msgspec.json.encode(value).decode()}
-        return {"type": "string", **about, **text}
-    return {**_without_null(field), **about, **({} if value is None else {"example": value})}
+        return {"type": "string", **described, **text}
+    return {**_without_null(field), **described, **({} if value is None else {"example": value})}
 
 
 def _without_null(field: Schema) -> Schema:
     """Return the schema of a field without null."""
-    found = dict(field)
+    schema = dict(field)
     if isinstance(field.get("type"), list):
-        found["type"] = next(each for each in field["type"] if each != "null")
+        schema["type"] = next(each for each in field["type"] if each != "null")
     if "enum" in field:
-        found["enum"] = [each for each in field["enum"] if each is not None]
-    return found
+        schema["enum"] = [each for each in field["enum"] if each is not None]
+    return schema
 
 
 def prediction_content(schema: Schema, manifest: Manifest | None) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def prediction_schema(prediction: Schema, manifest: Manifest) -> Schema:
     labels = list(signature.classes or ())
     own: dict[str, Schema] = {"model": {"example": manifest.model}, "version": {"example": manifest.version}}
     if signature.classes is not None:
-        own["classes"] = {"items": _like(labels), "example": labels}
+        own["classes"] = {"items": _schema_of_values(labels), "example": labels}
     properties |= {
         name: {**known[name], **own.get(name, {})} for name in COMMON_MEMBERS if name != "classes" or name in own
     }
@@ -225,31 +225,34 @@ def _entry(name: str, manifest: Manifest) -> Schema:
     if name == EXPLANATION:
         return EXPLANATION_SCHEMA
     if name == "prediction" and signature.classes and not signature.multioutput and not manifest.after:
-        return _like(signature.classes)
-    return _like([example.outputs[name] for example in manifest.examples if name in example.outputs])
+        return _schema_of_values(signature.classes)
+    return _schema_of_values([example.outputs[name] for example in manifest.examples if name in example.outputs])
 
 
-def _like(values: Sequence[Any]) -> Schema:
+def _schema_of_values(values: Sequence[Any]) -> Schema:
     """Return a schema that fits these values. A float may be null, which stands for NaN."""
     types = set(map(type, values)) - {type(None)}
-    for known, name in ((str, "string"), (bool, "boolean"), (int, "integer")):
-        if types == {known}:
+    for python_type, name in ((str, "string"), (bool, "boolean"), (int, "integer")):
+        if types == {python_type}:
             return {"type": name}
     if types and types <= {int, float}:
         return {"type": ["number", "null"]}
     if types == {list}:
-        return {"type": "array", "items": _like([part for value in values if value is not None for part in value])}
+        return {
+            "type": "array",
+            "items": _schema_of_values([part for value in values if value is not None for part in value]),
+        }
     return {}
 
 
 def problems_for(manifest: Manifest | None, most_rows: int, known: Sequence[str]) -> dict[int, Problem]:
     """Return an example problem by status for this model. `known` lists the names of all models."""
     name = manifest.model if manifest is not None else "penguins"
-    offered = [media_type for media_type, codec in CODECS.items() if codec.writes]
+    writable = [media_type for media_type, codec in CODECS.items() if codec.writes]
     errors = [
         InvalidJson("expecting ',' delimiter", 1, 21),
         ModelNotFound(f"{name}-2", known),
-        NotAcceptable("text/html", offered),
+        NotAcceptable("text/html", writable),
         TooManyInstances(most_rows + 1, most_rows),
         UnsupportedMediaType("application/xml", list(CODECS)),
         ModelUnavailable(name, None, ""),

@@ -9,7 +9,7 @@ from typing import Any
 from flask_smorest.spec.plugins import FlaskPlugin
 from werkzeug.routing import Map, Rule
 
-from app.wire.application import REPEATED
+from app.wire.application import FURTHER_URL
 
 OWN_TAGS = ("predict", "models", "health", "metrics", "jobs")
 """The blueprints of Retort's own protocol. They come first, and their ids have no prefix."""
@@ -31,17 +31,17 @@ def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
     """
     rules: dict[str, list[Rule]] = {}
     for rule in url_map.iter_rules():
-        rules.setdefault(REPEATED.sub("", rule.endpoint), []).append(rule)
+        rules.setdefault(FURTHER_URL.sub("", rule.endpoint), []).append(rule)
     ids: dict[tuple[str, str], str] = {}
     for endpoint, several in rules.items():
         blueprint, _, view = endpoint.rpartition(".")
         name = view if blueprint in OWN_TAGS or view.startswith(blueprint) else f"{blueprint}_{view}".replace(".", "_")
-        known = {*_words(min(several, key=lambda rule: _rule_order(rule, name)).rule), *name.split("_")}
+        words_of_first = {*_words(min(several, key=lambda rule: _rule_order(rule, name)).rule), *name.split("_")}
         for rule in several:
-            more = [word for word in _words(rule.rule) if word not in known]
+            own_words = [word for word in _words(rule.rule) if word not in words_of_first]
             methods = [method.lower() for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]
             path = FlaskPlugin.flaskpath2openapi(rule.rule)
-            ids |= {(path, each): "_".join([name, *more, *([each] if methods[1:] else [])]) for each in methods}
+            ids |= {(path, each): "_".join([name, *own_words, *([each] if methods[1:] else [])]) for each in methods}
     for path, method, operation in operations_of(paths):
         operation.setdefault("operationId", ids[path, method])
     return [operation["operationId"] for _, _, operation in operations_of(paths)]
@@ -65,13 +65,13 @@ def model_keys(models: Iterable[str], taken: Sequence[str]) -> dict[str, str]:
     keeps `operation_id(key)` different from the ids in `taken`.
     """
     keys: dict[str, str] = {}
-    alike = {_letters(each) for each in taken}
+    used = {_letters(each) for each in taken}
     for model in sorted(models):
         key, number = model, 1
-        while _letters(operation_id(key)) in alike:
+        while _letters(operation_id(key)) in used:
             number += 1
             key = f"{model}-{number}"
-        alike.add(_letters(operation_id(key)))
+        used.add(_letters(operation_id(key)))
         keys[model] = key
     return keys
 

@@ -55,10 +55,10 @@ class ModelSchemas:
     @property
     def requested_outputs(self) -> Schema:
         """The schema of a list of output names. Null stands for the default outputs."""
-        return _wanted(self.outputs)
+        return _requested_outputs(self.outputs)
 
 
-def _wanted(outputs: Sequence[str]) -> Schema:
+def _requested_outputs(outputs: Sequence[str]) -> Schema:
     return {"type": ["array", "null"], "items": {"type": "string", **({"enum": list(outputs)} if outputs else {})}}
 
 
@@ -69,7 +69,7 @@ def object_schema(properties: Mapping[str, Any], required: Sequence[str] = (), *
 
 
 def _many(instance: Schema, outputs: Sequence[str]) -> Schema:
-    properties = {"instances": {"type": "array", "items": instance}, "outputs": _wanted(outputs)}
+    properties = {"instances": {"type": "array", "items": instance}, "outputs": _requested_outputs(outputs)}
     return object_schema(properties, ["instances"], additionalProperties=False)
 
 
@@ -89,18 +89,18 @@ def component(name: str, schema: type[ma.Schema] | ma.Schema) -> Schema:
     """Return the JSON schema of a marshmallow schema."""
     spec = APISpec("", "", OPENAPI_VERSION, plugins=[MarshmallowPlugin()])
     spec.components.schema(name, schema=schema)
-    found: Schema = spec.to_dict()["components"]["schemas"][name]
-    return found
+    json_schema: Schema = spec.to_dict()["components"]["schemas"][name]
+    return json_schema
 
 
 def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[str, Schema]]:
     """Return the schemas of one model, and their components. The names of the components begin with `key`."""
     name = f"{key}.record"
     whole = signature.layout is Layout.RECORDS
-    record = _whole(signature) if whole else component(name, schema_of(signature, key))
+    record = _record_schema(signature) if whole else component(name, schema_of(signature, key))
     fields: dict[str, Schema] = {}
     if not whole:
-        fields = {each: _plain(record["properties"][each]) for each in signature.names}
+        fields = {each: _portable(record["properties"][each]) for each in signature.names}
         record |= {"properties": fields, "required": [each for each in fields if each in record["required"]]}
     bare = {
         each: {key: value for key, value in field.items() if key not in ANNOTATIONS} for each, field in fields.items()
@@ -113,32 +113,32 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
         "maxItems": len(signature.names),
         "description": "the values in this order: " + ", ".join(signature.names[:100]),
     }
-    several = {}
+    variants = {}
     if any("." in each for each in fields) and (nested := nested_schema(record)) is not record:
         # A dotted name may be sent as an object inside the record.
-        several = {f"{key}.flat": record, f"{key}.nested": nested}
-        record = {"oneOf": [*map(reference, several)]}
-    alone = [_bare(bare[each]) for each in signature.names if signature.takes_bare]
+        variants = {f"{key}.flat": record, f"{key}.nested": nested}
+        record = {"oneOf": [*map(reference, variants)]}
+    bare_values = [_bare_values(bare[each]) for each in signature.names if signature.takes_bare]
     components = {
         name: record,
         f"{key}.row": row,
         # Not "oneOf": openapi-generator's Python client reads an object as a list of its fields.
-        f"{key}.instance": {"anyOf": [reference(name), reference(f"{key}.row"), *alone]},
+        f"{key}.instance": {"anyOf": [reference(name), reference(f"{key}.row"), *bare_values]},
         f"{key}.instances": _many(reference(f"{key}.instance"), signature.outputs),
     }
     record, row, instance, many = map(reference, components)
     joined = "anyOf" if whole or "instances" in fields else "oneOf"
-    return ModelSchemas(record, row, instance, many, bare, signature.outputs, joined), components | several
+    return ModelSchemas(record, row, instance, many, bare, signature.outputs, joined), components | variants
 
 
-def _bare(field: Schema) -> Schema:
+def _bare_values(field: Schema) -> Schema:
     """Return the schema of bare values of a field, without objects and lists, which would be records and rows."""
     if "oneOf" not in field:
         return field
     return {**field, "oneOf": [each for each in field["oneOf"] if each.get("type") not in ("object", "array")]}
 
 
-def _whole(signature: Signature) -> Schema:
+def _record_schema(signature: Signature) -> Schema:
     """Return the schema of a record that the model takes whole."""
     (spec,) = signature.inputs
     kind = KINDS[spec.kind]
@@ -146,7 +146,7 @@ def _whole(signature: Signature) -> Schema:
     return one_type_each({**kind.schema(spec), "description": kind.describe(spec), **example})
 
 
-def _plain(field: Schema) -> Schema:
+def _portable(field: Schema) -> Schema:
     """Return a field with the format "int64" instead of 64-bit limits, which JavaScript numbers cannot represent."""
     if field.get("minimum") == INT64_MIN and field.get("maximum") == INT64_MAX and "integer" in field["type"]:
         field = {name: value for name, value in field.items() if name not in ("minimum", "maximum")}
@@ -156,19 +156,23 @@ def _plain(field: Schema) -> Schema:
 
 def one_type_each(schema: Schema) -> Schema:
     """Return the schema with `oneOf` instead of lists of types. Client generators support only one type and null."""
-    found = {
-        name: one_type_each(below) if name in NESTED_KEYWORDS and isinstance(below, dict) else below
-        for name, below in schema.items()
+    converted = {
+        name: one_type_each(subschema) if name in NESTED_KEYWORDS and isinstance(subschema, dict) else subschema
+        for name, subschema in schema.items()
     }
     if "properties" in schema:
-        found["properties"] = {name: one_type_each(below) for name, below in schema["properties"].items()}
+        converted["properties"] = {name: one_type_each(subschema) for name, subschema in schema["properties"].items()}
     types = schema.get("type")
     if not isinstance(types, list):
-        return found
+        return converted
     if len({*types} - {"null"}) == 1:
-        return found | {"type": types if "null" in types else types[0]}
-    apart = {keyword for keywords in TYPE_KEYWORDS.values() for keyword in keywords}
+        return converted | {"type": types if "null" in types else types[0]}
+    type_keywords = {keyword for keywords in TYPE_KEYWORDS.values() for keyword in keywords}
     choices = [
-        {"type": each, **{name: found[name] for name in TYPE_KEYWORDS.get(each, ()) if name in found}} for each in types
+        {"type": type_name, **{name: converted[name] for name in TYPE_KEYWORDS.get(type_name, ()) if name in converted}}
+        for type_name in types
     ]
-    return {"oneOf": choices, **{name: value for name, value in found.items() if name not in apart | {"type"}}}
+    return {
+        "oneOf": choices,
+        **{name: value for name, value in converted.items() if name not in type_keywords | {"type"}},
+    }
