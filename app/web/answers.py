@@ -41,19 +41,21 @@ def answer_view(model: Mapping[str, Any], status: int, document: Mapping[str, An
     }
 
 
-def by_input(model: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], tuple[str, ...]]:
+def by_input(
+    model: Mapping[str, Any], sentences: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return sentences by the name of the input in their pointers, and the sentences without an input."""
-    names = [each["name"] for each in model["inputs"]]
-    placed: dict[str, str] = {}
+    names = [spec["name"] for spec in model["inputs"]]
+    sentence_of: dict[str, str] = {}
     general = []
-    for each in found:
-        rest = (match[1] if (match := _PLACE.fullmatch(each["pointer"])) else "") or ""
+    for sentence in sentences:
+        rest = (match[1] if (match := _PLACE.fullmatch(sentence["pointer"])) else "") or ""
         name = _input_at(names, rest)
         if name is None:
-            general.append(f"{unquote(rest)} {each['detail']}".strip())
+            general.append(f"{unquote(rest)} {sentence['detail']}".strip())
         else:
-            placed.setdefault(name, each["detail"])
-    return placed, tuple(general)
+            sentence_of.setdefault(name, sentence["detail"])
+    return sentence_of, tuple(general)
 
 
 def _input_at(names: Sequence[str], rest: str) -> str | None:
@@ -77,9 +79,9 @@ def bars(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     pairs = [(label(name), each) for name, each in zip(classes, rows[0], strict=True) if isinstance(each, float | int)]
     if len(pairs) > MANY_CLASSES:
         pairs = sorted(pairs, key=lambda pair: -pair[1])[:LIKELIEST]
-    most = max((share for _, share in pairs), default=0)
+    largest = max((share for _, share in pairs), default=0)
     return [
-        {"label": name, "percent": percent(share), "width": round(100 * share, 2), "first": share == most}
+        {"label": name, "percent": percent(share), "width": round(100 * share, 2), "first": share == largest}
         for name, share in pairs
     ]
 

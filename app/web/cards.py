@@ -64,7 +64,7 @@ def data_url(text: str) -> str:
     if text.startswith("data:image/"):
         return text
     types = {"iVBOR": "image/png", "/9j/": "image/jpeg", "UklGR": "image/webp"}
-    media_type = next((found for start, found in types.items() if text.startswith(start)), "")
+    media_type = next((types[start] for start in types if text.startswith(start)), "")
     return f"data:{media_type};base64,{text}" if media_type else ""
 
 
@@ -100,8 +100,8 @@ def curl(url: str, body: object) -> str:
 
 def census_of(model: Mapping[str, Any]) -> str:
     """Return the number of inputs of each kind: "5 numbers, 2 categories"."""
-    counted = Counter(each["kind"] for each in model["inputs"]).most_common()
-    return ", ".join(f"{count} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')}" for kind, count in counted)
+    counts = Counter(each["kind"] for each in model["inputs"]).most_common()
+    return ", ".join(f"{count} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')}" for kind, count in counts)
 
 
 def inputs_of(model: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ from werkzeug.datastructures import MultiDict
 
 from app.web.cards import any_value, data_url, label, seen
 
-MANY: Final = 24
+MANY_INPUTS: Final = 24
 """Number of inputs above which each field is small and has no slider."""
-MOST: Final = 400
+MOST_INPUTS: Final = 400
 """Number of inputs above which one field takes the whole record, as JSON."""
 FEW_CHOICES: Final = 5
 SHORT_CHARS: Final = 14
@@ -84,24 +84,24 @@ def own_key(model: Mapping[str, Any], name: str) -> str:
 def is_whole(model: Mapping[str, Any]) -> bool:
     """Return whether the form has one field for the whole record."""
     inputs = model["inputs"]
-    return len(inputs) > MOST or (len(inputs) == 1 and inputs[0]["kind"] == "record")
+    return len(inputs) > MOST_INPUTS or (len(inputs) == 1 and inputs[0]["kind"] == "record")
 
 
 def as_record(model: Mapping[str, Any], instance: Any) -> dict[str, Any]:
     """Return an instance as a record, also if it is a row or the value of the only input."""
     if isinstance(instance, Mapping):
         return dict(instance)
-    names = [each["name"] for each in model["inputs"]]
+    names = [spec["name"] for spec in model["inputs"]]
     return dict(zip(names, instance if isinstance(instance, list) else [instance], strict=False))
 
 
 def example_record(model: Mapping[str, Any], form: FormValues | None = None) -> dict[str, Any]:
     """Return the recorded example with the form's number, else the first, else a record of the inputs' examples."""
-    recorded = model.get("examples") or ()
-    if recorded:
+    examples = model.get("examples") or ()
+    if examples:
         chosen = str(form.get(own_key(model, "example"))) if form is not None else ""
         number = int(chosen) if re.fullmatch(r"[0-9]{1,3}", chosen) else 1
-        return as_record(model, recorded[number - 1 if 1 <= number <= len(recorded) else 0]["instance"])
+        return as_record(model, examples[number - 1 if 1 <= number <= len(examples) else 0]["instance"])
     if is_whole(model) and model["inputs"][0]["kind"] == "record":
         return dict(model["inputs"][0].get("example") or {})
     return {each["name"]: any_value(each) for each in model["inputs"]}
@@ -114,7 +114,7 @@ def fields(
     record = example_record(model, form)
     absent = set(form.getlist(own_key(model, "missing"))) if form is not None else set()
     profile = (model.get("profile") or {}).get("inputs", {})
-    made = []
+    form_fields = []
     for number, described in enumerate([RECORD] if is_whole(model) else model["inputs"]):
         name = described["name"]
         field = field_for(described, f"f{number}", record if is_whole(model) else record.get(name))
@@ -125,8 +125,8 @@ def fields(
         field = replace(field, heights=heights_of(profile.get(name)) if field.step else ())
         if answer is not None:
             field = replace(field, error=answer["errors"].get(name, ""), warning=answer["warnings"].get(name, ""))
-        made.append(field)
-    return tuple(made)
+        form_fields.append(field)
+    return tuple(form_fields)
 
 
 def field_for(described: Mapping[str, Any], identity: str, value: object) -> Field:
@@ -183,20 +183,20 @@ def _number_field(field: Field, described: Mapping[str, Any]) -> Field:
     step = 10.0 ** math.floor(math.log10((most - least) / POSITIONS))
     if field.kind == "integer":
         step = max(1, int(step))
-    return replace(field, minimum=_text(least), maximum=_text(most), step=_plain(step))
+    return replace(field, minimum=_text(least), maximum=_text(most), step=_without_exponent(step))
 
 
-def _plain(number: float) -> str:
+def _without_exponent(number: float) -> str:
     """Return a number without an exponent if that is short: the slider counts the decimals."""
     return f"{number:.12f}".rstrip("0").rstrip(".") if 1e-9 < number < 1e15 else repr(number)
 
 
 def _choice_field(field: Field, values: Sequence[object], value: object) -> Field:
-    typed = not all(isinstance(each, str) and each for each in values)
-    choices = tuple((json.dumps(each) if typed else str(each), label(each)) for each in values)
-    short = len(choices) <= FEW_CHOICES and all(len(shown) <= SHORT_CHARS for _, shown in choices)
-    text = "" if value is None else json.dumps(value) if typed else _text(value)
-    return replace(field, control="pills" if short else "select", choices=choices, typed=typed, text=text)
+    is_typed = not all(isinstance(each, str) and each for each in values)
+    choices = tuple((json.dumps(each) if is_typed else str(each), label(each)) for each in values)
+    are_short = len(choices) <= FEW_CHOICES and all(len(shown) <= SHORT_CHARS for _, shown in choices)
+    text = "" if value is None else json.dumps(value) if is_typed else _text(value)
+    return replace(field, control="pills" if are_short else "select", choices=choices, typed=is_typed, text=text)
 
 
 def _image_field(field: Field, described: Mapping[str, Any]) -> Field:

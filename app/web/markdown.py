@@ -101,24 +101,24 @@ def _row(line: str, tag: str) -> Markup:
 
 
 def _inline(text: str, depth: int = DEEPEST) -> Markup:
-    found, at = Markup(""), 0
+    markup, at = Markup(""), 0
     for match in INLINE.finditer(text) if depth else ():
-        found += escape(text[at : match.start()])
+        markup += escape(text[at : match.start()])
         at = match.end()
         if match["code"]:
-            found += _tag("code", escape(match["inside"].strip()))
+            markup += _tag("code", escape(match["inside"].strip()))
         elif match["strong"]:
-            found += _tag("strong", _inline(match["strong"], depth - 1))
+            markup += _tag("strong", _inline(match["strong"], depth - 1))
         elif match["em"]:
-            found += _tag("em", _inline(match["em"], depth - 1))
+            markup += _tag("em", _inline(match["em"], depth - 1))
         else:
             url = match["url"] or match["bare"]
-            shown = _inline(match["text"], depth - 1) if match["text"] else escape(url)
-            if "<a " in shown:  # HTML has no nested links
-                found += shown
+            link_text = _inline(match["text"], depth - 1) if match["text"] else escape(url)
+            if "<a " in link_text:  # HTML has no nested links
+                markup += link_text
             else:
-                found += Markup('<a href="{}" rel="noopener noreferrer nofollow">{}</a>').format(url, shown)
-    return found + escape(text[at:])
+                markup += Markup('<a href="{}" rel="noopener noreferrer nofollow">{}</a>').format(url, link_text)
+    return markup + escape(text[at:])
 
 
 def _tag(name: str, inside: Markup) -> Markup:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from app.web import markdown
 from app.web.answers import percent
 from app.web.cards import census_of, inputs_of, json_text, label, labels_of, newest_first, numbers_of
-from app.web.fields import MANY, example_record, heights_of, is_whole
+from app.web.fields import MANY_INPUTS, example_record, heights_of, is_whole
 
 FEW: Final = 6
 """How many classes the first sentence names at most."""
@@ -43,7 +43,7 @@ def model_page(model: Mapping[str, Any], version: str | None) -> dict[str, Any]:
     return page | {
         "sentence": sentence(model),
         "inputs": inputs_of(model),
-        "dense": len(model["inputs"]) > MANY,
+        "dense": len(model["inputs"]) > MANY_INPUTS,
         "classes": labels_of(model.get("classes")),
         "census": census_of(model),
         "environment": [(LIBRARIES.get(key, key), text) for key, text in (model.get("environment") or {}).items()],
@@ -51,8 +51,14 @@ def model_page(model: Mapping[str, Any], version: str | None) -> dict[str, Any]:
         "steps": [(name, when) for when in ("before", "after") for name in steps.get(when, ())],
         "calls": calls(model),
         "card": markdown.html(model.get("card", "")),
-        "heights": {name: heights_of(found) for name, found in distributions.items() if "counts" in found},
-        "shares": {name: shares_of(found, rows) for name, found in distributions.items() if "values" in found},
+        "heights": {
+            name: heights_of(distribution) for name, distribution in distributions.items() if "counts" in distribution
+        },
+        "shares": {
+            name: shares_of(distribution, rows)
+            for name, distribution in distributions.items()
+            if "values" in distribution
+        },
         "importance": [*importance_of(profile)],
     }
 
@@ -77,19 +83,19 @@ def sentence(model: Mapping[str, Any]) -> str:
     """Return a sentence about a model: "Predicts Adelie, Chinstrap or Gentoo from 5 numbers and 2 categories."."""
     labels = labels_of(model.get("classes"))
     if model["task"] == "classifier" and labels and not any(isinstance(each, list) for each in model["classes"]):
-        what = f"Predicts {joined(labels, 'or')}" if len(labels) <= FEW else f"Predicts one of {len(labels)} classes"
+        claim = f"Predicts {joined(labels, 'or')}" if len(labels) <= FEW else f"Predicts one of {len(labels)} classes"
         if all(text.lstrip("-").isdigit() for text in labels) and len(labels) > 2:
-            what = f"Predicts one of the classes {labels[0]} to {labels[-1]}"
+            claim = f"Predicts one of the classes {labels[0]} to {labels[-1]}"
     elif model["task"] == "classifier" and len(labels) > 1:
-        what = f"Predicts {len(labels)} labels"
+        claim = f"Predicts {len(labels)} labels"
     else:
-        what = _VERBS.get(model["task"], "Predicts")
+        claim = _VERBS.get(model["task"], "Predicts")
     if model["task"] == "regressor" and numbers_of(model) > 1:
-        what = f"Predicts {numbers_of(model)} numbers"
+        claim = f"Predicts {numbers_of(model)} numbers"
     if len(model["inputs"]) == 1:
         kind = model["inputs"][0]["kind"]
-        return f"{what} from {'an' if kind[0] in 'aeiou' else 'a'} {kind}."
-    return f"{what} from {joined(census_of(model).split(', '), 'and')}."
+        return f"{claim} from {'an' if kind[0] in 'aeiou' else 'a'} {kind}."
+    return f"{claim} from {joined(census_of(model).split(', '), 'and')}."
 
 
 def joined(words: Any, last: str) -> str:
@@ -107,16 +113,16 @@ def proof_sentences(proof: Mapping[str, Any]) -> list[str]:
     difference = proof.get("largest_difference")
     sentences = []
     if proof.get("rows"):
-        found = "" if difference is None else f": the largest relative difference was {difference:.1e}"
-        found = ": every answer was identical" if difference == 0 else found
-        sentences.append(f"Packing compared the graph with the artifact on {proof['rows']:,} rows{found}.")
-    if refused := proof.get("rows_refused_by_estimator"):
-        sentences.append(f"Both refused the same {refused:,} rows.")
+        result = "" if difference is None else f": the largest relative difference was {difference:.1e}"
+        result = ": every answer was identical" if difference == 0 else result
+        sentences.append(f"Packing compared the graph with the artifact on {proof['rows']:,} rows{result}.")
+    if refused_rows := proof.get("rows_refused_by_estimator"):
+        sentences.append(f"Both refused the same {refused_rows:,} rows.")
     if proof.get("graph_us") and proof.get("artifact_us"):
         graph, artifact = proof["graph_us"], proof["artifact_us"]
         slower = f", {artifact / graph:,.0f} times as long" if artifact >= 1.5 * graph else ""
-        taken = f"{duration(graph)} as a graph and {duration(artifact)} as the artifact"
-        sentences.append(f"One row takes {taken}{slower}.")
+        durations = f"{duration(graph)} as a graph and {duration(artifact)} as the artifact"
+        sentences.append(f"One row takes {durations}{slower}.")
     if proof.get("slower"):
         sentences.append(f"{proof['slower'][0].upper()}{proof['slower'][1:].rstrip('.')}.")
     return sentences
@@ -130,19 +136,19 @@ def duration(number_us: float) -> str:
 def calls(model: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return a request of each protocol with the first example, as title, path, body and media type."""
     name, record = quote(model["name"], safe=""), example_record(model)
-    own, rows = f"models/{name}/predict", json_text({"instances": [record]})
-    found = [("JSON, many records", own, rows, JSON)]
+    path, rows = f"models/{name}/predict", json_text({"instances": [record]})
+    requests = [("JSON, many records", path, rows, JSON)]
     is_flat = not is_whole(model) and not any(isinstance(value, list | dict) for value in record.values())
     if is_flat:
-        found.append(("CSV", own, _csv(record), "text/csv"))
-    found.append(("JSON lines, a stream", own, json_text(record), "application/x-ndjson"))
+        requests.append(("CSV", path, _csv(record), "text/csv"))
+    requests.append(("JSON lines, a stream", path, json_text(record), "application/x-ndjson"))
     if is_flat and None not in record.values():
         tensors = [_tensor(each, record[each["name"]]) for each in model["inputs"] if each["name"] in record]
         body = json_text({"inputs": tensors})
-        found.append(("Open Inference (KServe, Triton)", f"v2/models/{name}/infer", body, JSON))
-    found.append(("TensorFlow Serving", f"v1/models/{name}:predict", rows, JSON))
+        requests.append(("Open Inference (KServe, Triton)", f"v2/models/{name}/infer", body, JSON))
+    requests.append(("TensorFlow Serving", f"v1/models/{name}:predict", rows, JSON))
     records = json_text({"dataframe_records": [record]})
-    return [*found, ("MLflow, SageMaker", f"endpoints/{name}/invocations", records, JSON)]
+    return [*requests, ("MLflow, SageMaker", f"endpoints/{name}/invocations", records, JSON)]
 
 
 def _tensor(described: Mapping[str, Any], value: object) -> dict[str, Any]:

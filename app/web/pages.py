@@ -42,7 +42,7 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
 
     @pages.get("/")
     def home() -> Response:
-        return _negotiated(lambda: _home(catalogue), _alive)
+        return _negotiated(lambda: _home(catalogue), _liveness)
 
     @pages.route("/models/<string:model>/try", methods=["GET", "POST"])
     @pages.route("/models/<string:model>/versions/<string:version>/try", methods=["GET", "POST"])
@@ -54,25 +54,25 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
         described = catalogue.model(model, version)
         if described["state"] != AVAILABLE:
             return _model(catalogue, model, version)
-        tried = answered(described, version, request.url_root)
-        response = _page("model.html", page=model_page(described, version), playground=tried)
-        response.status_code = tried["status"]
+        values = answered(described, version, request.url_root)
+        response = _page("model.html", page=model_page(described, version), playground=values)
+        response.status_code = values["status"]
         return response
 
     @pages.get("/problems")
     def problems() -> Response:
-        found = PROBLEMS.values()
+        types = PROBLEMS.values()
         return _negotiated(
-            lambda: _page("problems.html", problems=found),
-            lambda: jsonify({"problems": [each.document() for each in found]}),
+            lambda: _page("problems.html", problems=types),
+            lambda: jsonify({"problems": [each.document() for each in types]}),
         )
 
     @pages.get("/problems/<name>")
     def problem(name: str) -> Response:
-        found = problem_type(name)
-        if found is None:
+        known_type = problem_type(name)
+        if known_type is None:
             raise NotFound
-        return _negotiated(lambda: _page("problem.html", problem=found), lambda: jsonify(found.document()))
+        return _negotiated(lambda: _page("problem.html", problem=known_type), lambda: jsonify(known_type.document()))
 
     @pages.get("/docs")
     def docs() -> Response:
@@ -111,10 +111,10 @@ def negotiate(app: Flask, catalogue: Catalogue) -> None:
         "jobs.show_job": lambda document, job: _page("job.html", job=job_view(document().get_json())),
     }
     for endpoint in pages.keys() & app.view_functions.keys():
-        app.view_functions[endpoint] = _both(pages[endpoint], app.view_functions[endpoint])
+        app.view_functions[endpoint] = _with_page(pages[endpoint], app.view_functions[endpoint])
 
 
-def _both(page: Callable[..., Response], view: Callable[..., Any]) -> Callable[..., Response]:
+def _with_page(page: Callable[..., Response], view: Callable[..., Any]) -> Callable[..., Response]:
     """Return a view that sends browsers a page. `page` takes a function that returns the JSON, and the arguments."""
 
     @wraps(view)
@@ -125,11 +125,11 @@ def _both(page: Callable[..., Response], view: Callable[..., Any]) -> Callable[.
     return negotiated
 
 
-def _jobs(catalogue: Catalogue, found: dict[str, Any]) -> Response:
+def _jobs(catalogue: Catalogue, document: dict[str, Any]) -> Response:
     entries = catalogue.models()["models"]
     default = next((entry["name"] for entry in entries if entry.get("default")), "")
-    names, shown = [entry["name"] for entry in entries], [*map(job_view, found["jobs"])]
-    return _page("jobs.html", jobs=shown, waits_for=found["waits_for"], models=names, default=default)
+    names, shown = [entry["name"] for entry in entries], [*map(job_view, document["jobs"])]
+    return _page("jobs.html", jobs=shown, waits_for=document["waits_for"], models=names, default=default)
 
 
 def job_view(document: dict[str, Any]) -> dict[str, Any]:
@@ -159,8 +159,8 @@ def duration(seconds: float | None) -> str:
 def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) -> Response:
     """Return the page to a browser, and the document to other clients."""
     # JSON is named first: it wins the tie when a program accepts anything (`*/*`) or does not say.
-    wanted = request.accept_mimetypes.best_match(["application/json", "text/html"])
-    response = page() if wanted == "text/html" else document()
+    media_type = request.accept_mimetypes.best_match(["application/json", "text/html"])
+    response = page() if media_type == "text/html" else document()
     response.vary.add("Accept")
     return response
 
@@ -178,8 +178,8 @@ def _home(catalogue: Catalogue) -> Response:
 def _model(catalogue: Catalogue, name: str, version: str | None) -> Response:
     described = catalogue.model(name, version)
     is_available = described["state"] == AVAILABLE and "inputs" in described
-    tried = _playground(described, version) if is_available else None
-    return _page("model.html", page=model_page(described, version), playground=tried)
+    values = _playground(described, version) if is_available else None
+    return _page("model.html", page=model_page(described, version), playground=values)
 
 
 def _playground(described: dict[str, Any], version: str | None) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def _cards(catalogue: Catalogue) -> list[dict[str, Any]]:
     return [card_of(entry, described.get(entry["name"], {})) for entry in entries]
 
 
-def _alive() -> Response:
+def _liveness() -> Response:
     root = root_of(request.environ)
     places = ("docs", "redoc", "openapi.json", "models", "livez", "readyz")
     links = {place.removesuffix(".json"): f"{root}/{place}" for place in places}

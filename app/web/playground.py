@@ -21,7 +21,7 @@ from werkzeug.wrappers import Response as Answer
 from app.web.answers import answer_view, recorded_answer
 from app.web.cards import curl, headline, label, says
 from app.web.fields import (
-    MANY,
+    MANY_INPUTS,
     RECORD,
     Field,
     FormValues,
@@ -59,13 +59,13 @@ def playground(
     `answer` is the answer to `form`, if the form was sent. In the result, `described` is JSON for the script,
     `page_path` is relative to the application's root, and `presets` has a query and a label for each recorded example.
     """
-    shown = fields(model, form, answer)
-    record = shown_record(model, shown) if form else example_record(model)
+    form_fields = fields(model, form, answer)
+    record = shown_record(model, form_fields) if form else example_record(model)
     page_path = f"models/{quote(model['name'], safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
     return {
         "model": model,
-        "fields": shown,
-        "dense": len(model["inputs"]) > MANY and not is_whole(model),
+        "fields": form_fields,
+        "dense": len(model["inputs"]) > MANY_INPUTS and not is_whole(model),
         "presets": _presets(model),
         "described": _described(model),
         "page_path": page_path,
@@ -119,8 +119,8 @@ def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> di
     for name in files:
         if isinstance(record, dict) and name in record:
             form[name] = record[name]  # the page shows the image, and sends it again
-    made = playground(model, version, root_url)
-    response = ask(f"{made['page_path']}/predict", json.dumps(record).encode())
+    empty_playground = playground(model, version, root_url)
+    response = ask(f"{empty_playground['page_path']}/predict", json.dumps(record).encode())
     try:
         document = json.loads(response.get_data())
     except ValueError:

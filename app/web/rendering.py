@@ -73,17 +73,17 @@ def render(
     def own(filename: str) -> str:
         return asset_url("site", own_edition(), filename)
 
-    admitted: list[str] = []
+    allowed_styles: list[str] = []
 
     def style(filename: str) -> Markup:
         text, source = stylesheet(filename)
-        admitted.append(source)
+        allowed_styles.append(source)
         return Markup(f"<style>{text}</style>")  # noqa: S704 - a file of this package
 
     page = templates.get_template(f"web/{template}")
     text = page.render(own=own, style=style, asset_url=asset_url, root=root, here=environ["PATH_INFO"], **values)
     directives = {**_POLICY, **policy}
-    directives["style-src"] = " ".join([directives["style-src"], *admitted])
+    directives["style-src"] = " ".join([directives["style-src"], *allowed_styles])
     headers = {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": "; ".join(f"{name} {allowed}" for name, allowed in directives.items()),
@@ -99,9 +99,9 @@ def error_page(app: Flask) -> ErrorPage:
     """Return a function that renders a problem as a page; it returns None for requests of programs."""
 
     def page(environ: Environ, problem: Problem) -> Response | None:
-        if not _by_browser(environ):
+        if not _is_browser(environ):
             return None
-        known = PROBLEMS.get(problem.name)
+        problem_type = PROBLEMS.get(problem.name)
         text, headers = render(
             app.jinja_env,
             environ,
@@ -109,7 +109,7 @@ def error_page(app: Flask) -> ErrorPage:
             {},
             problem=problem,
             phrase=HTTPStatus(problem.status).phrase,
-            remedy=known.remedy if known else "",
+            remedy=problem_type.remedy if problem_type else "",
             retry=problem.headers.get("Retry-After", ""),
             form=_form_of(environ) if problem.status == HTTPStatus.METHOD_NOT_ALLOWED else None,
             request_id=request_id(),
@@ -121,11 +121,11 @@ def error_page(app: Flask) -> ErrorPage:
 
 def _form_of(environ: Environ) -> str | None:
     """Return the path of the playground for a prediction URL, relative to the root; None for other URLs."""
-    found = PREDICTION.fullmatch(environ["PATH_INFO"])
-    return None if found is None else quote(found[1], encoding="latin-1")
+    prediction_url = PREDICTION.fullmatch(environ["PATH_INFO"])
+    return None if prediction_url is None else quote(prediction_url[1], encoding="latin-1")
 
 
-def _by_browser(environ: Environ) -> bool:
+def _is_browser(environ: Environ) -> bool:
     """Return whether a browser opened the URL, or sent the form of a playground or of a job."""
     if environ["REQUEST_METHOD"] not in ("GET", "HEAD") and not environ["PATH_INFO"].endswith(("/try", "/jobs")):
         return False
@@ -158,13 +158,13 @@ def asset(library: str, edition: str, filename: str) -> FlaskResponse:
     Raises:
         NotFound: there is no such file in the folder.
     """
-    own = library == _SITE
-    found = safe_join(str(_FOLDER), library, filename) if own else safe_join(str(_FOLDER), library, edition, filename)
-    if found is None or not Path(found).is_file():
+    is_own = library == _SITE
+    path = safe_join(str(_FOLDER), library, filename) if is_own else safe_join(str(_FOLDER), library, edition, filename)
+    if path is None or not Path(path).is_file():
         raise NotFound
-    response = _response(Path(found))
-    lasting = not own or edition == own_edition()
-    response.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable" if lasting else "no-cache"
+    response = _response(Path(path))
+    is_lasting = not is_own or edition == own_edition()
+    response.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable" if is_lasting else "no-cache"
     response.headers["Vary"] = "Accept-Encoding"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
