@@ -15,7 +15,7 @@ from app.web.cards import headline, json_text, label
 OWN: Final = ("prediction", "probabilities", "classes", "model", "version", "warnings", "warnings_more", "explanation")
 MANY_CLASSES: Final = 12
 LIKELIEST: Final = 8
-"""How many classes have a bar if there are more than `MANY_CLASSES`."""
+"""Number of classes that have a bar if there are more than `MANY_CLASSES`."""
 _PLACE: Final = re.compile(r"#(?:/instances)?(?:/0)?(?:/(.*))?", re.DOTALL)
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 AVAILABLE: Final = "AVAILABLE"
 SHOWN: Final = 3
-"""How many values of the example a card shows."""
+"""Number of values of the example that a card shows."""
 
 _VALUES: Final = {"number": 1.5, "integer": 1, "boolean": True, "text": "text"}
 _COLOURS: Final = {"L": "grey", "RGB": "in colour"}

@@ -13,7 +13,7 @@ from app.web.cards import census_of, inputs_of, json_text, label, labels_of, new
 from app.web.fields import MANY_INPUTS, example_record, heights_of, is_whole
 
 FEW: Final = 6
-"""How many classes the first sentence names at most."""
+"""Number of classes that the first sentence names at most."""
 LIBRARIES: Final = {"python": "Python", "numpy": "NumPy", "scipy": "SciPy", "onnxruntime": "ONNX Runtime"}
 _VERBS: Final = {
     "regressor": "Predicts a number",
@@ -26,7 +26,7 @@ _DATATYPES: Final = {"number": "FP64", "integer": "INT64", "boolean": "BOOL"}
 JSON: Final = "application/json"
 MOST_IMPORTANT: Final = 12
 MOST_SHARES: Final = 8
-"""How many values of an input have a bar, the most frequent first."""
+"""Number of values of an input that have a bar, the most frequent first."""
 
 
 def model_page(model: Mapping[str, Any], version: str | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ MAX_DIMENSIONS = 16
 MAX_SHAPE = 2**59
 """Limit of the product of a shape, without its zeros. NumPy counts an array's bytes in 63 bits."""
 MAX_STRAY_TENSORS = 100
-"""How many more tensors than inputs a request may have, so that an error can name each unknown one."""
+"""Number of tensors that a request may have beyond the inputs, so that an error can name each unknown one."""
 ENVELOPE = "must be an object with a list of inputs, each with name, shape, datatype and data"
 REFUSED = {
     "classification": "is not offered: ask for the output probabilities",
