@@ -597,7 +597,7 @@ def test_a_version_is_packed_again(packed: Terminal) -> None:
     packed.printed("models", "use", "two", 1)
     first, *remarks = packed.printed("models", "repack", "two", "--stage").splitlines()
     assert first == "two version 3 packed"
-    assert remarks[0] == "  it answers the 3 examples and 300 recorded rows of version 1 as that did"
+    assert remarks[0] == "  it gives the same answers as version 1 on 3 examples and 300 recorded rows"
     was, now = packed.repository.manifest("two", 1), packed.repository.manifest("two", 3)
     assert (now.examples, now.signature, now.files["model.joblib"]) == (
         was.examples,

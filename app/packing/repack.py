@@ -30,21 +30,21 @@ def repack(request: RepackRequest) -> Result:
     The artifact must still give the answers that are recorded in the stored version.
     """
     repository = Repository(Path(request.models_dir))
-    stored, before = repository.folder(request.model, request.version), f"version {request.version}"
+    stored, version = repository.folder(request.model, request.version), f"version {request.version}"
     manifest = repository.manifest(request.model, request.version)
     verify_files(stored, manifest)
     if manifest.format == "onnx":
-        raise PackingRefused(f"{before} is a graph that came as a file: there is nothing to compile again")
+        raise PackingRefused(f"{version} is a graph that came as a file: there is nothing to compile again")
     stages.enter("reading the artifact")
     estimator = opening.read(stored / manifest.artifact, manifest.format)
     try:
         answers, rows = proven(ArtifactServable(estimator, manifest.signature), stored, manifest)
     except LoadingFailed as error:
-        raise PackingRefused(f"{before} does not answer as it did: {error.detail}") from None
+        raise PackingRefused(f"{version} no longer gives its recorded answers: {error.detail}") from None
     with repository.staging() as folder:
         shutil.copyfile(stored / manifest.artifact, folder / manifest.artifact)
-        others = tuple(each for each in manifest.assumptions if each.about != "training environment")
-        known = replace(
+        others = tuple(note for note in manifest.assumptions if note.about != "training environment")
+        draft = replace(
             manifest,
             trained_with=request.trained_with,
             trained_with_source=request.trained_with_source,
@@ -52,17 +52,17 @@ def repack(request: RepackRequest) -> Result:
             assumptions=(*training_assumptions(request), *others),
         )
         model = _model(estimator, manifest, answers)
-        published, verdict = publish(repository, folder, model, known, request, answers)
+        published, verdict = publish(repository, folder, model, draft, request, answers)
     compared = f"{len(manifest.examples)} examples" + (f" and {rows} recorded rows" if answers else "")
-    same = f"it answers the {compared} of {before} as that did"
-    remarks = (*request.training_notes, same, *graph_remarks(published.proof))
+    comparison = f"it gives the same answers as {version} on {compared}"
+    remarks = (*request.training_notes, comparison, *graph_remarks(published.proof))
     return Result(version=published.version, remarks=remarks, verdict=verdict)
 
 
 def _model(estimator: Any, manifest: Manifest, answers: Recorded | None) -> Model:
-    """Put the estimator, its signature and the rows that were seen in training together."""
+    """Return the estimator with its signature, the examples, and the recorded rows within the range of the sample."""
     signature = manifest.signature
-    records = list(_seen(manifest, answers))
+    records = list(_rows_in_range(manifest, answers))
     if not records:
         raise PackingRefused(f"version {manifest.version} has no example to compare a new graph on")
     if all(spec.shape is None for spec in signature.inputs):
@@ -82,20 +82,21 @@ def _columns(spec: Input) -> list[Input]:
     return [replace(column, name=f"{spec.name}[{place}]") for place in range(spec.width)]
 
 
-def _seen(manifest: Manifest, answers: Recorded | None) -> Iterator[Record]:
+def _rows_in_range(manifest: Manifest, answers: Recorded | None) -> Iterator[Record]:
     """Yield the examples, and the recorded rows whose numbers are within the range of the sample.
 
-    The other recorded rows were made up to be far outside.
+    Packing made the others up, far outside that range.
     """
     examples = [example.instance for example in manifest.examples]
     yield from examples
     inputs = manifest.signature.inputs
     for row in answers.instances if answers else ():
-        if row not in examples and all(_is_seen(row.get(spec.name), spec, examples) for spec in inputs):
+        if row not in examples and all(_is_in_range(row.get(spec.name), spec, examples) for spec in inputs):
             yield row
 
 
-def _is_seen(value: object, spec: Input, examples: Sequence[Record]) -> bool:
+def _is_in_range(value: object, spec: Input, examples: Sequence[Record]) -> bool:
+    """Whether a number is within the range of the sample, or in an example if there is no range; else True."""
     if spec.shape is not None or not isinstance(value, int | float) or isinstance(value, bool):
         return True
     if spec.minimum is None or spec.maximum is None:

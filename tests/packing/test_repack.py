@@ -78,8 +78,10 @@ def test_a_new_version_has_what_the_stored_one_has_and_a_new_proof(workspace: Wo
     assert after.proof["proven"] is True
     assert after.recorded == RECORDED
     assert after.assumptions == before.assumptions
-    assert result.remarks[0].startswith(f"it answers the {len(before.examples)} examples and ")
-    assert result.remarks[0].endswith(" recorded rows of version 1 as that did")
+    assert result.remarks[0].startswith(
+        f"it gives the same answers as version 1 on {len(before.examples)} examples and "
+    )
+    assert result.remarks[0].endswith(" recorded rows")
     assert result.verdict is not None
     assert result.verdict.runtime == "graph"
 
@@ -132,7 +134,7 @@ def test_an_artifact_that_answers_otherwise_is_not_packed_again(workspace: Works
     rows.outputs["prediction"][-1] = "tulip"
     write_recorded(folder, rows)
     workspace.rewrite(files=manifests.read(folder).files | {RECORDED: sha256_of(folder / RECORDED)})
-    assert workspace.refusal().startswith("version 1 does not answer as it did: ")
+    assert workspace.refusal().startswith("version 1 no longer gives its recorded answers: ")
     assert "its prediction is another for 1 of " in workspace.refusal()
     assert workspace.repository.versions("m") == [1]
 
@@ -141,7 +143,7 @@ def test_a_version_of_an_earlier_release_is_packed_again_by_its_examples(workspa
     files = workspace.pack(LogisticRegression().fit(NUMBERS, FRAME["species"]), NUMBERS).files
     (workspace.repository.folder("m", 1) / RECORDED).unlink()
     workspace.rewrite(recorded=None, files={name: file for name, file in files.items() if name != RECORDED})
-    assert workspace.repack().remarks[0] == "it answers the 5 examples of version 1 as that did"
+    assert workspace.repack().remarks[0] == "it gives the same answers as version 1 on 5 examples"
     assert workspace.repository.manifest("m", 2).recorded == RECORDED
 
 
