@@ -1,4 +1,4 @@
-"""Derive how the predictions of a version are explained: exactly for trees and linear models, else by sampling."""
+"""Derive the explanation of predictions: exact for trees and linear models, else by sampling."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from app.storage.manifest import Explanation
 
 FILE = "explanation.npz"
 TOLERANCE = 1e-6
-"""Base and contributions add up to the output within this, relative to outputs above 1."""
+"""The largest difference between an output and the sum of base and contributions, relative to outputs above 1."""
 COMPARED_ROWS = {"trees": 100, "linear": 100, "sampled": 3}
 MOST_INTERVALS = 2_000_000
 BACKGROUND_ROWS, BACKGROUND_CELLS = 32, 100_000
 LONGEST_S = 5.0
-"""A model that takes longer to explain one row is not explained."""
+"""The longest time in which one row must be explained."""
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -52,7 +52,7 @@ def derive_explanation(
         servable: the model.
         signature: its signature, without the explanation.
         records: rows that it answers.
-        folder: where the version is put together.
+        folder: the staging folder of the version.
         has_arrays: whether an input fills several columns of the estimator.
     """
     if not records or (estimator is not None and not hasattr(estimator, "predict")):
@@ -65,8 +65,8 @@ def derive_explanation(
             output, arrays = derive(signature, records)
             with (folder / FILE).open("wb") as stream:
                 np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-            found = Explanation(FILE, method, output, 0, 0.0)  # type: ignore[arg-type]
-            return _compared(found, servable, signature, records, folder)
+            explanation = Explanation(FILE, method, output, 0, 0.0)  # type: ignore[arg-type]
+            return _verified(explanation, servable, signature, records, folder)
         except OSError:  # the disk is full: nothing can be packed
             raise
         except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
@@ -74,13 +74,13 @@ def derive_explanation(
     return None
 
 
-def _compared(
+def _verified(
     explanation: Explanation, servable: Servable, signature: Signature, records: Sequence[Record], folder: Path
 ) -> Explanation:
     """Compare base and contributions with the output.
 
     Raises:
-        NotExplainable: they do not add up to it, or it takes too long.
+        NotExplainable: they do not add up to it, or explaining takes too long.
     """
     validator = Validator(signature, 10**6)
     with (folder / explanation.file).open("rb") as stream:
@@ -98,25 +98,27 @@ def _compared(
 
 def _largest_difference(explaining: ExplainedServable, batch: Batch, output: str) -> float:
     outputs = explaining.run(batch, (output, EXPLANATION))
-    wanted = np.asarray(outputs[output], dtype=np.float64).reshape(batch.rows, -1)
+    expected = np.asarray(outputs[output], dtype=np.float64).reshape(batch.rows, -1)
     sums = np.array(
         [
-            np.ravel(each["base"]) + np.sum([np.ravel(one) for one in each["contributions"].values()], axis=0)
-            for each in outputs[EXPLANATION]
+            np.ravel(explained_row["base"])
+            + np.sum([np.ravel(part) for part in explained_row["contributions"].values()], axis=0)
+            for explained_row in outputs[EXPLANATION]
         ]
-    ).reshape(wanted.shape)
-    return float(np.max(np.abs(sums - wanted) / np.maximum(1.0, np.abs(wanted)), initial=0.0))
+    ).reshape(expected.shape)
+    return float(np.max(np.abs(sums - expected) / np.maximum(1.0, np.abs(expected)), initial=0.0))
 
 
 def _trees(estimator: Any, signature: Signature, records: Sequence[Record]) -> tuple[str, Arrays]:
+    """Return the output that trees explain, and the arrays of their leaves."""
     steps, last = split(estimator)
     find = TREES.get(type(last).__name__) if type(last).__module__.startswith("sklearn.") else None
     if find is None:
         raise NotExplainable("it is no model of trees")
-    output, start, counted = find(last)
+    output, start, weighted_trees = find(last)
     if output not in signature.outputs:
         raise NotExplainable(f"it has no {output}")
-    leaves = [leaf for each in counted for leaf in leaves_of(each)]
+    leaves = [leaf for tree in weighted_trees for leaf in leaves_of(tree)]
     base = start + np.sum([leaf.mean for leaf in leaves], axis=0)
     split_leaves = sorted((leaf for leaf in leaves if leaf.intervals), key=lambda leaf: len(leaf.intervals))
     intervals = [interval for leaf in split_leaves for interval in leaf.intervals.items()]
@@ -144,6 +146,7 @@ EXPLAINED_AS_LINEAR = (
 
 
 def _linear(estimator: Any, signature: Signature, records: Sequence[Record]) -> tuple[str, Arrays]:
+    """Return the output that weights explain, the weights, and the means of the columns."""
     steps, last = split(estimator)
     if type(last).__name__ not in EXPLAINED_AS_LINEAR or not type(last).__module__.startswith("sklearn."):
         raise NotExplainable("it is no linear model")
@@ -158,9 +161,10 @@ def _linear(estimator: Any, signature: Signature, records: Sequence[Record]) -> 
 
 
 def _sampled(signature: Signature, records: Sequence[Record]) -> tuple[str, Arrays]:
+    """Return the output that sampling explains, and records to sample from."""
     is_classifier = signature.classes is not None
-    wanted = ("probabilities", "decision_scores") if is_classifier else ("decision_scores", "prediction")
-    output = next((name for name in wanted if name in signature.outputs), None)
+    candidates = ("probabilities", "decision_scores") if is_classifier else ("decision_scores", "prediction")
+    output = next((name for name in candidates if name in signature.outputs), None)
     if output is None or signature.multioutput or len(signature.inputs) == 0:
         raise NotExplainable("it has no numbers to explain")
     cells = sum(spec.width for spec in signature.inputs)
@@ -169,7 +173,7 @@ def _sampled(signature: Signature, records: Sequence[Record]) -> tuple[str, Arra
 
 
 def split(estimator: Any) -> tuple[list[Any], Any]:
-    """Return the transformers before the last estimator, and that estimator, without the searches around it."""
+    """Return the transformers before the last estimator, and that estimator; unwrap searches."""
     if hasattr(estimator, "best_estimator_"):
         return split(estimator.best_estimator_)
     if type(estimator).__name__ == "Pipeline":
@@ -180,7 +184,7 @@ def split(estimator: Any) -> tuple[list[Any], Any]:
 
 
 def columns_of(steps: Sequence[Any], signature: Signature, records: Sequence[Record], used: NDArray[np.intp]) -> Arrays:
-    """Return the graph of the columns, the `matrix` of their values for the records, and their `owners`, the inputs.
+    """Return the graph of the columns, the `matrix` of their values for the records, and the input that owns each.
 
     Raises:
         NotExportable: the transformers have no graph.
@@ -192,7 +196,7 @@ def columns_of(steps: Sequence[Any], signature: Signature, records: Sequence[Rec
     owned = np.array([[spec.name in names for names in sources] for spec in signature.inputs], dtype=bool)
     several = owned.sum(axis=0) > 1
     if several.any():
-        owned[:, several] = _changed(signature, records, validator, compute)[:, several]
+        owned[:, several] = _changed_columns(signature, records, validator, compute)[:, several]
     if np.any(owned.sum(axis=0)[used] != 1):
         raise NotExplainable("a column depends on several inputs")
     return {"graph": np.frombuffer(graph, dtype=np.uint8), "owners": np.argmax(owned, axis=0), "matrix": matrix}
@@ -201,13 +205,13 @@ def columns_of(steps: Sequence[Any], signature: Signature, records: Sequence[Rec
 TRIED_RECORDS, TRIED_VALUES = 3, 200
 
 
-def _changed(
+def _changed_columns(
     signature: Signature,
     records: Sequence[Record],
     validator: Validator,
     compute: Callable[[Batch], NDArray[np.float64]],
 ) -> NDArray[np.bool_]:
-    """Return which columns change with each input, tried one input after the other: shape (inputs, columns)."""
+    """Vary one input at a time; return the columns that change with it, shape (inputs, columns)."""
     bases = list(records[:TRIED_RECORDS])
     before = compute(validator.validate(bases))
     changed = np.zeros((len(signature.inputs), before.shape[1]), dtype=bool)
@@ -227,11 +231,11 @@ class NotExplainable(Exception):
     """A method does not explain a model; the text is the reason, as the end of a sentence."""
 
 
-CountedTree = tuple[Tree, NDArray[np.float64]]
+WeightedTree = tuple[Tree, NDArray[np.float64]]
 """A fitted tree whose `values` have shape (nodes, values), and the weight of the training rows at each node."""
 
-Counted = tuple[str, NDArray[np.float64], list[CountedTree]]
-"""The output that the trees of a model add up to, its start, and the trees."""
+TreeSum = tuple[str, NDArray[np.float64], list[WeightedTree]]
+"""An output of a model that is the sum of a constant and of trees: its name, the constant, and the trees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +251,9 @@ class Leaf:
     intervals: dict[int, tuple[float, float, float, bool]]
 
 
-def leaves_of(counted: CountedTree) -> Iterator[Leaf]:
+def leaves_of(weighted_tree: WeightedTree) -> Iterator[Leaf]:
     """Yield the leaves of a tree."""
-    tree, weight = counted
+    tree, weight = weighted_tree
     waiting: list[tuple[int, dict[int, tuple[float, float, float, bool]]]] = [(0, {})]
     while waiting:
         node, path = waiting.pop()
@@ -267,43 +271,47 @@ def leaves_of(counted: CountedTree) -> Iterator[Leaf]:
             waiting.append((child, {**path, column: (*within, passed, takes_missing and takes)}))
 
 
-def _forest(est: Any) -> Counted:
+def _forest(est: Any) -> TreeSum:
     members = trees.members_of(est)
     is_classifier = hasattr(est, "classes_")
     if est.n_outputs_ != 1 and is_classifier:
         raise NotExplainable("it has several targets")
-    counted = []
+    weighted_trees = []
     for member in members:
         values = trees.probabilities_by_node(member) if is_classifier else member.tree_.value[:, :, 0]
-        counted.append((trees.fitted_tree(member, values / len(members)), member.tree_.weighted_n_node_samples))
-    return "probabilities" if is_classifier else "prediction", np.zeros(counted[0][0].values.shape[1]), counted
+        weighted_trees.append((trees.fitted_tree(member, values / len(members)), member.tree_.weighted_n_node_samples))
+    return (
+        "probabilities" if is_classifier else "prediction",
+        np.zeros(weighted_trees[0][0].values.shape[1]),
+        weighted_trees,
+    )
 
 
-def _gradient_boosting(est: Any) -> Counted:
+def _gradient_boosting(est: Any) -> TreeSum:
     start = boosting.constant_start(est)
     if start is None:
         raise NotExplainable("it starts from another model")
     scores = len(start)
-    counted = []
+    weighted_trees = []
     for stage, member in enumerate(est.estimators_.ravel()):
         values = np.zeros((member.tree_.node_count, scores))
         values[:, stage % scores] = est.learning_rate * member.tree_.value[:, 0, 0]
-        counted.append((trees.fitted_tree(member, values), member.tree_.weighted_n_node_samples))
-    return score_of(est), start, counted
+        weighted_trees.append((trees.fitted_tree(member, values), member.tree_.weighted_n_node_samples))
+    return score_of(est), start, weighted_trees
 
 
-def _histograms(est: Any) -> Counted:
+def _histograms(est: Any) -> TreeSum:
     if np.any(est.is_categorical_) or type(est._loss.link).__name__ == "LogLink":
         raise NotExplainable("it has categories or a logarithmic link")
     start = np.asarray(est._baseline_prediction, dtype=np.float64).ravel()
     scores = est.n_trees_per_iteration_
-    counted = []
+    weighted_trees = []
     for stage, predictor in enumerate(each for stages in est._predictors for each in stages):
         tree = boosting.histogram_tree(predictor)
         values = np.zeros((len(tree.left), scores))
         values[:, stage % scores] = tree.values
-        counted.append((replace(tree, values=values), predictor.nodes["count"].astype(np.float64)))
-    return score_of(est), start, counted
+        weighted_trees.append((replace(tree, values=values), predictor.nodes["count"].astype(np.float64)))
+    return score_of(est), start, weighted_trees
 
 
 def score_of(est: Any) -> str:
@@ -312,7 +320,7 @@ def score_of(est: Any) -> str:
 
 
 FORESTS = ("DecisionTree", "ExtraTree", "ExtraTrees", "RandomForest")
-TREES: dict[str, Callable[[Any], Counted]] = {
+TREES: dict[str, Callable[[Any], TreeSum]] = {
     **{name + kind: _forest for name in FORESTS for kind in ("Classifier", "Regressor")},
     **{f"GradientBoosting{kind}": _gradient_boosting for kind in ("Classifier", "Regressor")},
     **{f"HistGradientBoosting{kind}": _histograms for kind in ("Classifier", "Regressor")},
