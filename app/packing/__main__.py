@@ -20,10 +20,10 @@ from app.storage.repository import Repository
 
 
 def main(verb: str, request: str, result_file: str) -> None:
-    """Do what is asked, and write the result file in one step."""
+    """Run a request, and write its result file in one step."""
     warnings.simplefilter("ignore")
     try:
-        result = done(verb, request)
+        result = run(verb, request)
     except ModuleNotFoundError as error:
         reason = f"packing needs {error.name}, which is not installed here: pip install -r requirements.txt"
         result = Result(refused=reason)
@@ -33,23 +33,23 @@ def main(verb: str, request: str, result_file: str) -> None:
         result = Result(refused=f"memory ran out{_memory_remark(error)}")
     except OSError as error:
         result = Result(refused=f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    beside = Path(result_file + ".part")
+    part_file = Path(result_file + ".part")
     try:
-        beside.write_bytes(msgspec.json.encode(result))
+        part_file.write_bytes(msgspec.json.encode(result))
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(beside)) from None  # the error of a full disk names no file
-    beside.replace(result_file)
+        raise OSError(error.errno, error.strerror, str(part_file)) from None  # the error of a full disk names no file
+    part_file.replace(result_file)
 
 
-def done(verb: str, request: str) -> Result:
-    """Return the result of a request. The libraries of models are imported here, since the supervisor needs none."""
+def run(verb: str, request: str) -> Result:
+    """Run a request. Import the libraries of models only here, since the supervisor needs none."""
     kind, module = WORK[verb]
     work: Callable[[Any], Result] = getattr(import_module(module), verb)
     return work(msgspec.json.decode(request, type=kind))
 
 
 def _memory_remark(error: BaseException) -> str:
-    """Name the memory limit if an error was caused by it."""
+    """Name the memory limit if it caused the error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError):
@@ -58,7 +58,8 @@ def _memory_remark(error: BaseException) -> str:
     return ""
 
 
-def _supervised(verb: str, request: str, result_file: str) -> int:
+def _run_supervised(verb: str, request: str, result_file: str) -> int:
+    """Run a request in a supervised child process; return the exit status."""
     models_dir = msgspec.json.decode(request).get("models_dir")
     parent = os.getppid()
 
@@ -72,4 +73,4 @@ def _supervised(verb: str, request: str, result_file: str) -> int:
 
 
 if __name__ == "__main__":
-    end_like(_supervised(*sys.argv[1:]))
+    end_like(_run_supervised(*sys.argv[1:]))

@@ -26,13 +26,13 @@ from app.signature.validator import Validator
 FEWEST_ROWS, MOST_INPUTS = 20, 200
 EXCHANGES = 5
 LONGEST_S = 20.0
-"""Limits of the importance of inputs."""
+"""Limits for measuring the importance of inputs: rows, inputs, exchanges of each input, and seconds."""
 
 
 def require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame) -> None:
-    """Refuse a sample that gets other answers as JSON than the estimator gives for the sample itself.
+    """Refuse a sample if its rows, sent as JSON, get other answers than the sample itself.
 
-    Serving would not give the notebook's predictions then. The frame has the dtypes that are declared.
+    Serving would not give the notebook's predictions then. `frame` has the declared dtypes.
     """
     frame = sample.fitted_to(frame, None if signature.layout is not Layout.FRAME else signature.names, None)
     frame = frame.dropna() if attempt(estimator, signature, records_of(frame, signature.names)) else frame
@@ -48,10 +48,10 @@ def require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame) 
         Layout.SEQUENCE: frame.iloc[:, 0].to_numpy(),
     }
     try:
-        wanted = json_values(np.asarray(call(estimator, "prediction", features[signature.layout])))
+        expected = json_values(np.asarray(call(estimator, "prediction", features[signature.layout])))
     except Exception:  # noqa: BLE001 (around run: a file may hold other types than training did, NaN for None)
         return
-    for row, (was, now) in enumerate(zip(wanted, served, strict=True)):
+    for row, (was, now) in enumerate(zip(expected, served, strict=True)):
         if not same(was, now):
             raise PackingRefused(
                 f"through JSON the model gives {str(now)[:80]} for row {row} of the sample, on the sample itself "
@@ -60,7 +60,7 @@ def require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame) 
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class TargetRows:
     """The rows of a sample that a model answers, with their targets."""
 
     servable: ArtifactServable
@@ -69,7 +69,7 @@ class Scored:
     is_classifier: bool
 
     def agreement(self, batch: Batch | None = None) -> Agreement | None:
-        """Compare the predictions for a batch, by default that of the sample, with the target.
+        """Compare the predictions for a batch, by default the sample, with the target.
 
         Returns:
             The accuracy or R²; None if predictions and target cannot be compared.
@@ -82,33 +82,35 @@ class Scored:
         name, expected, rows = str(self.expected.name), self.expected, len(self.expected)
         if not self.is_classifier and predicted.dtype.kind in "iuf" and pd.api.types.is_numeric_dtype(expected.dtype):
             return _r2(name, expected.to_numpy(np.float64), predicted.astype(np.float64))
-        wanted = [_label(value) for value in json_values(expected.astype(object).to_numpy())]
-        equal = sum(a == b for a, b in zip(wanted, map(_label, json_values(predicted)), strict=True))
-        [(_, most)] = Counter(wanted).most_common(1)
+        labels = [_label(value) for value in json_values(expected.astype(object).to_numpy())]
+        equal = sum(a == b for a, b in zip(labels, map(_label, json_values(predicted)), strict=True))
+        [(_, most)] = Counter(labels).most_common(1)
         return Agreement(name, rows, "accuracy", equal / rows, most / rows)
 
     def importance(self) -> dict[str, object]:
-        """Return how much worse the score is when the values of one input are exchanged between rows, by input.
+        """Return the loss of score, by input, when the values of that input are exchanged between rows.
 
-        The values are exchanged several times, always in the same way; the mean counts (permutation importance;
-        Breiman, "Random forests", 2001). It is empty if that takes too long, or if there is nothing to compare.
+        It is the mean over several exchanges, the same ones in every run (permutation importance; Breiman, "Random
+        forests", 2001). The result is empty if that takes too long, or if there is nothing to compare.
         """
-        found = self.agreement()
+        baseline = self.agreement()
         columns = self.batch.columns
-        if found is None or self.batch.rows < FEWEST_ROWS or not 1 < len(columns) <= MOST_INPUTS:
+        if baseline is None or self.batch.rows < FEWEST_ROWS or not 1 < len(columns) <= MOST_INPUTS:
             return {}
-        random, worse, began_s = np.random.default_rng(0), {}, time.monotonic()
+        random, losses, began_s = np.random.default_rng(0), {}, time.monotonic()
         orders = [random.permutation(self.batch.rows) for _ in range(EXCHANGES)]
         for name, column in columns.items():
             if time.monotonic() - began_s > LONGEST_S:
                 return {}
             exchanged = [self.agreement(Batch({**columns, name: column[order]}, self.batch.rows)) for order in orders]
-            worse[name] = found.value - float(np.mean([each.value for each in exchanged if each is not None]))
-        return {"measure": found.measure, "rows": self.batch.rows, "inputs": worse}
+            losses[name] = baseline.value - float(
+                np.mean([shuffled.value for shuffled in exchanged if shuffled is not None])
+            )
+        return {"measure": baseline.measure, "rows": self.batch.rows, "inputs": losses}
 
 
-def scored(estimator: Any, signature: Signature, frame: pd.DataFrame, target: pd.Series[Any]) -> Scored | None:
-    """Return the rows of a sample that the model answers and that have a target; None if there is none.
+def target_rows(estimator: Any, signature: Signature, frame: pd.DataFrame, target: pd.Series[Any]) -> TargetRows | None:
+    """Return the rows of a sample that the model answers and that have a target; None if there are none.
 
     Args:
         estimator: The fitted model.
@@ -122,11 +124,11 @@ def scored(estimator: Any, signature: Signature, frame: pd.DataFrame, target: pd
     present = target.notna().to_numpy()
     frame, target = frame[present][:MAX_SAMPLE_ROWS], target[present][:MAX_SAMPLE_ROWS]
     records = records_of(frame, signature.names)
-    kept = answered(estimator, signature, records)
-    if not kept:
+    positions = answered(estimator, signature, records)
+    if not positions:
         return None
-    batch = Validator(signature, MAX_SAMPLE_ROWS).validate([records[row] for row in kept])
-    return Scored(ArtifactServable(estimator, signature), batch, target.iloc[kept], task == "classifier")
+    batch = Validator(signature, MAX_SAMPLE_ROWS).validate([records[row] for row in positions])
+    return TargetRows(ArtifactServable(estimator, signature), batch, target.iloc[positions], task == "classifier")
 
 
 def _r2(name: str, wanted: Any, predicted: Any) -> Agreement | None:
@@ -137,7 +139,7 @@ def _r2(name: str, wanted: Any, predicted: Any) -> Agreement | None:
 
 
 def _label(value: object) -> str:
-    """Return a label as text: a file may have 1, "1" or 1.0 where the model has another of them."""
+    """Return a label as text, because a file may write 1, "1" or 1.0 for the same label."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value)
@@ -145,65 +147,69 @@ def _label(value: object) -> str:
 
 BINS = 16
 MOST_VALUES = 24
-"""Of an input with more distinct values, the most frequent are told."""
-COUNTED = ("category", "boolean")
+"""A distribution lists at most this many distinct values, the most frequent ones."""
+
+COUNTED_KINDS = ("category", "boolean")
 
 
 def profile_of(estimator: Any, signature: Signature, records: Sequence[Record]) -> dict[str, object]:
     """Return the number of rows, the distribution of each plain input, and that of the predictions, as JSON values.
 
-    A distribution of numbers has equal bins: `from`, `to`, `counts`. Of labels it has `values` with their counts.
+    A distribution of numbers has equal bins: `from`, `to`, `counts`. A distribution of labels has `values` with their
+    counts.
     """
     inputs: dict[str, dict[str, object]] = {}
     for spec in signature.inputs[:MOST_INPUTS]:
         values = [record.get(spec.name) for record in records]
-        if spec.kind in COUNTED:
-            inputs[spec.name] = counted(values)
+        if spec.kind in COUNTED_KINDS:
+            inputs[spec.name] = count_labels(values)
         elif spec.kind in ("number", "integer"):
             inputs |= {spec.name: found} if (found := histogram(values)) else {}
     profile: dict[str, object] = {"rows": len(records), "inputs": inputs}
-    if (distribution := _of_predictions(estimator, signature, records)) is not None:
+    if (distribution := _prediction_distribution(estimator, signature, records)) is not None:
         profile["prediction"] = distribution
     return profile
 
 
 def histogram(values: Sequence[object]) -> dict[str, object] | None:
-    """Count finite numbers in bins of equal width; return None if there are not two different ones."""
-    numbers = [float(each) for each in values if isinstance(each, int | float) and math.isfinite(each)]
+    """Count finite numbers in bins of equal width; return None unless two of them differ."""
+    numbers = [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
     if not numbers or min(numbers) == max(numbers):
         return None
     least, most = min(numbers), max(numbers)
     counts = [0] * BINS
     for number in numbers:
         counts[min(BINS - 1, int((number / 2 - least / 2) / (most / 2 - least / 2) * BINS))] += 1
-    return {"from": least, "to": most, "counts": counts} | _missing(len(values) - len(numbers))
+    return {"from": least, "to": most, "counts": counts} | _missing_count(len(values) - len(numbers))
 
 
-def counted(values: Sequence[Any]) -> dict[str, object]:
+def count_labels(values: Sequence[Any]) -> dict[str, object]:
     """Count labels, the most frequent first."""
-    there = [each for each in values if not is_missing(each)]
-    found = Counter((type(each).__name__, each) for each in there).most_common()
-    frequent = [[value, count] for (_, value), count in found[:MOST_VALUES]]
-    others = sum(count for _, count in found[MOST_VALUES:])
-    return {"values": frequent} | ({"others": others} if others else {}) | _missing(len(values) - len(there))
+    present = [value for value in values if not is_missing(value)]
+    counts = Counter((type(value).__name__, value) for value in present).most_common()
+    frequent = [[value, count] for (_, value), count in counts[:MOST_VALUES]]
+    others = sum(count for _, count in counts[MOST_VALUES:])
+    return {"values": frequent} | ({"others": others} if others else {}) | _missing_count(len(values) - len(present))
 
 
-def _missing(count: int) -> dict[str, object]:
+def _missing_count(count: int) -> dict[str, object]:
     return {"missing": count} if count else {}
 
 
-def _of_predictions(estimator: Any, signature: Signature, records: Sequence[Record]) -> dict[str, object] | None:
+def _prediction_distribution(
+    estimator: Any, signature: Signature, records: Sequence[Record]
+) -> dict[str, object] | None:
     """Return the distribution of the predictions for the rows that the model answers."""
-    kept = [records[place] for place in answered(estimator, signature, list(records))]
-    if not kept or "prediction" not in signature.outputs:
+    accepted = [records[place] for place in answered(estimator, signature, list(records))]
+    if not accepted or "prediction" not in signature.outputs:
         return None
     try:
-        batch = Validator(signature, len(kept)).validate(kept)
+        batch = Validator(signature, len(accepted)).validate(accepted)
         predictions = json_values(ArtifactServable(estimator, signature).run(batch, ("prediction",))["prediction"])
     except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
         return None
-    if any(isinstance(each, list | dict) for each in predictions):
+    if any(isinstance(prediction, list | dict) for prediction in predictions):
         return None
-    if signature.classes is None and all(isinstance(each, int | float) for each in predictions):
+    if signature.classes is None and all(isinstance(prediction, int | float) for prediction in predictions):
         return histogram(predictions)
-    return counted(predictions)
+    return count_labels(predictions)

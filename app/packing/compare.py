@@ -42,7 +42,7 @@ class Answers:
 
 
 def compare(request: CompareRequest) -> Result:
-    """Ask both versions for every row of a file."""
+    """Compare the answers of two versions to every row of a file."""
     repository = Repository(Path(request.models_dir))
     signature = repository.manifest(request.model, request.versions[0]).signature
     columns = {spec.name: Column(spec.categories, text=spec.kind == "text") for spec in signature.inputs}
@@ -67,6 +67,7 @@ def compare(request: CompareRequest) -> Result:
 
 
 def _answers(repository: Repository, model: str, version: int, frame: pd.DataFrame) -> Answers:
+    """Run a version on all rows; refuse one that cannot be served."""
     loader = VersionLoader(repository, LOADERS, lambda signature: Validator(signature, MAX_SAMPLE_ROWS))
     entry = loader.tried(model, version)
     if entry.state is not State.AVAILABLE:
@@ -74,30 +75,30 @@ def _answers(repository: Repository, model: str, version: int, frame: pd.DataFra
     lease = entry.required_lease()
     signature = lease.manifest.signature
     columns = _columns(frame, signature.names, version)
-    wanted = [name for name in ("prediction", "probabilities") if name in signature.outputs]
-    found: dict[str, list[Any]] = {name: [] for name in wanted}
+    output_names = [name for name in ("prediction", "probabilities") if name in signature.outputs]
+    outputs: dict[str, list[Any]] = {name: [] for name in output_names}
     for start in range(0, len(frame), MAX_SAMPLE_ROWS):
         records = records_of(columns.iloc[start : start + MAX_SAMPLE_ROWS], signature.names)
-        for name, values in _run(lease, records, wanted, start).items():
-            found[name] += values
-    probabilities = found.get("probabilities")
+        for name, values in _run_chunk(lease, records, output_names, start).items():
+            outputs[name] += values
+    probabilities = outputs.get("probabilities")
     if probabilities and signature.multioutput:  # a list for each target, whose classes may differ in number
         probabilities = [[share for target in row for share in target] for row in probabilities]
-    return Answers(version, found["prediction"], probabilities, signature.classes)
+    return Answers(version, outputs["prediction"], probabilities, signature.classes)
 
 
 def _columns(frame: pd.DataFrame, names: Sequence[str], version: int) -> pd.DataFrame:
-    """Return the columns that a version takes: by name, or by place if the file has as many and other names."""
-    known = {str(name): position for position, name in enumerate(frame.columns)}
-    lacks = [name for name in names if name not in known]
-    if not lacks:
-        return frame.iloc[:, [known[name] for name in names]]
-    if len(lacks) == len(names) == len(known):
+    """Return the columns that a version takes: by name, or by position if it has as many others."""
+    positions = {str(name): position for position, name in enumerate(frame.columns)}
+    missing = [name for name in names if name not in positions]
+    if not missing:
+        return frame.iloc[:, [positions[name] for name in names]]
+    if len(missing) == len(names) == len(positions):
         return frame
-    raise PackingRefused(f"the file lacks {', '.join(lacks[:10])}, which version {version} takes")
+    raise PackingRefused(f"the file lacks {', '.join(missing[:10])}, which version {version} takes")
 
 
-def _run(lease: Lease, records: list[dict[str, Any]], outputs: Sequence[str], start: int) -> dict[str, list[Any]]:
+def _run_chunk(lease: Lease, records: list[dict[str, Any]], outputs: Sequence[str], start: int) -> dict[str, list[Any]]:
     version = lease.manifest.version
     try:
         batch = lease.validator.validate(records)
@@ -107,14 +108,14 @@ def _run(lease: Lease, records: list[dict[str, Any]], outputs: Sequence[str], st
             f"version {version} does not accept row {start + int(row)} of the file: {field} {error.errors[0].detail}"
         ) from None
     try:
-        found = lease.servable.run(batch, outputs)
+        arrays = lease.servable.run(batch, outputs)
     except Exception as error:
         raise PackingRefused(f"version {version} fails on the file's rows ({type(error).__name__}: {error})") from error
-    return {name: json_values(found[name]) for name in outputs}
+    return {name: json_values(arrays[name]) for name in outputs}
 
 
 def _measure(first: Answers, second: Answers) -> str | None:
-    """Return what tells how far answers are apart: one probability for each of the same classes, or numbers."""
+    """Return the output to measure differences in: probabilities of the same classes, else numbers; None if neither."""
     one, other = first.probabilities, second.probabilities
     if one and other and first.classes == second.classes and np.ndim(one) == np.ndim(other) == 2:
         return "probabilities"
@@ -125,10 +126,10 @@ def _measure(first: Answers, second: Answers) -> str | None:
 
 
 def _distances(first: Answers, second: Answers, measure: str | None) -> Numbers:
-    """Return how far the answers to each row are apart."""
+    """Return the difference between the two answers to each row; without a measure, whether they differ."""
     if measure is None:
-        return np.array([not same(*both) for both in zip(first.predictions, second.predictions, strict=True)], float)
-    was, now = (np.array(getattr(each, measure), dtype=np.float64) for each in (first, second))
+        return np.array([not same(*pair) for pair in zip(first.predictions, second.predictions, strict=True)], float)
+    was, now = (np.array(getattr(answers, measure), dtype=np.float64) for answers in (first, second))
     apart: Numbers = np.nan_to_num(np.abs(was - now))
     return apart.max(axis=1) if measure == "probabilities" else np.where(np.isnan(was) != np.isnan(now), np.inf, apart)
 

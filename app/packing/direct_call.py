@@ -36,17 +36,17 @@ CHECKS_INPUT_ONLY = (
     "LinearRegression", "LinearSVC", "LinearSVR", "LogisticRegression", "LogisticRegressionCV", "Ridge", "RidgeCV",
     "RidgeClassifier", "RidgeClassifierCV",
 )  # fmt: skip
-"""Forests are not listed: `runtime.direct_call` skips their checks, and needs them for the rows that it leaves."""
+"""Forests are missing: `runtime.direct_call` skips their checks, but leaves some rows to scikit-learn with checks."""
 
 METRICS = ("minkowski", "euclidean", "manhattan")
 
 
 def direct_servable(
-    estimator: Any, again: Callable[[], Any], signature: Signature, records: Sequence[Record]
+    estimator: Any, read_again: Callable[[], Any], signature: Signature, records: Sequence[Record]
 ) -> DirectServable | None:
     """Return the quickest servable whose answers equal the estimator's; None if there is none.
 
-    `again` reads the artifact once more, because a `DirectServable` changes its estimator.
+    `read_again` reads the artifact once more, because a `DirectServable` changes its estimator.
     """
     if not records:
         return None
@@ -56,8 +56,8 @@ def direct_servable(
         (DirectCall(True, unchecked), DirectCall(False, unchecked)) if framed else (DirectCall(False, unchecked),)
     ):
         try:
-            servable = DirectServable(again(), signature, call)
-            if _equal(ArtifactServable(estimator, signature), servable, signature, records):
+            servable = DirectServable(read_again(), signature, call)
+            if _gives_equal_answers(ArtifactServable(estimator, signature), servable, signature, records):
                 return servable
         except Exception:  # noqa: BLE001, S112 (around run: the next way is tried)
             continue
@@ -67,7 +67,7 @@ def direct_servable(
 def checks_are_idle(estimator: Any, signature: Signature, record: Record) -> bool:
     """Whether no row that the signature accepts can fail a check of scikit-learn."""
     steps, last = steps_of(estimator)
-    if not all(_is(step, MONOTONE) for step in steps) or not _is(last, CHECKS_INPUT_ONLY):
+    if not all(_is_plain(step, MONOTONE) for step in steps) or not _is_plain(last, CHECKS_INPUT_ONLY):
         return False
     if getattr(last, "metric", METRICS[0]) not in METRICS:
         return False
@@ -78,15 +78,16 @@ def checks_are_idle(estimator: Any, signature: Signature, record: Record) -> boo
     return attempt(estimator, signature, ends) is None
 
 
-def _is(part: Any, names: Sequence[str]) -> bool:
-    """Whether a part is of one of these classes of scikit-learn, and holds no function of its user."""
+def _is_plain(part: Any, names: Sequence[str]) -> bool:
+    """Whether a part is of one of these classes of scikit-learn, and none of its parameters is a function."""
     kind = type(part)
     if not kind.__module__.startswith("sklearn.") or kind.__name__ not in names:
         return False
     return not any(callable(value) for value in part.get_params(deep=False).values())
 
 
-def _equal(plain: Servable, servable: Servable, signature: Signature, records: Sequence[Record]) -> bool:
+def _gives_equal_answers(plain: Servable, servable: Servable, signature: Signature, records: Sequence[Record]) -> bool:
+    """Whether a servable gives the outputs of a plain one to the last bit, and no more warnings."""
     validator = Validator(signature, 10**6)
 
     def answers(by: Servable, rows: Sequence[Record], names: Sequence[str]) -> tuple[Outputs | None, set[str]]:
@@ -102,19 +103,19 @@ def _equal(plain: Servable, servable: Servable, signature: Signature, records: S
                 return None, set()
         return outputs, {str(warning.message) for warning in caught}
 
-    def compared(rows: Sequence[Record], names: Sequence[str]) -> bool:
+    def is_equal(rows: Sequence[Record], names: Sequence[str]) -> bool:
         was, before = answers(plain, rows, names)
         if was is None and len(rows) > 1:
             middle = len(rows) // 2
-            return compared(rows[:middle], names) and compared(rows[middle:], names)
+            return is_equal(rows[:middle], names) and is_equal(rows[middle:], names)
         now, after = answers(servable, rows, names)
         if was is None or now is None:
             return was is now
         return after <= before and all(identical(was[name], now[name]) for name in names)
 
-    some = _chunks(signature, records)
+    chunks = _chunks(signature, records)
     return all(
-        compared(rows, names) for rows in some for names in dict.fromkeys((signature.outputs, signature.defaults))
+        is_equal(rows, names) for rows in chunks for names in dict.fromkeys((signature.outputs, signature.defaults))
     )
 
 

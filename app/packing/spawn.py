@@ -1,6 +1,6 @@
 """Check a request to pack, check or compare, and run it in a process of its own; return its result or refusal.
 
-Reading a pickle may crash the interpreter, print, hang, or use all memory. Here it does so in the other process.
+Reading a pickle may crash the interpreter, print, hang, or use all memory. The separate process contains the damage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from app.settings.env_files import environ_with_files
 from app.storage.repository import Repository, is_slug
 
 ENDED_WITHIN_S = 10.0
-LOOKED_AT_EVERY_S = 0.25
+POLL_INTERVAL_S = 0.25
 
 MODULES = "PACKED_MODULES_PATH"
 """The variable that says where the user's modules are, for a process in another environment."""
@@ -39,11 +39,11 @@ class PackRequest:
     """Pack this artifact, a file, folder or URI, as a new version of the model `name`.
 
     Most fields are options of `flask models add`; `target` is one column or several. `beside` are further files of the
-    same model. `known_steps` are all steps that the user has written; None if that is not known. A `staged` version
-    answers by its number only.
+    same model. `known_steps` are the names of all steps of the user; None if unknown. Clients reach a
+    `staged` version by its number only.
     `trained_with` has the requirements that name the training environment, as far as it is known, `trained_with_source`
-    says where they are from, as the end of a sentence, and `training_notes` what was assumed of it. `served_by` is the
-    Python that will serve the version, if another one packs it. `sample_is_frame` says that the sample is a pandas
+    says where they are from, as the end of a sentence, and `training_notes` the assumptions about it. `served_by` is
+    the Python that will serve the version, if another one packs it. `sample_is_frame` says that the sample is a pandas
     frame that `pack` has pickled, for this Python.
     """
 
@@ -84,7 +84,7 @@ class CheckRequest:
 
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
-    """Ask two versions for every row of the file `rows`, and compare their answers; `target` is no input."""
+    """Compare the answers of two versions to every row of the file `rows`; `target` is no input."""
 
     model: str
     versions: tuple[int, int]
@@ -119,7 +119,7 @@ class ServeRequest:
 class Result:
     """The result of a request: why it was refused, or the version that was packed or checked.
 
-    `remarks` are sentences for the person who asked. For a `ServeRequest`, `environment` has the libraries that
+    `remarks` are sentences for the user. For a `ServeRequest`, `environment` has the libraries that
     answered, with their versions, and `rows` the number of recorded rows that they answered equally.
     """
 
@@ -176,7 +176,7 @@ WORK: dict[str, tuple[type[Request], str]] = {
 
 
 def verb_of(request: Request) -> str:
-    """Return the verb that does what a request asks."""
+    """Return the verb of a request."""
     return next(verb for verb, (kind, _) in WORK.items() if isinstance(request, kind))
 
 
@@ -191,18 +191,18 @@ def run(
         PackingRefused: the request was refused, or the process died or took too long.
     """
     with tempfile.TemporaryDirectory(prefix="retort-packing-") as folder:
-        answer = Path(folder) / "result.json"
+        result_file = Path(folder) / "result.json"
         environ = _environ(Path(folder), interpreter)
-        place = stages.stage_file_in(Path(folder), environ)
-        process = _start(request, answer, environ, interpreter)
+        stage_file = stages.stage_file_in(Path(folder), environ)
+        process = _start(request, result_file, environ, interpreter)
         try:
-            stderr = _stderr_of(process, timeout_s, place, progress)
+            stderr = _stderr_of(process, timeout_s, stage_file, progress)
         finally:
             _end(process)
             if not isinstance(request, ServeRequest):
                 Repository(Path(request.models_dir)).discard_staging(process.pid)
-        if answer.exists():
-            result = msgspec.json.decode(answer.read_bytes(), type=Result)
+        if result_file.exists():
+            result = msgspec.json.decode(result_file.read_bytes(), type=Result)
             if result.refused is not None:
                 raise PackingRefused(result.refused)
             return result
@@ -210,12 +210,12 @@ def run(
 
 
 def _start(
-    request: Request, answer: Path, environ: dict[str, str], interpreter: Interpreter | None
+    request: Request, result_file: Path, environ: dict[str, str], interpreter: Interpreter | None
 ) -> subprocess.Popen[bytes]:
-    """Start the process that does what is asked and writes its result into the file `answer`."""
+    """Start the process that runs a request and writes its result into the file `result_file`."""
     command = [sys.executable] if interpreter is None else [interpreter.python, *interpreter.options]
     return subprocess.Popen(
-        [*command, "-m", "app.packing", verb_of(request), msgspec.json.encode(request).decode(), str(answer)],
+        [*command, "-m", "app.packing", verb_of(request), msgspec.json.encode(request).decode(), str(result_file)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -224,13 +224,13 @@ def _start(
     )
 
 
-def _stderr_of(process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Progress) -> bytes:
-    """Wait for a process to end; return its standard error."""
+def _stderr_of(process: subprocess.Popen[bytes], timeout_s: float, stage_file: Path, progress: Progress) -> bytes:
+    """Wait for a process to end and report its stages; return its standard error."""
     until_s = time.monotonic() + timeout_s
     while (left_s := until_s - time.monotonic()) > 0:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=min(left_s, LOOKED_AT_EVERY_S))[1]
-        if (stage := stages.current(place)) is not None:
+            return process.communicate(timeout=min(left_s, POLL_INTERVAL_S))[1]
+        if (stage := stages.current(stage_file)) is not None:
             progress.stage(stage)
     raise PackingRefused(f"reading and running it took longer than {timeout_s:g} seconds")
 
@@ -243,14 +243,14 @@ def _environ(folder: Path, interpreter: Interpreter | None) -> dict[str, str]:
     """
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | ONE_THREAD
     package = Path(__file__).resolve().parents[1]
-    found = [str(package.parent)]
+    folders = [str(package.parent)]
     # A process that packs passes the variable on. Without it, the user's modules may be in the current folder.
-    mine = environ.get(MODULES, os.pathsep.join(filter(None, [str(Path.cwd()), environ.get("PYTHONPATH")])))
+    user_modules = environ.get(MODULES, os.pathsep.join(filter(None, [str(Path.cwd()), environ.get("PYTHONPATH")])))
     if interpreter is not None:
         (folder / package.name).symlink_to(package, target_is_directory=True)
-        found = [str(folder), *interpreter.folders]
-        environ[MODULES] = mine
-    environ["PYTHONPATH"] = os.pathsep.join([*found, mine])
+        folders = [str(folder), *interpreter.folders]
+        environ[MODULES] = user_modules
+    environ["PYTHONPATH"] = os.pathsep.join([*folders, user_modules])
     return environ
 
 
@@ -268,5 +268,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _cause(returncode: int, stderr: bytes) -> str:
     if returncode < 0:
         return signal.Signals(-returncode).name
-    last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-    return f"exit status {returncode}" + "".join(f", its last words: {line[:200]}" for line in last)
+    last_line = stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+    return f"exit status {returncode}" + "".join(f", its last words: {line[:200]}" for line in last_line)

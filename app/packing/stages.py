@@ -27,17 +27,17 @@ class Stage:
 
 
 class Progress(Protocol):
-    """Receives the progress of packing, from the making of an environment to the publishing of a version."""
+    """Receive the progress of packing, from making an environment to publishing a version."""
 
     def line(self, text: str) -> None:
-        """Keep a sentence for the user."""
+        """Show a sentence to the user."""
 
     def stage(self, stage: Stage) -> None:
-        """Show the current stage; called again and again."""
+        """Show the current stage; packing calls it repeatedly."""
 
 
 class NoProgress:
-    """Progress that is not shown."""
+    """Progress that nobody sees."""
 
     def line(self, text: str) -> None:
         """Do nothing."""
@@ -59,27 +59,27 @@ class LoggedProgress(NoProgress):
 
 def enter(name: str, done_rows: int = 0, rows: int = 0) -> None:
     """Report that a stage begins, or how many of its rows are done; do nothing if no command waits."""
-    place = os.environ.get(VARIABLE)
-    if place is None:
+    stage_file = os.environ.get(VARIABLE)
+    if stage_file is None:
         return
-    beside = Path(place + ".part")
+    part_file = Path(stage_file + ".part")
     try:
-        beside.write_bytes(msgspec.json.encode(Stage(name, done_rows, rows)))
-        beside.replace(place)
+        part_file.write_bytes(msgspec.json.encode(Stage(name, done_rows, rows)))
+        part_file.replace(stage_file)
     except OSError:  # no command waits any more, or the disk is full, which ends packing elsewhere
         return
 
 
 def stage_file_in(folder: Path, environ: MutableMapping[str, str]) -> Path:
-    """Make the process that gets `environ` report its stages in a file in `folder`; return the file."""
-    place = folder / "stage.json"
-    environ[VARIABLE] = str(place)
-    return place
+    """Name in `environ` a file in `folder` for the stages of the process that gets it; return the file."""
+    stage_file = folder / "stage.json"
+    environ[VARIABLE] = str(stage_file)
+    return stage_file
 
 
-def current(place: Path) -> Stage | None:
+def current(stage_file: Path) -> Stage | None:
     """Return the stage that the process reported last; None if there is none."""
     try:
-        return msgspec.json.decode(place.read_bytes(), type=Stage)
+        return msgspec.json.decode(stage_file.read_bytes(), type=Stage)
     except (OSError, msgspec.DecodeError):
         return None

@@ -91,18 +91,20 @@ def _pack_in(
 ) -> Result:
     """Run a request with a Python that has the training environment: this one, the user's, or one that is made."""
     interpreter = environments.interpreter_for(training, files, python, progress)
-    known = tuple(f"{name}{specifier}" for name, specifier in training.requirements.items())
-    request = replace(request, trained_with=known, trained_with_source=training.source, training_notes=training.remarks)
+    requirements = tuple(f"{name}{specifier}" for name, specifier in training.requirements.items())
+    request = replace(
+        request, trained_with=requirements, trained_with_source=training.source, training_notes=training.remarks
+    )
     if interpreter is None:
         return spawn.run(request, timeout_s, progress)
     try:
         return spawn.run(replace(request, served_by=sys.executable), timeout_s, progress, interpreter)
     except PackingRefused as error:
-        trained, here = training.requirements.get(SCIKIT_LEARN, ""), environment().get(SCIKIT_LEARN, "none")
-        if not trained or (trained.removeprefix("==") in error.detail and here in error.detail):
+        trained, installed = training.requirements.get(SCIKIT_LEARN, ""), environment().get(SCIKIT_LEARN, "none")
+        if not trained or (trained.removeprefix("==") in error.detail and installed in error.detail):
             raise
         raise PackingRefused(
-            f"{error.detail}; it was trained with {training.shown()} (says {training.source}), and {here} of "
+            f"{error.detail}; it was trained with {training.shown()} (says {training.source}), and {installed} of "
             "scikit-learn is installed"
         ) from None
 
@@ -117,7 +119,7 @@ class PackedVersion:
         path: the folder of the version.
         runtime: "graph" or "artifact".
         proof: how the graph was compared with the artifact, as in `GET /models/<name>`.
-        remarks: sentences on what packing found out.
+        remarks: sentences about the inferred facts.
         verdict: what it was trained, packed and served with; None for an ONNX file, which is served as it is.
     """
 
@@ -131,7 +133,7 @@ class PackedVersion:
 
     @classmethod
     def of(cls, repository: Repository, name: str, result: Result, more_remarks: Sequence[str] = ()) -> PackedVersion:
-        """Return the version that a request to pack has added to the repository."""
+        """Return the version that a request has added to the repository."""
         version = result.version
         if version is None:
             raise ValueError("the request has packed nothing")
@@ -141,8 +143,8 @@ class PackedVersion:
 
     def lines(self) -> list[str]:
         """Write the version for people, line by line."""
-        said = (*self.remarks, *(self.verdict.shown() if self.verdict else ()))
-        return [f"{self.name} version {self.version} packed", *(f"  {each}" for each in said)]
+        sentences = (*self.remarks, *(self.verdict.shown() if self.verdict else ()))
+        return [f"{self.name} version {self.version} packed", *(f"  {sentence}" for sentence in sentences)]
 
     def __repr__(self) -> str:
         return "\n".join([*self.lines(), f"  stored in: {self.path}"])
@@ -174,7 +176,7 @@ def add_version(
     repository.pointers()  # packing takes a while: an unreadable repository.json is reported now
     # Only the process that reads the artifact knows whether a name is a part of it.
     has_parts = request.use is not None or request.beside
-    unchecked = _unchecked(request.after if has_parts else (*request.before, *request.after), settings.steps)
+    unchecked = _check_steps(request.after if has_parts else (*request.before, *request.after), settings.steps)
     known = tuple(sorted(load(settings.steps).steps)) if settings.steps and request.before else None
     request = replace(request, known_steps=known, graph_limit_bytes=settings.graph_limit_bytes)
     result = add(request, settings.packing_timeout_s, trained_with, python, progress)
@@ -183,7 +185,7 @@ def add_version(
     return PackedVersion.of(repository, request.name, result, unchecked)
 
 
-def _unchecked(steps: Sequence[str], module: str) -> list[str]:
+def _check_steps(steps: Sequence[str], module: str) -> list[str]:
     """Return a remark if steps are named and no module of steps is set to check them.
 
     Raises:
@@ -191,9 +193,9 @@ def _unchecked(steps: Sequence[str], module: str) -> list[str]:
     """
     if not steps or not module:
         return ["its steps are not checked, since RETORT_STEPS is not set"] if steps else []
-    known = load(module).steps
-    unknown = [name for name in dict.fromkeys(steps) if name not in known]
+    step_names = load(module).steps
+    unknown = [name for name in dict.fromkeys(steps) if name not in step_names]
     if unknown:
-        there = ", ".join(sorted(known)) or "none"
-        raise PackingRefused(f"{module} has no step {' or '.join(map(repr, unknown))}; there are: {there}")
+        listed = ", ".join(sorted(step_names)) or "none"
+        raise PackingRefused(f"{module} has no step {' or '.join(map(repr, unknown))}; there are: {listed}")
     return []

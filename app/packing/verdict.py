@@ -21,7 +21,7 @@ class Agreement:
     commonest: float | None = None
 
     def shown(self) -> str:
-        """Write the agreement for people, with a warning if it is worse than without a model."""
+        """Write the agreement for people, with a warning if a constant prediction would agree better."""
         if self.measure == "R²":
             sentence = (
                 f"its predictions agree with {self.target!r} in the sample: R² {self.value:.4g} on {self.rows:,} rows"
@@ -34,8 +34,8 @@ class Agreement:
             if equal == 0:
                 return f"{sentence}: does the sample write them in another way, as words for numbers?"
             doubt = self.commonest is not None and self.value < self.commonest
-        what = "the mean" if self.measure == "R²" else "the commonest value alone"
-        return sentence + (f", less than {what} would: is it the right sample and target?" if doubt else "")
+        baseline = "the mean" if self.measure == "R²" else "the commonest value alone"
+        return sentence + (f", less than {baseline} would: is it the right sample and target?" if doubt else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +77,5 @@ class Verdict:
 
 
 def _versions(environment: dict[str, str]) -> str:
-    found = [f"{name} {environment[name]}" for name in SHOWN_LIBRARIES if name in environment]
-    return ", ".join([*found, f"Python {environment.get('python', '?')}"])
+    versions = [f"{name} {environment[name]}" for name in SHOWN_LIBRARIES if name in environment]
+    return ", ".join([*versions, f"Python {environment.get('python', '?')}"])

@@ -11,7 +11,7 @@ import joblib
 import pandas as pd
 
 from app.packing import declared, inspect, reading, sample, spawn, stages
-from app.packing.agreement import Scored, profile_of, require_fidelity, scored
+from app.packing.agreement import TargetRows, profile_of, require_fidelity, target_rows
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
@@ -41,7 +41,7 @@ def pack(request: PackRequest) -> Result:
     found = _inferred(request, artifact)
     repository = Repository(Path(request.models_dir))
     stages.enter("scoring the predictions for the sample")
-    rows = found.scored()
+    rows = found.target_rows()
     manifest = _manifest(request, artifact, found)
     if rows is not None and not found.model.has_arrays and (importance := rows.importance()):
         manifest = replace(manifest, profile={**manifest.profile, "importance": importance})
@@ -81,13 +81,13 @@ class _Found:
     sample_notes: tuple[str, ...]
     file_notes: tuple[str, ...]
 
-    def scored(self) -> Scored | None:
+    def target_rows(self) -> TargetRows | None:
         """Return the rows of the sample with their targets; None if there is no target."""
         signature = self.model.by_column
         if self.frame is None or self.target is None or signature.layout is Layout.RECORDS:
             return None
         frame = sample.fitted_to(self.frame, signature.names if signature.layout is Layout.FRAME else None, None)
-        return scored(self.model.estimator, signature, self.declared.cast(frame), self.target)
+        return target_rows(self.model.estimator, signature, self.declared.cast(frame), self.target)
 
 
 def _inferred(request: PackRequest, artifact: Artifact) -> _Found:

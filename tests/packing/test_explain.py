@@ -31,7 +31,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from app.packing.agreement import scored
+from app.packing.agreement import target_rows
 from app.packing.assume import Notes
 from app.packing.declared import Declared
 from app.packing.explain import derive_explanation
@@ -288,7 +288,7 @@ def test_labels_without_scores_have_no_explanation(tmp_path: Path) -> None:
 def test_the_importance_of_an_input_is_the_loss_of_score_without_it() -> None:
     model = LinearRegression().fit(NUMBERS[["a", "d"]], 3 * NUMBERS.a)
     signature, _ = infer(model, NUMBERS[["a", "d"]], Declared(None, None, (), ()), set(), None, Notes())
-    rows = scored(model, signature, NUMBERS[["a", "d"]], pd.Series(3 * NUMBERS.a, name="target"))
+    rows = target_rows(model, signature, NUMBERS[["a", "d"]], pd.Series(3 * NUMBERS.a, name="target"))
     assert rows is not None
     found = rows.importance()
     assert (found["measure"], found["rows"]) == ("R²", len(NUMBERS))
@@ -302,6 +302,6 @@ def test_the_importance_of_few_rows_is_left_out() -> None:
     few = NUMBERS[["a", "d"]][:5]
     model = LinearRegression().fit(few, few.a)
     signature, _ = infer(model, few, Declared(None, None, (), ()), set(), None, Notes())
-    rows = scored(model, signature, few, few.a)
+    rows = target_rows(model, signature, few, few.a)
     assert rows is not None
     assert rows.importance() == {}

@@ -20,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, LabelEncoder, StandardSca
 
 from app import PackedVersion, PackingRefused, Settings, create_app, pack
 from app.packing import sample, spawn
-from app.packing.__main__ import done
+from app.packing.__main__ import run
 from app.storage.repository import Repository
 from tests.end_to_end.process import ROOT, environment
 from tests.packing.artifacts import saved
@@ -50,7 +50,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def in_this_process(request: spawn.Request, timeout_s: float, progress: Any = None) -> spawn.Result:
-    return done(spawn.verb_of(request), msgspec.json.encode(request).decode())
+    return run(spawn.verb_of(request), msgspec.json.encode(request).decode())
 
 
 def test_a_frame_may_have_several_targets(place: Path) -> None:

@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from app.packing.agreement import MOST_VALUES, counted, histogram, profile_of
+from app.packing.agreement import MOST_VALUES, count_labels, histogram, profile_of
 from app.signature import Input, Layout, Signature
 
 
@@ -34,9 +34,9 @@ def test_the_widest_numbers_have_a_histogram_too() -> None:
 
 
 def test_labels_are_counted_by_type_and_rare_labels_together() -> None:
-    assert counted(["b", "a", "b", None]) == {"values": [["b", 2], ["a", 1]], "missing": 1}
-    assert counted([True, 1, 1]) == {"values": [[1, 2], [True, 1]]}
-    assert counted([*range(MOST_VALUES), "x", "y"])["others"] == 2
+    assert count_labels(["b", "a", "b", None]) == {"values": [["b", 2], ["a", 1]], "missing": 1}
+    assert count_labels([True, 1, 1]) == {"values": [[1, 2], [True, 1]]}
+    assert count_labels([*range(MOST_VALUES), "x", "y"])["others"] == 2
 
 
 def test_inputs_and_predictions_of_a_pipeline() -> None:
