@@ -30,10 +30,10 @@ CLEARLY = 0.98
 
 @dataclass(slots=True)
 class Notes:
-    """Assumptions, and records that prove how the model takes a missing value."""
+    """Assumptions, and records that prove how the model treats a missing value."""
 
     assumptions: list[Assumption] = field(default_factory=list)
-    telling: list[Record] = field(default_factory=list)
+    missing_value_records: list[Record] = field(default_factory=list)
 
     def assume(self, names: Sequence[str], sentence: str) -> None:
         """Note an assumption about these inputs."""

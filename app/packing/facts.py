@@ -1,6 +1,6 @@
-"""Collect what a fitted estimator knows of each of its inputs: categories, dtype, markers, typical values, range.
+"""Collect the facts that a fitted estimator has kept about each input: categories, dtype, markers, range and others.
 
-The dtypes of training columns and their markers of missing values are found in its fitted parts.
+The dtypes of training columns and their markers of missing values come from its fitted parts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMES = "datetime64[ns]" if BEFORE_PANDAS_3 else "datetime64[us]"
 """The dtype of times that pandas read from text in training."""
 
 LONG_DIGITS, ENOUGH_LONG = 8, 5
-"""This many numbers of this many digits do not look like float32 by chance."""
+"""Five numbers of eight digits do not all equal a float32 by chance."""
 
 FOLLOW_WIDTH = {
     "coef_": (
@@ -43,7 +43,7 @@ FOLLOW_WIDTH = {
         (),
     ),
 }
-"""Attributes whose dtype is the one of the computation, and classes for which it is float64 in any case."""
+"""Attributes that have the dtype of the computation, each with the classes where it is always float64."""
 
 
 def marker(value: Any) -> str | None:
@@ -55,7 +55,7 @@ def marker(value: Any) -> str | None:
     return "nan" if isinstance(value, float) and value != value else None
 
 
-def of_categories(categories: NDArray[Any], present: Sequence[Any]) -> str | None:
+def dtype_of_categories(categories: NDArray[Any], present: Sequence[Any]) -> str | None:
     """Return the dtype of a training column from the categories of an encoder; None if it is not certain.
 
     Encoders keep the dtype, but turn nullable numbers of pandas into float64, and all kinds of strings into objects.
@@ -67,7 +67,7 @@ def of_categories(categories: NDArray[Any], present: Sequence[Any]) -> str | Non
     return None
 
 
-def selected(selector: Any) -> str | None:
+def selected_dtype(selector: Any) -> str | None:
     """Return the dtype of the columns that a `make_column_selector` selects; None if there may be several."""
     wanted = getattr(selector, "dtype_include", None)
     if isinstance(wanted, list | tuple) and len(wanted) == 1:
@@ -83,8 +83,8 @@ def selected(selector: Any) -> str | None:
     return str(dtype) if dtype.kind in "iufb" else None
 
 
-def kept(part: Any, width: int) -> list[str | None]:
-    """Return the dtypes of the `width` training columns, if a part has kept a frame or its dtypes; else nothing."""
+def kept_dtypes(part: Any, width: int) -> list[str | None]:
+    """Return the dtypes of the `width` training columns if a part has kept them, else an empty list."""
     for value in vars(part).values() if hasattr(part, "__dict__") else ():
         dtypes = value.dtypes if isinstance(value, pd.DataFrame) else value
         if isinstance(dtypes, pd.Series | dict) and len(dtypes) == width:
@@ -102,11 +102,11 @@ def name_of(dtype: Any) -> str:
 
 
 def computed_narrow(part: Any) -> bool | None:
-    """Whether a part of scikit-learn was fitted on float32; None if no attribute of it or of its parts tells.
+    """Whether a part of scikit-learn was fitted on float32; None if no attribute of it or of its parts shows it.
 
     Estimators of scikit-learn keep float32 only if they were fitted on it.
     """
-    tells_wide = False
+    is_wide = False
     for inner in parts_of(part):
         if not type(inner).__module__.startswith("sklearn."):
             continue
@@ -119,8 +119,8 @@ def computed_narrow(part: Any) -> bool | None:
             if name == "support_vectors_":  # always float64, but with the values of the training data
                 return is_narrow(first.ravel())
             follows = type(inner).__name__ not in FOLLOW_WIDTH.get(name, (type(inner).__name__,))
-            tells_wide = tells_wide or (follows and first.dtype == np.float64 and tells_width(inner, name))
-    return False if tells_wide else None
+            is_wide = is_wide or (follows and first.dtype == np.float64 and tells_width(inner, name))
+    return False if is_wide else None
 
 
 def is_narrow(numbers: NDArray[Any]) -> bool | None:
@@ -146,13 +146,16 @@ def was_narrow(column: pd.Series[Any]) -> bool | None:
 ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 IMPUTERS = ("SimpleImputer", "MissingIndicator", "KNNImputer", "IterativeImputer")
 TRANSPARENT = ("SimpleImputer", "FunctionTransformer", "KNNImputer", "IterativeImputer", "FrozenEstimator")
-"""Steps that keep each column in its place, so that the next step knows of the same inputs."""
+"""Steps that keep each column in its place, so that the next step has the same inputs."""
 
 TYPICAL = ("mean_", "center_", "statistics_", "_x_mean", "var_mean_")
+"""Attributes with a typical number of each input."""
+
 ROWS = (
     "cluster_centers_", "theta_", "_fit_X", "support_vectors_", "X_fit_", "X_train_", "means_", "centroids_",
     "location_",
 )  # fmt: skip
+"""Attributes whose rows are like rows of the training data."""
 
 
 @dataclass(slots=True)
@@ -160,8 +163,8 @@ class Facts:
     """The known facts of one input. An unknown fact is None.
 
     `missing` has the markers of missing values that a part has learned: "none" (None), "nan" or "na" (pandas' NA);
-    `fills` is the marker that an imputer replaces. `dtype` is that of the column in training, as pandas writes it, if a
-    part has kept it; `narrow` says whether the model computed with float32. `used` says whether any part takes the
+    `fills` is the marker that an imputer replaces. `dtype` is the dtype of the column in training, as pandas writes it,
+    if a part has kept it; `narrow` says whether the model computed with float32. `used` says whether any part takes the
     input. `typical` is a number from the middle of the training data.
     """
 
@@ -178,16 +181,16 @@ class Facts:
 
 
 def facts_of(estimator: Any, width: int) -> list[Facts]:
-    """Return what an estimator and its parts know of each of its `width` inputs."""
+    """Return the facts that an estimator and its parts have kept about each of its `width` inputs."""
     facts = [Facts() for _ in range(width)]
     _visit(estimator, range(width), facts)
     return facts
 
 
 def _visit(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool = True) -> None:
-    """Collect what a part knows of the inputs at these positions.
+    """Collect the facts of a part about the inputs at these positions.
 
-    The inputs are `raw` until a function is applied, which may change dtypes and markers of missing values.
+    The inputs are `raw` until a function may have changed their dtypes and markers of missing values.
     """
     if part is None or isinstance(part, str):
         for position in positions:
@@ -199,7 +202,7 @@ def _visit(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool
         selectors = {name: columns for name, _, columns in part.transformers} if raw else {}
         for name, transformer, _ in part.transformers_:
             below = [positions[i] for i in indices.get(name, ()) if i < len(positions)]
-            _note_dtype(selected(selectors.get(name)), below, facts)
+            _note_dtype(selected_dtype(selectors.get(name)), below, facts)
             _visit(transformer, below, facts, raw=raw)
     elif hasattr(part, "transformer_list"):
         for _, transformer in part.transformer_list:
@@ -210,11 +213,11 @@ def _visit(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool
     else:
         for position in positions:
             facts[position].used = True
-        _categories(part, positions, facts, raw=raw)
-        _numbers(part, positions, facts)
+        _note_categories(part, positions, facts, raw=raw)
+        _note_numbers(part, positions, facts)
         _note_width(part, positions, facts, raw=raw)
         if raw:
-            for position, dtype in zip(positions, kept(part, len(positions)), strict=False):
+            for position, dtype in zip(positions, kept_dtypes(part, len(positions)), strict=False):
                 _note_dtype(dtype, [position], facts)
         for inner in wrapped(part):
             if getattr(inner, "n_features_in_", len(positions)) == len(positions):
@@ -222,7 +225,7 @@ def _visit(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool
 
 
 def _visit_steps(steps: Sequence[Any], positions: Sequence[int], facts: list[Facts], *, raw: bool) -> None:
-    """Collect what the steps of a pipeline know; of later steps only the width of their floats."""
+    """Collect the facts of the steps of a pipeline; of later steps only the width of their floats."""
     direct = True
     for step in steps:
         if direct:
@@ -233,7 +236,7 @@ def _visit_steps(steps: Sequence[Any], positions: Sequence[int], facts: list[Fac
             _note_width(step, positions, facts, raw=raw)
 
 
-def _categories(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool) -> None:
+def _note_categories(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool) -> None:
     """Collect the categories and the markers of missing values that an encoder or an imputer has learned."""
     known: Iterable[tuple[int, Any]] = ()
     if is_of(part, ENCODERS) and len(getattr(part, "categories_", ())) == len(positions):
@@ -257,8 +260,8 @@ def _categories(part: Any, positions: Sequence[int], facts: list[Facts], *, raw:
         fact = facts[position]
         fact.missing.update(marker for marker in markers if marker is not None)
         if raw and is_of(part, ENCODERS):
-            _note_dtype(of_categories(values, present), [position], facts)
-        # If two encoders take one column, both have to know a value.
+            _note_dtype(dtype_of_categories(values, present), [position], facts)
+        # If two encoders take one column, both must know a value.
         before = fact.categories
         fact.categories = tuple(present if before is None else [c for c in before if c in present])
 
@@ -271,12 +274,12 @@ def _note_dtype(dtype: str | None, positions: Sequence[int], facts: list[Facts])
 def _note_width(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool) -> None:
     narrow = computed_narrow(part)
     for position in positions:
-        # The first part that tells is the nearest to the input. A function may turn anything into float64.
+        # The first part that shows the width is the nearest to the input. A function may turn anything into float64.
         if facts[position].narrow is None and (raw or narrow):
             facts[position].narrow = narrow
 
 
-def _numbers(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
+def _note_numbers(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
     """Collect typical values and ranges from fitted attributes with one number for each input."""
     for name in TYPICAL:
         _note(getattr(part, name, None), positions, facts, "typical")

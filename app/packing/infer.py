@@ -1,7 +1,7 @@
 """Infer the signature of a model from its estimator and its sample, and by probing the model.
 
-Names, categories and ranges come from the estimator and the sample. Whether missing values and unknown categories are
-accepted is tried, because only the model knows for certain.
+Names, categories and ranges come from the estimator and the sample. Packing tries whether the model accepts missing
+values and unknown categories, because only the model knows for certain.
 """
 
 from __future__ import annotations
@@ -53,23 +53,24 @@ def infer(
 ) -> tuple[Signature, list[Record]]:
     """Infer the signature of a model.
 
-    What the user declares takes precedence over what is found out. The dtypes of `typed_columns` in training are known
-    from the file of the sample. `labels` are the target of the sample. `notes` takes the assumptions that had to be
-    made.
+    Declarations of the user take precedence. The dtypes of `typed_columns` in training are known from the file of the
+    sample. `labels` are the target of the sample. `notes` receives the assumptions.
 
     Returns:
-        The signature, and records that the model accepts: those of the sample, or records made up from what the
-        estimator knows.
+        The signature, and records that the model accepts: those of the sample, or records made up from the facts
+        of the estimator.
     """
     if inspect.takes_records(estimator):
-        return _of_records(estimator, frame)
+        return _infer_records(estimator, frame)
     declared.require_fit(estimator)
     notes = notes or Notes()
     frame = None if frame is None else _with_model_columns(estimator, frame, declared)
     draft, facts = _draft(estimator, frame, declared, typed_columns)
-    known = {s.name for s in draft.inputs if s.name in typed_columns or _is_known(s, facts[s.name])} | declared.typed
+    known = {
+        s.name for s in draft.inputs if s.name in typed_columns or _has_known_dtype(s, facts[s.name])
+    } | declared.typed
     if frame is None:
-        draft, records = _made_up(estimator, draft)
+        draft, records = _make_up_records(estimator, draft)
     else:
         records, labels = _complete_first(records_of(frame, draft.names), labels)
     draft = settled(estimator, draft, records, labels, known, notes)
@@ -77,8 +78,8 @@ def infer(
         error = attempt(estimator, permissive(draft), records[:1])
         if error is not None:
             raise PackingRefused(f"the model fails on the sample's rows ({_text_of(error)}){_times_hint(draft, frame)}")
-    draft = _probed(estimator, draft, records, facts, declared, notes)
-    records = _accepted(estimator, draft, records)
+    draft = _complete_by_probing(estimator, draft, records, facts, declared, notes)
+    records = _accepted_records(estimator, draft, records)
     examples = {name: value for record in records[::-1] for name, value in record.items() if value is not None}
     draft = edited(draft, lambda spec: replace(spec, example=examples.get(spec.name)))
     return _with_outputs(estimator, draft, records), records
@@ -98,7 +99,7 @@ def _draft(
     declared.require_inputs([spec.name for spec in inputs])
     facts = dict(zip((spec.name for spec in inputs), facts_of(estimator, len(inputs)), strict=True))
     if frame is not None:
-        inputs = _as_written(inputs, facts, frame, typed_columns, layout)
+        inputs = _restore_float32(inputs, facts, frame, typed_columns, layout)
     return Signature(declared.with_kinds(inputs), ("prediction",), ("prediction",), layout), facts
 
 
@@ -108,7 +109,7 @@ def _complete_first(records: list[Record], labels: pd.Series[Any] | None) -> tup
     return [records[row] for row in order], None if labels is None else labels.iloc[order]
 
 
-def _probed(
+def _complete_by_probing(
     estimator: Any,
     draft: Signature,
     records: list[Record],
@@ -118,19 +119,19 @@ def _probed(
 ) -> Signature:
     """Complete a draft by probing the model: missing values, unknown categories, limits of numbers."""
     learned = {name: declared.marker_of(name) or learned_marker(fact) for name, fact in facts.items()}
-    draft, telling = with_nulls(estimator, draft, records[0], learned)
-    notes.telling.extend(records[0] | {name: None} for name in telling)
-    notes.assumptions.extend(_marker_assumptions(draft, telling, facts, declared))
+    draft, distinguished = with_nulls(estimator, draft, records[0], learned)
+    notes.missing_value_records.extend(records[0] | {name: None} for name in distinguished)
+    notes.assumptions.extend(_marker_assumptions(draft, distinguished, facts, declared))
     draft = declared.applied(with_unseen(estimator, draft, records[0]))
     draft = with_largest(estimator, draft, records[0])
     # All elements of an array have the same limits.
     return draft if declared.fills else with_number_limits(estimator, draft, records)
 
 
-def _as_written(
+def _restore_float32(
     inputs: tuple[Input, ...], facts: Mapping[str, Facts], frame: pd.DataFrame, typed_columns: Set[str], layout: Layout
 ) -> tuple[Input, ...]:
-    """Make numbers float32 that were written as text from float32, unless the estimator knows their dtype.
+    """Give float32 to numbers that were written as text from float32, unless the estimator has kept their dtype.
 
     Short numbers may be of either dtype. They become float32 if other columns were written from float32 and none from
     float64. That is certain for an array, which has one dtype, and a guess for a frame.
@@ -151,7 +152,7 @@ def _as_written(
     return tuple(replace(spec, dtype="float32") if spec.name in chosen else spec for spec in inputs)
 
 
-def _is_known(spec: Input, facts: Facts) -> bool:
+def _has_known_dtype(spec: Input, facts: Facts) -> bool:
     """Whether the dtype of an input in training is known, or does not matter."""
     if facts.dtype is not None or (spec.kind == "number" and facts.narrow is not None):
         return True
@@ -159,14 +160,14 @@ def _is_known(spec: Input, facts: Facts) -> bool:
 
 
 def _marker_assumptions(
-    draft: Signature, telling: Sequence[str], facts: Mapping[str, Facts], declared: Declared
+    draft: Signature, distinguished: Sequence[str], facts: Mapping[str, Facts], declared: Declared
 ) -> Iterator[Assumption]:
-    """Yield the marker of missing values that was taken, where the model tells markers apart and nothing says which."""
+    """Yield the marker of missing values that packing chose, where the choice matters and nothing decides it."""
     for spec in draft.inputs:
         fact = facts[spec.name]
-        if spec.name not in telling or declared.marker_of(spec.name) is not None:
+        if spec.name not in distinguished or declared.marker_of(spec.name) is not None:
             continue
-        taken, left = ("None", "NaN") if spec.missing == "none" else ("NaN", "None")
+        chosen, other = ("None", "NaN") if spec.missing == "none" else ("NaN", "None")
         if {"none", "nan"} <= fact.missing:
             why = "trained with None and with NaN, which JSON and CSV cannot tell apart"
         elif learned_marker(fact) is None:
@@ -174,26 +175,26 @@ def _marker_assumptions(
         else:
             continue
         sentence = (
-            f"input {spec.name}: {why}; assumed that a missing value is {taken}: declare "
-            f'"missing": "{left.lower()}" with --inputs if it is {left}'
+            f"input {spec.name}: {why}; assumed that a missing value is {chosen}: declare "
+            f'"missing": "{other.lower()}" with --inputs if it is {other}'
         )
         yield Assumption("inputs", sentence, (spec.name,))
 
 
 def _times_hint(draft: Signature, frame: pd.DataFrame) -> str:
-    """Return how to declare columns of text that look like times, which CSV and JSON cannot mark as such."""
+    """Return how to declare columns of text that look like times, because CSV and JSON have no times."""
     names = []
     for position, spec in enumerate(draft.inputs):
         values = frame.iloc[:, position].dropna()
         if spec.kind in ("text", "category") and len(values) and all(TIME.fullmatch(str(value)) for value in values):
             names.append(spec.name)
-    wanted = msgspec.json.encode([{"name": name, "kind": "timestamp"} for name in names]).decode()
-    looks = f"{' and '.join(map(repr, names))} {'looks' if len(names) == 1 else 'look'} like times"
-    return f"; {looks}: declare that with --inputs and a file that holds {wanted}" if names else ""
+    declarations = msgspec.json.encode([{"name": name, "kind": "timestamp"} for name in names]).decode()
+    observation = f"{' and '.join(map(repr, names))} {'looks' if len(names) == 1 else 'look'} like times"
+    return f"; {observation}: declare that with --inputs and a file that holds {declarations}" if names else ""
 
 
-def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[Record]]:
-    """Infer the signature of a model that takes whole records; values missing in the sample are left out of them."""
+def _infer_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[Record]]:
+    """Infer the signature of a model that takes whole records; leave out values that are missing in the sample."""
     draft = Signature((Input("record", "record", "object"),), ("prediction",), ("prediction",), Layout.RECORDS)
     known = inspect.typical_record(estimator)
     records = [known]
@@ -208,13 +209,13 @@ def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, 
     nullable = edited(draft, lambda spec: replace(spec, nullable=True))
     if known and attempt(estimator, nullable, [dict.fromkeys(known)]) is None:
         draft = nullable
-    records = _accepted(estimator, draft, records)
+    records = _accepted_records(estimator, draft, records)
     draft = edited(draft, lambda spec: replace(spec, example=records[0] if records else None))
     return _with_outputs(estimator, draft, records), records
 
 
-def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]:
-    """Make up records that the model accepts, from typical values; try texts if numbers fail."""
+def _make_up_records(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]:
+    """Make up records that the model accepts, from typical values; if numbers fail, try texts."""
     facts = facts_of(estimator, len(draft.inputs)) if draft.layout is not Layout.SEQUENCE else [Facts(text=True)]
     known = [
         fact.typical is not None or fact.categories or fact.text or not fact.used or spec.kind != "number"
@@ -257,7 +258,7 @@ def _typical(spec: Input, fact: Facts, fallback: float, turn: int) -> Any:
     return round((fallback if fact.typical is None else fact.typical) * (1.0, 0.9, 1.1)[turn % 3], 6)
 
 
-def _accepted(estimator: Any, signature: Signature, records: list[Record]) -> list[Record]:
+def _accepted_records(estimator: Any, signature: Signature, records: list[Record]) -> list[Record]:
     """Return the records that the model accepts with this signature: nearly always all of them."""
     if attempt(estimator, signature, records) is None:
         return records
@@ -266,7 +267,7 @@ def _accepted(estimator: Any, signature: Signature, records: list[Record]) -> li
 
 def _with_outputs(estimator: Any, draft: Signature, records: list[Record]) -> Signature:
     """Add the outputs besides the prediction: the model has a method for each that works on its own rows."""
-    tried = _tried_outputs(estimator, draft, records)
+    tried = _try_outputs(estimator, draft, records)
     outputs = ["prediction", *(name for name, _, error in tried if error is None)]
     defaults = tuple(name for name in outputs if name in ("prediction", "probabilities"))
     classes = getattr(estimator, "classes_", None) if inspect.task_of(estimator) == "classifier" else None
@@ -287,12 +288,12 @@ def outputs_lost(estimator: Any, signature: Signature, records: list[Record]) ->
     """Return a remark for each output whose method fails on the rows of the model, so that it is left out."""
     return [
         f"no output {name}: {method} fails on the model's own rows ({_text_of(error)})"
-        for name, method, error in _tried_outputs(estimator, signature, records)
+        for name, method, error in _try_outputs(estimator, signature, records)
         if name not in signature.outputs
     ]
 
 
-def _tried_outputs(
+def _try_outputs(
     estimator: Any, signature: Signature, records: list[Record]
 ) -> Iterator[tuple[str, str, Exception | None]]:
     """Yield the outputs besides the prediction that the model has a method for, with the method and its error."""

@@ -20,16 +20,16 @@ from app.runtime.environment import environment
 MAX_CARD_BYTES = 64 * 2**10
 
 
-def opened(request: PackRequest) -> Artifact:
+def open_requested(request: PackRequest) -> Artifact:
     """Read the artifact of a request.
 
-    It is refused if scikit-learn warns that another version saved it, and the request does not name the training
+    Refuse it if scikit-learn warns that another version saved it, and the request does not name the training
     environment.
     """
     choice = Choice(request.use, request.before, request.columns, request.labels)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        artifact = opening.opened(
+        artifact = opening.open_artifact(
             (request.artifact, *request.beside), choice, request.name, trust=request.trust, options=_options(request)
         )
     saved_with = {str(getattr(warning.message, "original_sklearn_version", "")) for warning in caught} - {""}
@@ -43,7 +43,7 @@ def opened(request: PackRequest) -> Artifact:
 
 
 def _options(request: PackRequest) -> list[str]:
-    """Return the options of a request that hold for any part of its artifact, as `flask models add` takes them."""
+    """Return the options of a request that apply to any part of its artifact, as `flask models add` takes them."""
     targets = (request.target,) if isinstance(request.target, str) else request.target or ()
     values = [
         ("--sample", request.sample),
@@ -60,10 +60,10 @@ def require_steps(artifact: Artifact, request: PackRequest) -> None:
     known = request.known_steps if request.known_steps is not None or not artifact.parts else ()
     unknown = [name for name in artifact.steps if known is not None and name not in known]
     if unknown:
-        there = f"the parts are: {', '.join(artifact.parts)}; " if artifact.parts else ""
+        parts_text = f"the parts are: {', '.join(artifact.parts)}; " if artifact.parts else ""
         raise PackingRefused(
             f"--before {unknown[0]}: it is neither a part of the artifact nor a step of RETORT_STEPS; "
-            f"{there}the steps are: {', '.join(known or ()) or 'none'}"
+            f"{parts_text}the steps are: {', '.join(known or ()) or 'none'}"
         )
 
 
@@ -90,17 +90,17 @@ def sample_of(
     """
     if request.sample is not None:
         read = sample.read_frame if request.sample_is_frame else sample.read
-        given = read(Path(request.sample), request.target, expected)
-        return given, given.notes
+        rows = read(Path(request.sample), request.target, expected)
+        return rows, rows.notes
     if isinstance(artifact.example, pd.DataFrame):
         return sample.Sample(artifact.example), ("its examples are those of its folder",)
     if artifact.example is None:
         return None, ()
     try:
-        given = sample.read(artifact.example, None, expected)
+        rows = sample.read(artifact.example, None, expected)
     except PackingRefused as error:
         return None, (f"its own examples are not taken: {error.detail}",)
-    return given, (f"its examples are those in {artifact.example.name}", *given.notes)
+    return rows, (f"its examples are those in {artifact.example.name}", *rows.notes)
 
 
 def card_of(path: str | None) -> str:

@@ -33,44 +33,44 @@ def pack(request: PackRequest) -> Result:
     """Pack an artifact as a new version of a model; leave nothing behind if it is refused."""
     spawn.require_name(request.name)
     stages.enter("reading the artifact")
-    artifact = reading.opened(request)
+    artifact = reading.open_requested(request)
     reading.require_steps(artifact, request)
     if isinstance(artifact.estimator, OnnxFile):
         return pack_graph(request, artifact, artifact.estimator)
     inspect.require_model(artifact.estimator)
-    found = _inferred(request, artifact)
+    inferred = _infer(request, artifact)
     repository = Repository(Path(request.models_dir))
     stages.enter("scoring the predictions for the sample")
-    rows = found.target_rows()
-    manifest = _manifest(request, artifact, found)
-    if rows is not None and not found.model.has_arrays and (importance := rows.importance()):
+    rows = inferred.target_rows()
+    manifest = _manifest(request, artifact, inferred)
+    if rows is not None and not inferred.model.has_arrays and (importance := rows.importance()):
         manifest = replace(manifest, profile={**manifest.profile, "importance": importance})
     with repository.staging() as folder:
         if artifact.file is None:  # it was put together from parts
             joblib.dump(artifact.estimator, folder / artifact.stored_name)
         else:
             shutil.copyfile(artifact.file, folder / artifact.stored_name)
-        published, verdict = publish(repository, folder, found.model, manifest, request)
-    lost = outputs_lost(artifact.estimator, found.model.by_column, found.model.rows)
+        published, verdict = publish(repository, folder, inferred.model, manifest, request)
+    lost_outputs = outputs_lost(artifact.estimator, inferred.model.by_column, inferred.model.rows)
     return Result(
         version=published.version,
         remarks=(
             *request.training_notes,
-            *remarks_on(published, found.declared),
+            *remarks_on(published, inferred.declared),
             *artifact.notes,
-            *found.sample_notes,
-            *(assumption.text for assumption in found.notes.assumptions),
-            *lost,
+            *inferred.sample_notes,
+            *(assumption.text for assumption in inferred.notes.assumptions),
+            *lost_outputs,
         ),
         verdict=replace(verdict, agreement=rows.agreement() if rows is not None else None),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """The facts that the artifact, the sample and the declared inputs give together.
+class _Inferred:
+    """The facts from the artifact, the sample and the declared inputs.
 
-    `file_notes` say how the file of the sample was read; `sample_notes` are these and where the sample is from.
+    `file_notes` say how the file of the sample was read; `sample_notes` add where the sample is from.
     """
 
     model: Model
@@ -90,31 +90,31 @@ class _Found:
         return target_rows(self.model.estimator, signature, self.declared.cast(frame), self.target)
 
 
-def _inferred(request: PackRequest, artifact: Artifact) -> _Found:
+def _infer(request: PackRequest, artifact: Artifact) -> _Inferred:
     """Read the sample, infer the signature, and check that the sample can be sent as JSON."""
     estimator = artifact.estimator
-    wanted = declared.read(Path(request.inputs)) if request.inputs else ()
+    inputs = declared.read(Path(request.inputs)) if request.inputs else ()
     columns = artifact.columns if inspect.names_of(estimator) is None and not inspect.takes_text(estimator) else None
-    given, sample_notes = reading.sample_of(request, artifact, expected_of(estimator, wanted, columns))
-    frame, typed_columns = reading.with_dtypes(request, artifact, given)
+    rows_read, sample_notes = reading.sample_of(request, artifact, expected_of(estimator, inputs, columns))
+    frame, typed_columns = reading.with_dtypes(request, artifact, rows_read)
     if frame is not None and columns is not None:
         frame = sample.fitted_to(frame, columns, None)
-    declaration = Declared(request.out_of_range, request.unseen, wanted, columns or ())
+    declaration = Declared(request.out_of_range, request.unseen, inputs, columns or ())
     stages.enter("finding out what the model takes")
-    notes, target = Notes(), given.target if given else None
+    notes, target = Notes(), rows_read.target if rows_read else None
     by_column, rows = infer(estimator, frame, declaration, typed_columns, target, notes)
     if frame is not None and by_column.layout is not Layout.RECORDS:
         require_fidelity(estimator, by_column, declaration.cast(frame))
     signature, records = declaration.folded(by_column, rows)
     model = Model(estimator, signature, records, by_column, rows)
-    return _Found(model, declaration, notes, frame, target, sample_notes, given.notes if given else ())
+    return _Inferred(model, declaration, notes, frame, target, sample_notes, rows_read.notes if rows_read else ())
 
 
-def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manifest:
-    """Write down what is known before the version is built, which completes the manifest."""
-    estimator, signature = artifact.estimator, found.model.signature
-    # Some rows of the sample, and those that prove how a missing value is taken.
-    examples = [*spread(found.model.records, MAX_EXAMPLES), *found.notes.telling[:MAX_EXAMPLES]]
+def _manifest(request: PackRequest, artifact: Artifact, inferred: _Inferred) -> Manifest:
+    """Return the manifest as far as it is known before the version is built."""
+    estimator, signature = artifact.estimator, inferred.model.signature
+    # Some rows of the sample, and those that prove how the model treats a missing value.
+    examples = [*spread(inferred.model.records, MAX_EXAMPLES), *inferred.notes.missing_value_records[:MAX_EXAMPLES]]
     return Manifest(
         model=request.name,
         version=0,  # given when it is published
@@ -126,7 +126,7 @@ def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manife
         files={},
         signature=signature,
         examples=examples_of(ArtifactServable(estimator, signature), signature, examples),
-        examples_made_up=found.frame is None,
+        examples_made_up=inferred.frame is None,
         environment={},
         before=artifact.steps,
         after=request.after,
@@ -134,9 +134,9 @@ def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manife
         trained_with_source=request.trained_with_source,
         assumptions=(
             *training_assumptions(request),
-            *(Assumption("sample", note) for note in found.file_notes),
-            *found.notes.assumptions,
+            *(Assumption("sample", note) for note in inferred.file_notes),
+            *inferred.notes.assumptions,
         ),
         card=reading.card_of(request.card),
-        profile=profile_of(estimator, signature, found.model.records) if found.frame is not None else {},
+        profile=profile_of(estimator, signature, inferred.model.records) if inferred.frame is not None else {},
     )

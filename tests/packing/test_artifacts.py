@@ -45,7 +45,7 @@ BUNDLE = {"model": MODEL, "scaler": SCALER, "columns": NAMES, "encoder": ENCODER
 
 
 def opened(*given: Path, **choice: Any) -> Artifact:
-    return opening.opened([str(path) for path in given], Choice(**choice), "flowers")
+    return opening.open_artifact([str(path) for path in given], Choice(**choice), "flowers")
 
 
 def refusal(*given: Path, **choice: Any) -> str:
@@ -229,7 +229,7 @@ def test_the_files_of_a_folder_are_listed(tmp_path: Path) -> None:
 
 def test_an_address_on_the_network_is_refused() -> None:
     with pytest.raises(PackingRefused, match="is not on this machine: download it, and add the file"):
-        opening.opened(["s3://bucket/model.pkl"], Choice(), "flowers")
+        opening.open_artifact(["s3://bucket/model.pkl"], Choice(), "flowers")
 
 
 def request(folder: Path, *files: Path, **asked: Any) -> PackRequest:

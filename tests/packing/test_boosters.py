@@ -22,7 +22,7 @@ AMOUNTS = FEATURES["a"] * 3 + FEATURES["b"]
 
 
 def opened(path: Path) -> Any:
-    return opening.opened([str(path)], Choice(), "trees")
+    return opening.open_artifact([str(path)], Choice(), "trees")
 
 
 @pytest.mark.parametrize("suffix", ["json", "ubj"])

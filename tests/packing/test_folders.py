@@ -159,8 +159,8 @@ def test_types_that_skops_does_not_know_need_trust(tmp_path: Path) -> None:
     forest = RandomForestClassifier(2, random_state=0).fit(FEATURES, FEATURES[:, 0] > 0)
     skops_dump(forest, tmp_path / "m.skops")
     with pytest.raises(PackingRefused, match=r"sklearn\.tree\._tree\.Tree; if you trust whoever made it: --trust"):
-        opening.opened([str(tmp_path / "m.skops")], Choice(), "m")
-    found = opening.opened([str(tmp_path / "m.skops")], Choice(), "m", trust=True)
+        opening.open_artifact([str(tmp_path / "m.skops")], Choice(), "m")
+    found = opening.open_artifact([str(tmp_path / "m.skops")], Choice(), "m", trust=True)
     assert found.estimator.predict(FEATURES).tolist() == forest.predict(FEATURES).tolist()
     assert (found.file, found.format) == (None, "joblib")
     assert found.notes == ("trusted, as asked: sklearn.tree._tree.Tree",)

@@ -48,13 +48,13 @@ NO_MODELS = {
     b"RDX": "is a file of R, not of Python",
     b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": TORCH,
 }
-"""The first bytes of files that are not models for this server, and what these files are."""
+"""The first bytes of files that are not models for this server, with a description of each."""
 
 KERAS = "is a Keras file: convert it to ONNX (model.export with format='onnx', or tf2onnx) and add the .onnx file"
 
 
 def kind_of(path: Path) -> str:
-    """Return the kind of an artifact, a key of `opening.READERS_OF_KIND`; refuse what is not a model, naming it."""
+    """Return the kind of an artifact, a key of `READERS_OF_KIND`; refuse a file of another kind by its name."""
     try:
         if path.is_dir():
             names = sorted(entry.name for entry in path.iterdir())
@@ -66,9 +66,9 @@ def kind_of(path: Path) -> str:
         raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
     if not size_bytes:
         raise PackingRefused(f"{path} is empty")
-    for magic, what in NO_MODELS.items():
+    for magic, description in NO_MODELS.items():
         if head.startswith(magic):
-            raise PackingRefused(f"{path} {what}")
+            raise PackingRefused(f"{path} {description}")
     if head.startswith(COMPRESSED):
         return "joblib"
     if head.startswith(b"PK"):
@@ -84,14 +84,14 @@ def _kind_of_zip(path: Path) -> str:
         raise PackingRefused(f"{path} is cut off: it begins like a zip archive and has no end") from None
     if "schema.json" in names:
         return "skops"
-    for what, is_one in (
+    for description, is_one in (
         (TORCH, any(name.endswith(("/data.pkl", "data.pkl")) for name in names)),
         (KERAS, "model.weights.h5" in names),
         ("is an archive of NumPy arrays, not a model", names and all(name.endswith(".npy") for name in names)),
         ("is a workbook of Excel, not a model", "[Content_Types].xml" in names),
     ):
         if is_one:
-            raise PackingRefused(f"{path} {what}")
+            raise PackingRefused(f"{path} {description}")
     raise PackingRefused(f"{path} is a zip archive, not a model: unpack it; it holds {_listed(names)}")
 
 
@@ -170,23 +170,23 @@ class Artifact:
         return f"model{suffix if suffix in allowed else allowed[0]}"
 
 
-def opened(
+def open_artifact(
     given: Sequence[str], choice: Choice, name: str, *, trust: bool = False, options: Sequence[str] = ()
 ) -> Artifact:
     """Open the model in these files, folders or URIs; several make one pipeline in this order.
 
-    It is refused if it is not clear which parts make the model. The command that an error proposes has the name of the
-    model and repeats the other options of the user. With `trust`, all types in a skops file are trusted.
+    Refuse them if it is not clear which parts make the model. Then the error proposes a command with the name of the
+    model and the other options of the user. With `trust`, load all types in a skops file.
     """
-    found = [located(each) for each in given]
-    several_files = len(found) > 1
+    places = [located(each) for each in given]
+    several_files = len(places) > 1
     parts: dict[str, Any] = {}
     contained = False
     content: Any = None
     trust_notes: list[str] = []
-    kinds = [kind_of(place.file) for place in found]
-    for place, kind in zip(found, kinds, strict=True):
-        content, types = trusted(place.file) if trust and kind == "skops" else (read(place.file, kind), ())
+    kinds = [kind_of(place.file) for place in places]
+    for place, kind in zip(places, kinds, strict=True):
+        content, types = read_trusting(place.file) if trust and kind == "skops" else (read(place.file, kind), ())
         trust_notes += [f"trusted, as asked: {', '.join(types)}"] * bool(types)
         contained = contained or is_container(content)
         stem = place.file.name.split(".")[0] or place.file.name
@@ -202,17 +202,17 @@ def opened(
     # A model that was read with --trust is saved as a pickle, because a server has nobody to ask.
     changed = contained or several_files or bool(beside or trust_notes) or kinds[0] not in SUFFIXES
     changed = changed or whole.estimator is not content
-    first = found[0]
+    first = places[0]
     rows = hub_example(first.file.parent) if first.example is None else None
     return Artifact(
         whole.estimator,
         "joblib" if changed else kinds[0],
         None if changed else first.file,
-        whole.columns or next((place.columns for place in found if place.columns), None),
+        whole.columns or next((place.columns for place in places if place.columns), None),
         whole.steps,
         tuple(parts) if contained or several_files else (),
         first.example if rows is None else pd.DataFrame(rows),
-        (*(note for place in found for note in place.notes), *whole.notes, *trust_notes),
+        (*(note for place in places for note in place.notes), *whole.notes, *trust_notes),
     )
 
 
@@ -229,7 +229,7 @@ def read(path: Path, kind: str) -> Any:
         raise PackingRefused(f"{path} cannot be loaded: {error.detail}{hint}") from None
 
 
-def trusted(path: Path) -> tuple[Any, tuple[str, ...]]:
+def read_trusting(path: Path) -> tuple[Any, tuple[str, ...]]:
     """Read a skops file, trusting all types in it.
 
     Returns:

@@ -1,8 +1,8 @@
 """Read a sample: rows like those of training, from any kind of file with a table.
 
-`files` opens a file by its content, `delimited` and `documents` read text, `columns` and `number_formats` decide what a
-column of text holds, and `learned` adapts columns to what the model has learned. Each decision that is not certain
-leaves a note, which `flask models add` prints.
+`files` opens a file by its content, `delimited` and `documents` read text, `columns` decides whether a column of text
+has numbers, texts or codes, and `learned` adapts columns to the facts that the model has learned. Each uncertain
+decision leaves a note, which `flask models add` prints.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def _targets(target: Target) -> tuple[str, ...]:
 
 def _without_target(frame: pd.DataFrame, target: Target, expected: Expected, notes: list[str], name: str) -> Sample:
     targets = [*dict.fromkeys(_targets(target))]
-    for each in targets:
-        if each not in frame.columns:
-            raise PackingRefused(f"{name} has no target column {each!r}; it has: {_names([*frame.columns])}")
-    answers = frame[targets[0]] if len(targets) == 1 else None
+    for column in targets:
+        if column not in frame.columns:
+            raise PackingRefused(f"{name} has no target column {column!r}; it has: {_names([*frame.columns])}")
+    labels = frame[targets[0]] if len(targets) == 1 else None
     frame = frame.drop(columns=targets)
     frame = learned.without_index(frame, expected, notes)
     frame = learned.only_declared(frame, expected, notes)
@@ -76,18 +76,18 @@ def _without_target(frame: pd.DataFrame, target: Target, expected: Expected, not
         raise PackingRefused(f"{name} has no rows")
     frame = learned.as_learned(frame, expected, notes)
     more = [f"and {len(notes) - MAX_NOTES} more notes on the sample"] if len(notes) > MAX_NOTES else []
-    return Sample(frame, answers, (*notes[:MAX_NOTES], *more))
+    return Sample(frame, labels, (*notes[:MAX_NOTES], *more))
 
 
 def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | None) -> pd.DataFrame:
     """Return the sample with the columns of the model in their order; refuse one that lacks columns or has others."""
     if names is not None:
         frame = frame.rename(columns=_with_underscores(list(frame.columns), names))
-        lacks = [name for name in names if name not in frame.columns]
-        adds = [str(name) for name in frame.columns if name not in set(names)]
-        if lacks or adds:
-            faults = [f"lacks {_names(lacks)}"] * bool(lacks) + [f"adds {_names(adds)}"] * bool(adds)
-            hint = TOO_MANY if adds and not lacks else ""
+        missing = [name for name in names if name not in frame.columns]
+        added = [str(name) for name in frame.columns if name not in set(names)]
+        if missing or added:
+            faults = [f"lacks {_names(missing)}"] * bool(missing) + [f"adds {_names(added)}"] * bool(added)
+            hint = TOO_MANY if added and not missing else ""
             raise PackingRefused(f"the sample {' and '.join(faults)}; the model takes: {_names(names)}{hint}")
         return frame[list(names)]
     if width is not None and width != len(frame.columns):
