@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.errors import PackingRefused
 from app.packing import sample
 from app.packing.artifacts.onnx_file import Feeds, Given, OnnxFile
-from app.packing.declared import FILLED, Declared, Wanted
+from app.packing.declared import FILLED, Declared, DeclaredInput
 from app.packing.inputs import records_of
 from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.packing.sample.expected import Column, Expected
@@ -109,7 +109,7 @@ def _column_names(given: Given, frame: pd.DataFrame | None, declared: Declared) 
     return names
 
 
-def _fixed_shape(name: str, given: Given, wanted: Wanted | None) -> tuple[int, ...]:
+def _fixed_shape(name: str, given: Given, wanted: DeclaredInput | None) -> tuple[int, ...]:
     """Return the shape of one row, as declared or as in the file; every size must be fixed."""
     shape = wanted.shape if wanted is not None and wanted.shape else given.shape
     if None in shape:
@@ -134,7 +134,7 @@ def _input(name: str, given: Given, shape: tuple[int, ...]) -> Input:
     return Input(name, kind, dtype)
 
 
-def _with_range(spec: Input, wanted: Wanted | None, frame: pd.DataFrame | None) -> Input:
+def _with_range(spec: Input, wanted: DeclaredInput | None, frame: pd.DataFrame | None) -> Input:
     """Return the input with the range that is declared, or that its column in the sample has."""
     if frame is not None and spec.name in frame.columns and spec.kind in ("number", "integer"):
         column = pd.to_numeric(frame[spec.name], errors="coerce").dropna()

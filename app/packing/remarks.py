@@ -17,7 +17,7 @@ HOW = {"trees": "trees", "linear": "weights"}
 
 
 def remarks_on(manifest: Manifest, declaration: declared.Declared) -> list[str]:
-    """Describe the inferred inputs and outputs, the graph, and the options that change nothing."""
+    """Describe the inferred inputs and outputs, the graph, and the options without effect."""
     signature = manifest.signature
     remarks = input_remarks(manifest)
     remarks += [
@@ -30,7 +30,7 @@ def remarks_on(manifest: Manifest, declaration: declared.Declared) -> list[str]:
     remarks += [
         f"--unseen {wish} changes nothing for {', '.join(names)}: the model fails on values that it has never seen, so "
         "they stay refused (its encoder decides, by handle_unknown)"
-        for wish, names in declaration.unheeded(signature).items()
+        for wish, names in declaration.ineffective_unseen(signature).items()
     ]
     remarks.append(f"outputs: {', '.join(signature.outputs)}")
     remarks += [explanation_remark(manifest), *graph_remarks(manifest.proof)]
@@ -41,11 +41,15 @@ def remarks_on(manifest: Manifest, declaration: declared.Declared) -> list[str]:
 
 def explanation_remark(manifest: Manifest) -> str:
     """Say how predictions are explained."""
-    found = manifest.explanation
-    if found is None:
+    explanation = manifest.explanation
+    if explanation is None:
         return "its predictions cannot be explained"
-    how = "approximately, from samples" if found.method == "sampled" else f"exactly, by its {HOW[found.method]}"
-    return f'"outputs": ["explanation"] explains its {found.output} {how}'
+    how = (
+        "approximately, from samples"
+        if explanation.method == "sampled"
+        else f"exactly, by its {HOW[explanation.method]}"
+    )
+    return f'"outputs": ["explanation"] explains its {explanation.output} {how}'
 
 
 def input_remarks(manifest: Manifest) -> list[str]:
@@ -53,13 +57,13 @@ def input_remarks(manifest: Manifest) -> list[str]:
     signature = manifest.signature
     remarks = [f"{manifest.task}: {manifest.estimator}"]
     for spec in signature.inputs[:MAX_REMARKED_INPUTS]:
-        known = (
+        details = (
             "" if spec.minimum is None or spec.maximum is None else f", {spec.minimum:.6g} to {spec.maximum:.6g} seen"
         )
-        known += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
-        known += _OTHERS[spec.unseen] if spec.categories else ""
-        known = f"{_shape_remark(spec)}{known}"
-        remarks.append(f"input {spec.name}: {spec.kind}{known}{', may be missing' if spec.nullable else ''}")
+        details += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
+        details += _OTHERS[spec.unseen] if spec.categories else ""
+        details = f"{_shape_remark(spec)}{details}"
+        remarks.append(f"input {spec.name}: {spec.kind}{details}{', may be missing' if spec.nullable else ''}")
     if len(signature.inputs) > MAX_REMARKED_INPUTS:
         remarks.append(
             f"and {len(signature.inputs) - MAX_REMARKED_INPUTS} more inputs: flask models show {manifest.model}"

@@ -171,7 +171,7 @@ def test_the_test_of_a_user_replaces_a_factory(
     loaded("docs/steps.md", "test_loans.py").test_a_loan_is_scored_at_known_prices()
 
 
-def declared_by(page: str, title: str, folder: Path) -> declared.Wanted:
+def declared_by(page: str, title: str, folder: Path) -> declared.DeclaredInput:
     """Return the only input that a file declares."""
     path = folder / "inputs.json"
     path.write_text(titled(page, title), "utf-8")

@@ -21,7 +21,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from app.errors import InvalidInstances, PackingRefused
-from app.packing.declared import Declared, Wanted
+from app.packing.declared import Declared, DeclaredInput
 from app.packing.infer import infer, outputs_lost
 from app.packing.probe import attempt
 from app.signature import Input, Layout, Signature
@@ -250,18 +250,22 @@ def test_a_text_pipeline_takes_one_text(vectorizer: Any, sample: pd.DataFrame | 
 
 def test_a_declared_input_names_the_text_and_chooses_its_column() -> None:
     model = make_pipeline(TfidfVectorizer(), BernoulliNB()).fit(TEXTS, ["rose", "aster"] * 10)
-    declared = Declared(inputs=(Wanted("review", "text"),))
+    declared = Declared(inputs=(DeclaredInput("review", "text"),))
     for frame in (None, pd.DataFrame({"text": TEXTS})):
         signature, _ = infer(model, frame, declared)
         assert signature.names == ("review",)
     with pytest.raises(PackingRefused, match="the declared input 'review' is no input of the model: text"):
-        infer(model, pd.DataFrame({"text": TEXTS}), Declared(inputs=(Wanted("review", "text"), Wanted("b", "text"))))
+        infer(
+            model,
+            pd.DataFrame({"text": TEXTS}),
+            Declared(inputs=(DeclaredInput("review", "text"), DeclaredInput("b", "text"))),
+        )
 
 
 def test_a_declared_input_that_a_model_without_names_does_not_have_is_refused() -> None:
     model = LinearRegression().fit([[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0])
     with pytest.raises(PackingRefused, match="the declared input 'age' is no input of the model: feature1, feature2"):
-        infer(model, None, Declared(inputs=(Wanted("age", "integer"),)))
+        infer(model, None, Declared(inputs=(DeclaredInput("age", "integer"),)))
 
 
 class FailsOnProbabilities(LogisticRegression):
@@ -393,7 +397,7 @@ def test_times_written_as_text_are_refused_with_their_declaration(texts: list[st
     with pytest.raises(PackingRefused) as caught:
         infer(model, times.assign(when=["2024-01-31", "yesterday"]))
     assert caught.value.detail.endswith("datetimelike values)")
-    infer(model, times.assign(when=texts), Declared(inputs=(Wanted("when", "timestamp"),)))
+    infer(model, times.assign(when=texts), Declared(inputs=(DeclaredInput("when", "timestamp"),)))
 
 
 def test_records_on_which_the_model_fails_are_left_out() -> None:

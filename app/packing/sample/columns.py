@@ -15,7 +15,7 @@ import pandas as pd
 from app.packing.sample.expected import Column, Expected
 
 FIRST_TRIED = 200
-"""The number of values that are tried first: they rule out most formats."""
+"""The number of values to try first: they rule out most formats."""
 
 ONE_THOUSAND_APART = 1.5
 """Numbers that differ by more powers of ten differ by a thousands separator read as a decimal separator."""
@@ -143,38 +143,42 @@ class _Texts:
 def typed(
     raw: pd.DataFrame, expected: Expected, notes: list[str], *, commas: bool, plain: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Convert each column of a frame of strings to the numbers, truth values or texts that it holds.
+    """Convert each column of a frame of strings to its numbers, truth values or texts.
 
-    In `raw` no value is missing. `commas` says that a comma that may be either is rather a decimal separator. `plain`
-    is the same as `pandas.read_csv` reads it: columns that are plainly numbers are taken from it, because looking at
-    each value takes long. `notes` takes a note on each decision that is not obvious.
+    `raw` has no missing values. With `commas`, a comma that may separate decimals or thousands separates decimals.
+    `plain` is the same frame as `pandas.read_csv` reads it: take columns that are plainly numbers from it, because
+    examining each value takes long. `notes` receives a note on each decision that is not obvious.
     """
-    known = expected.of([str(name) for name in raw.columns])
-    sure = set() if plain is None else {p for p, column in enumerate(known) if _is_sure(raw, plain, p, column)}
+    expected_columns = expected.of([str(name) for name in raw.columns])
+    sure = (
+        set() if plain is None else {p for p, column in enumerate(expected_columns) if _is_sure(raw, plain, p, column)}
+    )
     counts: dict[int, Counter[str]] = {}
     texts: dict[int, _Texts] = {}
 
     def look_at(places: Iterable[int]) -> str:
         for place in places:
             counts[place] = Counter(raw.iloc[:, place].tolist())
-            texts[place] = _texts(counts[place], known[place])
+            texts[place] = _texts(counts[place], expected_columns[place])
         return _decimal(list(texts.values()), commas=commas)
 
-    decimal = look_at(place for place in range(len(known)) if place not in sure)
+    decimal = look_at(place for place in range(len(expected_columns)) if place not in sure)
     if decimal == "," and plain is not None:  # then a point may separate thousands
         floats = {place for place in sure if plain.iloc[:, place].dtype.kind == "f"}
         sure -= floats
         decimal = look_at(sorted(floats))
-    chosen = {p: likeliest(texts[p].formats, texts[p].present, decimal, known[p].typical) for p in sorted(texts)}
+    chosen = {
+        p: likeliest(texts[p].formats, texts[p].present, decimal, expected_columns[p].typical) for p in sorted(texts)
+    }
     _note_formats({str(raw.columns[place]): style for place, style in chosen.items()}, notes)
-    found: dict[str, Any] = {}
+    converted: dict[str, Any] = {}
     for place, name in enumerate(raw.columns):
         if place in texts:
-            _note_column(str(name), counts[place], texts[place], known[place], chosen[place], notes)
-            found[name] = _values(raw.iloc[:, place], texts[place], known[place], chosen[place])
+            _note_column(str(name), counts[place], texts[place], expected_columns[place], chosen[place], notes)
+            converted[name] = _values(raw.iloc[:, place], texts[place], expected_columns[place], chosen[place])
         elif plain is not None:
-            found[name] = plain.iloc[:, place].array
-    return pd.DataFrame(found, index=raw.index)
+            converted[name] = plain.iloc[:, place].array
+    return pd.DataFrame(converted, index=raw.index)
 
 
 def is_marker(value: str, more: Iterable[str]) -> bool:
@@ -211,7 +215,7 @@ def _is_sure(raw: pd.DataFrame, plain: pd.DataFrame, place: int, column: Column)
 
 
 def _texts(counts: Counter[str], column: Column) -> _Texts:
-    """Tell the markers of a column from its values, and find the formats of its numbers."""
+    """Separate the markers of missing values of a column from its values, and find the formats of its numbers."""
     if column.strings:
         learned = set(column.categories or ())
         if not learned:
@@ -237,7 +241,7 @@ def _split(counts: Counter[str], missing: Set[str]) -> _Texts:
 
 
 def _decimal(texts: Sequence[_Texts], *, commas: bool) -> str:
-    """Return the decimal separator of the file, as most of the columns have it that allow only one."""
+    """Return the decimal separator of most of the columns that allow only one."""
     separators = [{style.decimal for style in each.formats} for each in texts]
     sure = [next(iter(found)) for found in separators if len(found) == 1]
     if sure:

@@ -104,7 +104,7 @@ def _of_table(schema: Mapping[str, Any], rows: Sequence[Any], expected: Expected
 
 
 def _of_dicts(document: dict[str, dict[str, Any]], expected: Expected) -> tuple[pd.DataFrame, str]:
-    """Tell columns from rows in a dict of dicts: by the names of the model, else numbers are those of rows."""
+    """Return the rows of a dict of dicts. Keys that the model names are columns; else numbers are rows."""
     outer = list(document)
     inner = list(dict.fromkeys(key for value in document.values() for key in value))
     excess = sum(map(expected.named, inner)) - sum(map(expected.named, outer))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from app.packing import inspect
-from app.packing.declared import Wanted
+from app.packing.declared import DeclaredInput
 from app.packing.facts import Facts, facts_of
 
 TEXTS = ("text", "category")
@@ -43,7 +43,7 @@ UNKNOWN = Column()
 class Expected:
     """The known facts of all columns: the names and the number of the inputs, and columns by name.
 
-    `positions` has what is known of the inputs of a model without names. `targets` are not inputs.
+    `positions` has the facts of the inputs of a model without names. `targets` are not inputs.
     """
 
     names: tuple[str, ...] | None = None
@@ -74,7 +74,7 @@ class Expected:
 NOTHING = Expected()
 
 
-def expected_of(estimator: Any, wanted: Sequence[Wanted] = (), columns: Sequence[str] | None = None) -> Expected:
+def expected_of(estimator: Any, wanted: Sequence[DeclaredInput] = (), columns: Sequence[str] | None = None) -> Expected:
     """Return the facts that the estimator has learned about its inputs, and those that its user declares.
 
     `columns` are the names of the inputs of a model that was fitted without names.

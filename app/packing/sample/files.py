@@ -133,7 +133,7 @@ def _array(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame
 
 
 def _with_named_index(frame: pd.DataFrame, expected: Expected) -> pd.DataFrame:
-    """Turn those levels of the index into columns that the model or its user names.
+    """Turn the levels of the index that the model or its user names into columns.
 
     Another index is kept: if the model uses it, the comparison with rows sent as JSON fails.
     """

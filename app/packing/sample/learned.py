@@ -1,4 +1,4 @@
-"""Adapt the columns of a sample to what the model has learned: markers, codes, an index, one column of texts."""
+"""Adapt the columns of a sample to the facts that the model has learned: markers, codes, names, a column of texts."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def _with_columns(
     frame: pd.DataFrame, expected: Expected, converted: Callable[[str, pd.Series[Any], Column], pd.Series[Any] | None]
 ) -> pd.DataFrame:
     """Return the frame with its columns converted, except for categories and where nothing changes."""
-    found: dict[str, Any] = {}
+    converted_columns: dict[str, Any] = {}
     for place, column in enumerate(expected.of([str(name) for name in frame.columns])):
         values = frame.iloc[:, place]
         if not isinstance(values.dtype, pd.CategoricalDtype):
             changed = converted(str(frame.columns[place]), values, column)
-            found |= {} if changed is None else {frame.columns[place]: changed}
-    return frame.assign(**found) if found else frame
+            converted_columns |= {} if changed is None else {frame.columns[place]: changed}
+    return frame.assign(**converted_columns) if converted_columns else frame
 
 
 def _as_kind(notes: list[str], name: str, values: pd.Series[Any], column: Column) -> pd.Series[Any] | None:
-    """Convert a column of objects to numbers or remove its markers; return None if it stays as it is."""
+    """Convert a column of objects to numbers or remove its markers; return None for no change."""
     if values.dtype.kind != "O":
         return None
     strings = Counter(value for value in values if isinstance(value, str))
