@@ -73,7 +73,7 @@ def _gradient_boosting(g: Graph, est: Any, features: Features) -> Tensor:
     if (constant := constant_start(est)) is not None:
         return tree_ensemble.summed(g, matrix, stages, [stage % scores for stage in range(len(stages))], constant)
     start = _raw_init(g, est, matrix)
-    terms = g.concat([start, tree_ensemble.each(g, matrix, stages)])
+    terms = g.concat([start, tree_ensemble.tree_values(g, matrix, stages)])
     count = len(est.estimators_) + 1
     by_stage = g.node("Reshape", [terms, g.constant([0, count, scores], "int64")], "float64", scores)
     return tree_ensemble.last_of_sums(g, by_stage, count)

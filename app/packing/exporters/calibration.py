@@ -1,4 +1,4 @@
-"""Calibrated classifiers: scores or probabilities of a classifier are mapped to calibrated probabilities."""
+"""Calibrated classifiers: map scores or probabilities of a classifier to calibrated probabilities."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def _mixture(g: Graph, est: Any, features: Features, expected: Any) -> Outputs:
 
 
 def _full(g: Graph, est: Any, features: Features) -> Tensor:
-    """Squared Mahalanobis distances to each component, shape (rows, components); so do the next three functions."""
+    """Squared Mahalanobis distances to each component, shape (rows, components), like the next three functions."""
     components, width = est.means_.shape
     factors = np.asarray(est.precisions_cholesky_)
     shifts = np.concatenate([-mean @ factor for mean, factor in zip(est.means_, factors, strict=True)])

@@ -29,7 +29,7 @@ SELECTORS = (
 
 @transformer("Pipeline")
 def pipeline(g: Graph, est: Any, features: Features) -> Features:
-    """`Pipeline.transform`: each step's columns go to the next."""
+    """`Pipeline.transform`: each step takes the columns of the step before it."""
     return functools.reduce(lambda columns, step: g.transform(step, columns), _steps(est), features)
 
 
@@ -107,18 +107,18 @@ def eliminator(g: Graph, est: Any, features: Features) -> Outputs:
 
 SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
 INNER = {"FrozenEstimator": "estimator", "SelfTrainingClassifier": "estimator_"}
-"""The attributes that hold the estimator that works; of a search, it is `best_estimator_`."""
+"""The attribute of each class that contains the estimator that predicts; for a search, it is `best_estimator_`."""
 
 
 @predictor("FrozenEstimator", "SelfTrainingClassifier", *SEARCHES)
 def inner_prediction(g: Graph, est: Any, features: Features) -> Outputs:
-    """Export an estimator that predicts like the one in it."""
+    """Export an estimator that predicts like its inner estimator."""
     return offered(est, g.predict(_inner(est), features))
 
 
 @transformer("FrozenEstimator", *SEARCHES)
 def inner_transform(g: Graph, est: Any, features: Features) -> Features:
-    """Export an estimator that transforms like the one in it."""
+    """Export an estimator that transforms like its inner estimator."""
     return g.transform(_inner(est), features)
 
 

@@ -110,7 +110,7 @@ def erf(g: Graph, values: Tensor) -> Tensor:
     """`scipy.special.erf`, same shape."""
 
     def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-        """By Horner's rule."""
+        """Evaluate a polynomial by Horner's rule."""
         total = x * coefficients[0]
         for coefficient in coefficients[1:-1]:
             total = (total + coefficient) * x

@@ -32,7 +32,7 @@ E = TypeVar("E")
 
 
 class NotExportable(Exception):
-    """There is no exact graph for an estimator or an option; the text is the reason, as the end of a sentence."""
+    """An estimator or an option has no exact graph; the text is the reason, as the end of a sentence."""
 
 
 Features = tuple[Tensor, ...]
@@ -91,8 +91,10 @@ class Graph:
         return (self.predict(estimator, features)["transformed"],)
 
     def predict(self, estimator: Any, features: Features) -> Outputs:
-        """Export a fitted predictor: return its outputs for these columns; refuse the use of one it lacks."""
-        return _Given(type(estimator).__name__, _exporter_for(estimator, PREDICTORS)(self, estimator, features))
+        """Export a fitted predictor: return its outputs for these columns; reading another one is refused."""
+        return _ExportedOutputs(
+            type(estimator).__name__, _exporter_for(estimator, PREDICTORS)(self, estimator, features)
+        )
 
     def labels(self, classes: ArrayLike, index: Tensor) -> Tensor:
         """Return the labels at these indices, with the type of `predict`: (rows,) in, (rows,) out."""
@@ -378,8 +380,8 @@ class Graph:
         return runs
 
 
-class _Given(Outputs):
-    """The outputs of an estimator of this class."""
+class _ExportedOutputs(Outputs):
+    """The outputs of an exported estimator; reading one that it lacks raises `NotExportable`."""
 
     def __init__(self, kind: str, outputs: Outputs) -> None:
         super().__init__(outputs)

@@ -1,4 +1,4 @@
-"""Imputers: missing values are replaced."""
+"""Imputers, which replace missing values, and indicators of missing values."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
     if est.pairwise_indices_ is not None:
         raise NotExportable("it is fitted on a kernel matrix")
     if any(is_regressor(member) for member in est.estimators_):
-        raise NotExportable("its votes are those of regressors")
+        raise NotExportable("its members are regressors")
     members = [g.predict(member, features) for member in est.estimators_]
     votes = g.concat([g.cast(g.column(outputs["prediction"]), "float64") for outputs in members])
     # The classifier of a pair votes 0 for its first class and 1 for its second.
@@ -134,7 +134,7 @@ def _thresholded(g: Graph, est: Any, score: Tensor) -> Tensor:
 
 
 @predictor("MultiOutputClassifier", "MultiOutputRegressor")
-def side_by_side(g: Graph, est: Any, features: Features) -> Outputs:
+def multi_output(g: Graph, est: Any, features: Features) -> Outputs:
     """MultiOutputRegressor and MultiOutputClassifier: the prediction of each model is a column.
 
     `predict_proba` gives a list with a block for each target: `probabilities_0`, `probabilities_1`, ….

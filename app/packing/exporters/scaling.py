@@ -1,4 +1,4 @@
-"""Scalers: columns are shifted, divided or mapped, also to quantiles or normal deviates; rows are divided by a norm."""
+"""Scalers: shift, divide or map columns, also to quantiles or normal deviates; divide rows by a norm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.stats import norm
 from app.packing.exporters.functions import expm1, log1p, normal_cdf, normal_ppf
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
 from app.packing.exporters.links import Floats, fail_where, interpolated, norms
-from app.packing.exporters.tree_ensemble import LEAF, Tree, each
+from app.packing.exporters.tree_ensemble import LEAF, Tree, tree_values
 from app.packing.releases import YEO_JOHNSON_BY_POWERS
 
 TINY_SCALE = 10 * float(np.finfo(np.float64).eps)
@@ -137,7 +137,7 @@ def _interpolated(g: Graph, x: Tensor, columns: list[Floats], references: Floats
             bounds, table = _pieces(quantiles, references, upwards)
             trees.append(_search_tree(column, bounds, sum(map(len, pieces))))
             pieces.append(table)
-    found = g.cast(each(g, x, trees), "int64")
+    found = g.cast(tree_values(g, x, trees), "int64")
     count = len(columns)
     table = np.concatenate(pieces)
     slope, start, value = (g.take(part, found) for part in table.T)

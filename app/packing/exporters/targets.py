@@ -1,4 +1,4 @@
-"""Regressors of a transformed target: the prediction is transformed back."""
+"""Regressors of a transformed target: transform their predictions back."""
 
 from __future__ import annotations
 

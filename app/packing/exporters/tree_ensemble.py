@@ -54,7 +54,7 @@ def before_rounding(thresholds: ArrayLike) -> NDArray[np.float64]:
     """Return for each threshold the float64 `t` so that `x <= t` exactly if `float32(x) <= threshold`.
 
     Rounding to float32 is monotonic, so `t` is the middle between the greatest float32 that passes and the next one,
-    and belongs to whichever of both is even. This spares the graph two casts.
+    and belongs to whichever of both is even. So the graph needs no casts.
     """
     limits = np.asarray(thresholds, dtype=np.float64)
     with np.errstate(over="ignore"):
@@ -85,7 +85,7 @@ def summed(
     return _tree_ensemble(g, matrix, [*firsts, *trees], targets)
 
 
-def each(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
+def tree_values(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
     """Return the number that each tree gives, shape (rows, trees)."""
     return _tree_ensemble(g, matrix, trees, range(len(trees)))
 
@@ -108,7 +108,7 @@ def summed_rows(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
     numbered = [
         _with_leaves(tree, part) for tree, part in zip(trees, np.split(numbers.ravel(), ends[:-1]), strict=True)
     ]
-    found = g.cast(each(g, matrix, numbered), "int64")
+    found = g.cast(tree_values(g, matrix, numbered), "int64")
     if len(trees) == 1:
         return g.take(table, g.pick(found, 0))
     rows = g.take(table, found)

@@ -88,7 +88,7 @@ def random_trees_embedding(g: Graph, est: Any, features: Features) -> Features:
     """`RandomTreesEmbedding.transform`: a column for each leaf of each tree, 1 for the leaf of a row."""
     members = est.estimators_
     trees = [fitted_tree(member, np.arange(member.tree_.node_count, dtype=float)) for member in members]
-    ends = tree_ensemble.each(g, g.matrix(features), trees)
+    ends = tree_ensemble.tree_values(g, g.matrix(features), trees)
     leaves = est.one_hot_encoder_.categories_
     of_tree = np.repeat(np.arange(len(leaves)), [len(nodes) for nodes in leaves])
     return (g.cast(g.take(ends, of_tree, axis=1).equal(np.concatenate(leaves)), "float64"),)
@@ -150,7 +150,7 @@ def bagging_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`BaggingClassifier`: the mean of the members' probabilities, or the share of votes where they have none."""
     pairs = list(zip(est.estimators_, est.estimators_features_, strict=True))
     classes = len(est.classes_)
-    if _are(est, TREE_CLASSIFIERS):
+    if _all_are(est, TREE_CLASSIFIERS):
         members = [fitted_tree(m, probabilities_by_node(m) @ _places(m, classes), columns) for m, columns in pairs]
         return _bagged(g, est, tree_ensemble.summed_rows(g, g.matrix(features), members))
     shares: list[Tensor] = []
@@ -170,7 +170,7 @@ def bagging_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 def bagging_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`BaggingRegressor`: the mean of the members' predictions."""
     pairs = list(zip(est.estimators_, est.estimators_features_, strict=True))
-    if _are(est, TREE_REGRESSORS):
+    if _all_are(est, TREE_REGRESSORS):
         members = [fitted_tree(member, member.tree_.value[:, :, 0], columns) for member, columns in pairs]
         values = tree_ensemble.summed_rows(g, g.matrix(features), members)
         values = g.pick(values, 0) if values.width == 1 else values
@@ -189,7 +189,7 @@ def adaboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     by_shares = votes_by_shares(est)
     weights = est.estimator_weights_[: len(est.estimators_)]
     votes = [_halved(np.where(np.eye(classes) == 1, weight, other_vote(est) * weight)) for weight in weights]
-    if _are(est, TREE_CLASSIFIERS):
+    if _all_are(est, TREE_CLASSIFIERS):
         by_node = [probabilities_by_node(member) for member in est.estimators_]
         ballots = [
             _vote_of(share) if by_shares else vote[np.searchsorted(est.classes_, m.classes_)[share.argmax(axis=1)]]
@@ -219,9 +219,9 @@ def adaboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 def adaboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`AdaBoostRegressor`: the weighted median of the members' predictions, which is the prediction of one of them."""
     count = len(est.estimators_)
-    if _are(est, TREE_REGRESSORS):
+    if _all_are(est, TREE_REGRESSORS):
         members = [fitted_tree(member, member.tree_.value[:, 0, 0]) for member in est.estimators_]
-        answers = tree_ensemble.each(g, g.matrix(features), members)
+        answers = tree_ensemble.tree_values(g, g.matrix(features), members)
     else:
         outputs = [g.predict(member, features)["prediction"] for member in est.estimators_]
         answers = g.concat([g.column(g.cast(output, "float64")) for output in outputs])
@@ -234,7 +234,7 @@ def adaboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.pick(median, 0)}
 
 
-def _are(est: Any, names: tuple[str, ...]) -> bool:
+def _all_are(est: Any, names: tuple[str, ...]) -> bool:
     """Whether all members are of these classes of scikit-learn, not of classes derived from them."""
     kinds = {type(member) for member in est.estimators_}
     return all(kind.__name__ in names and kind.__module__ == "sklearn.tree._classes" for kind in kinds)

@@ -89,7 +89,7 @@ def test_trees_of_one_leaf_and_children_with_one_number_are_evaluated():
         [left_leaf] * 3,
         [tree_ensemble.constant_tree(0.5), left_leaf, tree_ensemble.constant_tree(1.5)],
     ):
-        answer = run(lambda g, x, trees=trees: tree_ensemble.each(g, x, trees), rows)
+        answer = run(lambda g, x, trees=trees: tree_ensemble.tree_values(g, x, trees), rows)
         columns = {5: [1.0, 2.0, 3.0, 3.0]}
         expected = [columns.get(len(tree.left), [tree.values[0]] * 4) for tree in trees]
         np.testing.assert_array_equal(answer(rows), np.transpose(expected))
@@ -98,7 +98,7 @@ def test_trees_of_one_leaf_and_children_with_one_number_are_evaluated():
 def test_missing_values_go_to_the_side_of_the_tree():
     trees = [stump(0, 0.0, (1.0, 2.0), missing_left) for missing_left in (True, False)]
     rows = np.array([[np.nan], [-1.0], [1.0]])
-    answer = run(lambda g, x: tree_ensemble.each(g, x, trees), rows)
+    answer = run(lambda g, x: tree_ensemble.tree_values(g, x, trees), rows)
     np.testing.assert_array_equal(answer(rows), [[1.0, 2.0], [1.0, 1.0], [2.0, 2.0]])
 
 
