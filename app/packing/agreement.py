@@ -15,7 +15,7 @@ import pandas as pd
 from app.errors import PackingRefused
 from app.packing import inspect, sample
 from app.packing.inputs import as_trained, records_of
-from app.packing.probe import MAX_SAMPLE_ROWS, Record, answered, attempt
+from app.packing.probe import MAX_SAMPLE_ROWS, Record, answered_rows, attempt
 from app.packing.verdict import Agreement
 from app.runtime.proving import same
 from app.runtime.servable import ArtifactServable, call
@@ -124,7 +124,7 @@ def target_rows(estimator: Any, signature: Signature, frame: pd.DataFrame, targe
     present = target.notna().to_numpy()
     frame, target = frame[present][:MAX_SAMPLE_ROWS], target[present][:MAX_SAMPLE_ROWS]
     records = records_of(frame, signature.names)
-    positions = answered(estimator, signature, records)
+    positions = answered_rows(estimator, signature, records)
     if not positions:
         return None
     batch = Validator(signature, MAX_SAMPLE_ROWS).validate([records[row] for row in positions])
@@ -200,7 +200,7 @@ def _prediction_distribution(
     estimator: Any, signature: Signature, records: Sequence[Record]
 ) -> dict[str, object] | None:
     """Return the distribution of the predictions for the rows that the model answers."""
-    accepted = [records[place] for place in answered(estimator, signature, list(records))]
+    accepted = [records[place] for place in answered_rows(estimator, signature, list(records))]
     if not accepted or "prediction" not in signature.outputs:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Settle facts of training data that neither the artifact nor the sample says, by asking the model.
+"""Decide dtypes of training that are in neither the artifact nor the sample, by running the model.
 
-If the model gives the same answers whatever the fact is, nothing is assumed. If the answers differ, the target decides
-where the sample has one; otherwise packing takes the likeliest fact and notes an assumption.
+If the model gives the same answers with each dtype, nothing is assumed. If the answers differ, the target of the sample
+decides; without a target, packing takes the likeliest dtype and notes an assumption.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ def settled(
     known: Set[str],
     notes: Notes,
 ) -> Signature:
-    """Return the signature with the dtypes that the model was trained on, as far as its answers tell.
+    """Return the signature with the dtypes that the model was trained on, as far as its answers show them.
 
-    `records` are rows to ask the model for, those that miss nothing first, and `labels` what it should predict for
-    them. The dtypes of the inputs in `known` are facts. `notes` receives each assumption that changes an answer.
+    `records` are rows to run, complete ones first, and `labels` their targets. The dtypes of the inputs in `known` are
+    facts. `notes` receives each assumption that changes an answer.
     """
     if draft.layout not in (Layout.FRAME, Layout.MATRIX):
         return draft
     for concerns, others in _guesses(draft.layout, records):
         names = [spec.name for spec in draft.inputs if spec.name not in known and concerns(spec)]
         if names:
-            draft = _Asked(estimator, draft, records, labels, others, notes).settle(names)
+            draft = _Trial(estimator, draft, records, labels, others, notes).settle(names)
     return draft
 
 
 @dataclass(slots=True)
-class _Asked:
-    """Ask the model for the same rows with another dtype in place of a guessed one."""
+class _Trial:
+    """Run the model on the same rows with another dtype in place of a guessed one."""
 
     estimator: Any
     draft: Signature
@@ -81,19 +81,19 @@ class _Asked:
     def __post_init__(self) -> None:
         rows = self.records[:MAX_SAMPLE_ROWS]
         self.records = [record for record in rows if None not in record.values()] or rows
-        self._answers = self._asked(self.draft)
+        self._answers = self._answers_with(self.draft)
 
     def settle(self, names: Sequence[str]) -> Signature:
         """Return the draft with the dtype that the model accepts, or whose answers agree with the labels."""
-        tried = [self._otherwise(names, turn) for turn in self._turns(names)]
+        tried = [self._with_other_dtypes(names, turn) for turn in self._turns(names)]
         if self._answers is None:
-            return self._first_answered(names) or self.draft
+            return self._first_accepted(names) or self.draft
         differing = [turn for turn, other in enumerate(tried) if self._differs(other)]
         if not differing:
             return self.draft
         turn = differing[0]
         alone = names if len(names) <= MAX_COLUMNS_ASKED_ALONE else []
-        matters = [name for name in alone if self._differs(self._otherwise([name], turn))] or list(names)
+        matters = [name for name in alone if self._differs(self._with_other_dtypes([name], turn))] or list(names)
         best, errors = self._by_labels([self.draft, *(tried[turn] for turn in differing)])
         if best is not None:
             taken, least, was = best, min(errors), "was" if len(matters) == 1 else "were"
@@ -115,18 +115,18 @@ class _Asked:
     def _turns(self, names: Sequence[str]) -> range:
         return range(max(len(self.others(spec)) for spec in self.draft.inputs if spec.name in names))
 
-    def _otherwise(self, names: Sequence[str], turn: int) -> Signature:
+    def _with_other_dtypes(self, names: Sequence[str], turn: int) -> Signature:
         def other(spec: Input) -> Input:
             others = self.others(spec) if spec.name in names else ()
             return others[turn] if turn < len(others) else spec
 
         return edited(self.draft, other)
 
-    def _asked(self, signature: Signature, rows: int = ROWS_ASKED) -> list[Any] | None:
+    def _answers_with(self, signature: Signature, rows: int = ROWS_ASKED) -> list[Any] | None:
         return answers(self.estimator, permissive(signature), list(self.records[:rows]))
 
     def _differs(self, signature: Signature) -> bool:
-        found = self._asked(signature)
+        found = self._answers_with(signature)
         return found is not None and not same(self._answers, found)
 
     def _by_labels(self, signatures: Sequence[Signature]) -> tuple[Signature | None, list[float]]:
@@ -140,7 +140,7 @@ class _Asked:
 
     def _error(self, signature: Signature) -> float:
         """Return the mean absolute error of the predictions, or the share of wrong labels."""
-        found = self._asked(signature, MAX_SAMPLE_ROWS)
+        found = self._answers_with(signature, MAX_SAMPLE_ROWS)
         if found is None or self.labels is None:
             return np.inf
         predictions = pd.Series([row[0] for row in found])
@@ -149,12 +149,12 @@ class _Asked:
             return float((predictions - labels).abs().mean())
         return float((predictions.astype(str) != labels.astype(str)).mean())
 
-    def _first_answered(self, names: Sequence[str]) -> Signature | None:
+    def _first_accepted(self, names: Sequence[str]) -> Signature | None:
         alone = [[name] for name in names] if 1 < len(names) <= MAX_COLUMNS_ASKED_ALONE else []
         for chosen in [list(names), *alone]:
             for turn in self._turns(chosen):
-                taken = self._otherwise(chosen, turn)
-                if self._asked(taken) is None:
+                taken = self._with_other_dtypes(chosen, turn)
+                if self._answers_with(taken) is None:
                     continue
                 categories = next(spec.categories or () for spec in taken.inputs if spec.name in chosen)
                 shown = ", ".join([*map(str, categories[:MAX_NAMED]), *["…"] * (len(categories) > MAX_NAMED)])

@@ -15,7 +15,7 @@ from app.packing.artifacts import opening
 from app.packing.direct_call import direct_servable
 from app.packing.explain import derive_explanation
 from app.packing.graph import GRAPH, derive_graph
-from app.packing.probe import MAX_SAMPLE_ROWS, Record, answered
+from app.packing.probe import MAX_SAMPLE_ROWS, Record, answered_rows
 from app.packing.spawn import Interpreter, PackRequest, RepackRequest, Result, ServeRequest, run
 from app.packing.stress import Pools
 from app.packing.timing import artifact_cost_us
@@ -36,9 +36,9 @@ MAX_RECORDED_ROWS = 300
 MAX_RECORDED_CELLS = 200_000
 MIN_RECORDED_ROWS = 20
 RECORDS, CROSSED, NEAR, FAR = 100, 70, 70, 30
-"""Numbers of seen rows, rows of seen values, and rows with values near to and far from the seen ones.
+"""Numbers of recorded rows: sample rows, rows that mix sample values, rows with values near to and far from those.
 
-In the other rows one input is changed.
+Each other recorded row is a sample row with one input changed.
 """
 
 
@@ -62,7 +62,7 @@ class Model:
         return any(spec.shape is not None for spec in self.signature.inputs)
 
 
-def _built(
+def _build(
     model: Model, manifest: Manifest, folder: Path, graph_limit_bytes: int, answers: Recorded | None = None
 ) -> tuple[Manifest, int]:
     """Record the answers of an artifact, time it, compile and prove its graph, and complete its manifest.
@@ -73,16 +73,16 @@ def _built(
     estimator, signature, records = model.estimator, model.signature, model.records
     stages.enter("looking for the quickest way to call the artifact")
     artifact = folder / manifest.artifact
-    leanest = direct_servable(estimator, lambda: opening.read(artifact, manifest.format), signature, records)
-    servable = leanest or ArtifactServable(estimator, signature)
+    direct = direct_servable(estimator, lambda: opening.read(artifact, manifest.format), signature, records)
+    servable = direct or ArtifactServable(estimator, signature)
     stages.enter("recording its answers")
     answers = answers or _record(estimator, signature, records)
     if answers is not None:
         write_recorded(folder, answers)
     stages.enter("compiling the graph")
-    timed = ArtifactServable(estimator, model.by_column) if model.has_arrays else servable
+    timed_servable = ArtifactServable(estimator, model.by_column) if model.has_arrays else servable
     proof = derive_graph(
-        estimator, timed, model.by_column, model.rows, folder, graph_limit_bytes, matrix=model.has_arrays
+        estimator, timed_servable, model.by_column, model.rows, folder, graph_limit_bytes, matrix=model.has_arrays
     )
     stages.enter("finding out how to explain predictions")
     explanation = derive_explanation(estimator, servable, signature, records, folder, has_arrays=model.has_arrays)
@@ -95,7 +95,7 @@ def _built(
         graph=GRAPH if (folder / GRAPH).exists() else None,
         proof=proof,
         artifact_cost_us=artifact_cost_us(servable, signature, records),
-        lean=leanest.call if leanest else None,
+        lean=direct.call if direct else None,
         recorded=RECORDED if answers else None,
     )
     return complete, len(answers.instances) if answers else 0
@@ -109,18 +109,18 @@ def publish(
     request: PackRequest | RepackRequest,
     answers: Recorded | None = None,
 ) -> tuple[Manifest, Verdict]:
-    """Build a version in its staging folder, which holds the artifact, and move it into place.
+    """Build a version in its staging folder, which has the artifact, and move it into place.
 
-    If another Python will serve it than the one that packs it, it is refused if that cannot, or answers otherwise.
-    `answers` are rows and answers that are recorded already; None records some.
+    If another Python will serve it, refuse it if that Python cannot load it or gives other answers. `answers` are rows
+    and answers that are recorded already; with None, record some.
 
     Returns:
         The manifest, and the verdict on the version.
     """
-    manifest, recorded_rows = _built(model, manifest, folder, request.graph_limit_bytes, answers)
+    manifest, recorded_rows = _build(model, manifest, folder, request.graph_limit_bytes, answers)
     served = Result(environment=environment(), rows=recorded_rows)
     if request.served_by is not None:
-        served = _served_by(request.served_by, folder, manifest)
+        served = _check_serving(request.served_by, folder, manifest)
         manifest = replace(manifest, served_by=served.environment)
     published = repository.publish(folder, manifest, answers=not request.staged)
     compared, difference = manifest.proof.get("rows"), manifest.proof.get("largest_difference")
@@ -167,8 +167,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _served_by(python: str, folder: Path, manifest: Manifest) -> Result:
-    """Let the Python that will serve a staged version load it and answer all its recorded rows."""
+def _check_serving(python: str, folder: Path, manifest: Manifest) -> Result:
+    """Check that the Python that will serve a staged version loads it and gives all its recorded answers."""
     manifests.write(folder, manifest)
     try:
         return run(ServeRequest(str(folder)), SERVE_TIMEOUT_S, interpreter=Interpreter(python))
@@ -183,29 +183,36 @@ def _served_by(python: str, folder: Path, manifest: Manifest) -> Result:
 
 
 def _record(estimator: Any, signature: Signature, records: Sequence[Record]) -> Recorded | None:
-    """Ask the model for a few hundred rows as one batch; return None if it answers none of them."""
+    """Record the answers to a few hundred rows, run as one batch; return None if the model answers none of them."""
     cells = sum(spec.width for spec in signature.inputs) or 1
     rows = _rows_to_record(signature, records)[
         : max(MIN_RECORDED_ROWS, min(MAX_RECORDED_ROWS, MAX_RECORDED_CELLS // cells))
     ]
-    kept = [rows[position] for position in answered(estimator, signature, rows)]
-    if not kept:
+    accepted = [rows[position] for position in answered_rows(estimator, signature, rows)]
+    if not accepted:
         return None
     try:
-        batch = Validator(signature, MAX_RECORDED_ROWS).validate(kept)
+        batch = Validator(signature, MAX_RECORDED_ROWS).validate(accepted)
         outputs = ArtifactServable(estimator, signature).run(batch, signature.outputs)
     except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
         return None
-    return Recorded(kept, {name: json_values(array) for name, array in outputs.items()})
+    return Recorded(accepted, {name: json_values(array) for name, array in outputs.items()})
 
 
 def _rows_to_record(signature: Signature, records: Sequence[Record]) -> list[Record]:
-    seen = [records[i * len(records) // RECORDS] for i in range(RECORDS)] if len(records) > RECORDS else list(records)
+    """Return sample rows and made-up rows by turns."""
+    sampled = (
+        [records[i * len(records) // RECORDS] for i in range(RECORDS)] if len(records) > RECORDS else list(records)
+    )
     try:
         pools = Pools(signature, records)
-        made = [*pools.crossed(CROSSED), *pools.mixed(NEAR, far=False), *pools.mixed(FAR, far=True)]
-        made += islice(pools.one_by_one(), MAX_RECORDED_ROWS)
+        made_up = [*pools.crossed(CROSSED), *pools.mixed(NEAR, far=False), *pools.mixed(FAR, far=True)]
+        made_up += islice(pools.one_by_one(), MAX_RECORDED_ROWS)
     except (KeyError, TypeError, ValueError):  # arrays, images, records: their other possible values are unknown
-        made = []
-    # In turns, so that there are rows of both kinds even if only a few are kept.
-    return [row for pair in zip(seen, made, strict=False) for row in pair] + seen[len(made) :] + made[len(seen) :]
+        made_up = []
+    # By turns, so that a few rows are of both kinds as well.
+    return (
+        [row for pair in zip(sampled, made_up, strict=False) for row in pair]
+        + sampled[len(made_up) :]
+        + made_up[len(sampled) :]
+    )

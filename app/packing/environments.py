@@ -70,35 +70,35 @@ def interpreter_for(
 ) -> Interpreter | None:
     """Return the Python that packs an artifact with this training environment; None if this one does.
 
-    `files` are the artifact, the sample and others that are read there. `user_python`, the user's own Python, is taken
-    before all others. It is refused if it does not meet the requirements, or if the environment cannot be made.
+    `files` are the artifact, the sample and other files to read. `user_python`, the user's own Python, takes
+    precedence. Refuse it if it does not meet the requirements, and refuse the artifact if no environment can be made.
     """
     readers = [library for suffix, library in READERS.items() if any(f.lower().endswith(suffix) for f in files)]
     if user_python is not None:
         return _user_interpreter(user_python, training, readers, progress)
     if all(is_installed(name, specifier) for name, specifier in training.requirements.items()):
         return None
-    of_its_time = sorted({*requirements_of(training), *readers})
-    of_any_time = sorted({*requirements_of(training, of_its_time=False), *readers})
+    tested = sorted({*requirements_of(training), *readers})
+    loose = sorted({*requirements_of(training, tested_only=False), *readers})
     reasons = []
-    for python, requirements in itertools.product(_pythons(), (of_its_time, of_any_time)):
+    for python, requirements in itertools.product(_pythons(), (tested, loose)):
         try:
             return Interpreter(str(_environment(python, requirements, training, progress)), ISOLATED)
         except _InstallFailed as failed:
             reasons.append(str(failed))
             if reasons[-1] == UNREACHABLE:
                 break
-    raise PackingRefused(_instructions(training, of_its_time, reasons[0]))
+    raise PackingRefused(_instructions(training, tested, reasons[0]))
 
 
 def _pythons() -> list[str]:
     """Return this Python, and those on PATH that are new enough for Retort."""
-    found = {sys.version_info[:2]: sys.executable}
+    pythons = {sys.version_info[:2]: sys.executable}
     for minor in range(OLDEST_PYTHON[1], OLDEST_PYTHON[1] + 10):
         other = shutil.which(f"python{OLDEST_PYTHON[0]}.{minor}")
         if other is not None:
-            found.setdefault((OLDEST_PYTHON[0], minor), other)
-    return list(found.values())
+            pythons.setdefault((OLDEST_PYTHON[0], minor), other)
+    return list(pythons.values())
 
 
 def _environment(python: str, requirements: Sequence[str], training: Training, progress: Progress) -> Path:
@@ -106,40 +106,43 @@ def _environment(python: str, requirements: Sequence[str], training: Training, p
     label = re.sub(r"[^A-Za-z0-9.]+", "-", training.shown())[:40].strip("-")
     version = platform.python_version() if python == sys.executable else python
     folder = _cache() / f"{label}-{_digest([version, *requirements])}"
-    made = folder / "bin" / "python"
+    python_file = folder / "bin" / "python"
 
     def make() -> None:
         of = "" if python == sys.executable else f" of {python}"
         progress.line(f"making an environment{of} with {training.shown()}, once, in {folder}")
         _run([python, "-m", "venv", *(["--without-pip"] if _has_pip() else []), str(folder)], progress)
-        _run([*_installer(made), *requirements], progress)
+        _run([*_installer(python_file), *requirements], progress)
         (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
 
-    _make_once(folder, made, make)
-    return made
+    _make_once(folder, python_file, make)
+    return python_file
 
 
 def _user_interpreter(python: str, training: Training, readers: Sequence[str], progress: Progress) -> Interpreter:
     """Return the user's own Python, with a folder of the libraries that it lacks for packing."""
-    found = _probed(python, [*LIBRARIES, "joblib", *PACKING, *readers, *training.requirements])
-    if tuple(map(int, found["python"].split(".")[:2])) < OLDEST_PYTHON:
-        raise PackingRefused(f"--python {python} is Python {found['python']}; packing needs 3.11 or newer")
+    versions = _probe_versions(python, [*LIBRARIES, "joblib", *PACKING, *readers, *training.requirements])
+    if tuple(map(int, versions["python"].split(".")[:2])) < OLDEST_PYTHON:
+        raise PackingRefused(f"--python {python} is Python {versions['python']}; packing needs 3.11 or newer")
     for name, specifier in training.requirements.items():
-        there = found.get(name)
-        if there is None or not SpecifierSet(specifier).contains(there, prereleases=True):
+        installed = versions.get(name)
+        if installed is None or not SpecifierSet(specifier).contains(installed, prereleases=True):
             raise PackingRefused(
-                f"--python {python} has {f'{name} {there}' if there else f'no {name}'}, and the artifact was trained "
-                f"with {training.shown()} (says {training.source}); if that is not so, say it with --trained-with"
+                f"--python {python} has {f'{name} {installed}' if installed else f'no {name}'}, and the artifact was "
+                f"trained with {training.shown()} (says {training.source}); if that is not so, "
+                "say it with --trained-with"
             )
-    lacking = [pinned_as_here(name) for name in PACKING if name not in found or found[name] != installed_version(name)]
-    lacking += [name for name in ("pandas", *readers) if name not in found]
+    lacking = [
+        pinned_as_here(name) for name in PACKING if name not in versions or versions[name] != installed_version(name)
+    ]
+    lacking += [name for name in ("pandas", *readers) if name not in versions]
     if not lacking:
         return Interpreter(python)
-    return Interpreter(python, folders=(str(_libraries_beside(python, lacking, found, progress)),))
+    return Interpreter(python, folders=(str(_libraries_beside(python, lacking, versions, progress)),))
 
 
-def _probed(python: str, names: Sequence[str]) -> dict[str, str]:
-    """Return the versions of a Python and of those of these libraries that it has."""
+def _probe_versions(python: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the versions of a Python and of these libraries, as far as it has them."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
         printed = subprocess.run(
@@ -158,7 +161,7 @@ def _libraries_beside(python: str, lacking: Sequence[str], found: Mapping[str, s
     def make() -> None:
         progress.line(f"installing {', '.join(lacking)} beside {python}, once, in {folder}")
         _run([*_installer(python), "--target", str(folder), *lacking, numpy], progress)
-        # The libraries of the user's environment are used: another build of the same version may round otherwise.
+        # Use the libraries of the user's environment: another build of the same version may round otherwise.
         for library in (*LIBRARIES, "sklearn", "joblib"):
             for path in folder.glob(f"{library.replace('-', '_')}*"):
                 if library in found or library == "sklearn":
@@ -187,7 +190,7 @@ def _digest(parts: Sequence[str]) -> str:
 def _make_once(folder: Path, needed: Path, make: Callable[[], None]) -> None:
     """Fill a folder by `make`, unless it is complete and has the needed file.
 
-    One process at a time fills a folder; the others wait. Nothing is left of a folder that could not be filled.
+    One process at a time fills a folder; the others wait. A folder that could not be filled is removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:

@@ -1,6 +1,6 @@
-"""Pack a graph that came as an `.onnx` file, and prove that it answers as the file with the inputs of its signature.
+"""Pack an `.onnx` file: give its graph the inputs of a signature, and prove that its answers stay the same.
 
-There is no estimator: the file itself names its inputs and outputs, and its own answers are served.
+There is no estimator: inputs and outputs are those of the file, and serving gives the answers of its graph.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from app.storage.manifest import Assumption, Manifest
 from app.storage.repository import Repository
 
 MAX_EXAMPLE_VALUES = 20_000
-"""An array of more values is too large to be shown, and is kept once."""
+"""Larger arrays have no example in the signature, and only one in the manifest."""
 MAX_COLUMNS_TRIED = 200
 BATCH_SIZES = (1, 2, 31)
-NOT_PROBABLE = 1e-3
+PROBABILITY_SUM_TOLERANCE = 1e-3
 """The sum of the probabilities of a row differs from 1 by less than this."""
 
 
 def pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Result:
     """Pack an ONNX file as a new version."""
-    wanted = read(Path(request.inputs)) if request.inputs else ()
-    declaration = Declared(request.out_of_range, request.unseen, wanted)
+    inputs = read(Path(request.inputs)) if request.inputs else ()
+    declaration = Declared(request.out_of_range, request.unseen, inputs)
     given, sample_notes = reading.sample_of(request, artifact, expected_of(file, declaration))
     frame = given.frame if given else None
     repository = Repository(Path(request.models_dir))
@@ -116,7 +116,7 @@ class _GivenGraph:
 def _derive(file: OnnxFile, frame: pd.DataFrame | None, declared: Declared, folder: Path) -> _GivenGraph:
     """Write the graph, with the inputs and outputs of its signature, into the folder of the version, and prove it.
 
-    It is refused if its inputs are not known well enough, or if it fails on the rows.
+    Refuse it if its inputs are not known well enough, or if it fails on the rows.
     """
     feeds = feeds_of(file, frame, declared)
     records = records_for(feeds, frame)
@@ -138,8 +138,8 @@ def _derive(file: OnnxFile, frame: pd.DataFrame | None, declared: Declared, fold
         out_of_range=declared.out_of_range,
     )
     signature = _with_nulls(folder, signature, records[0])
-    servable = _loaded(folder, signature)
-    rows = _compared(original, servable, signature, records, outputs, one_by_one=one_by_one)
+    servable = _load(folder, signature)
+    rows = _count_equal_rows(original, servable, signature, records, outputs, one_by_one=one_by_one)
     remarks = (
         f"ONNX model by {file.producer}, served as it is: the same to the last bit on {rows} rows",
         *["it takes one row at once"] * one_by_one,
@@ -167,13 +167,13 @@ class _Original:
             flat = [np.concatenate([np.ravel(np.array(row[s.name], dtype=object)) for s in specs]) for row in records]
             feed[given.name] = feed_of(given, np.array(flat, dtype=object), self.shapes[given.name])
         try:
-            found = self._session.run(list(self._names), feed)
+            outputs = self._session.run(list(self._names), feed)
         except Exception as error:  # the exceptions of ONNX Runtime have no other common base class
             raise PackingRefused(f"it fails on its rows ({' '.join(str(error).split())[:300]})") from error
-        return {name: value for name, value in zip(self._names, found, strict=True) if isinstance(value, np.ndarray)}
+        return {name: value for name, value in zip(self._names, outputs, strict=True) if isinstance(value, np.ndarray)}
 
     def takes_one_row(self, records: Sequence[Record]) -> bool:
-        """Whether the graph answers one row at once, and fails on several; other fixed numbers are refused."""
+        """Whether the graph takes only one row at once; refuse a graph that takes another fixed number of rows."""
         rows = {given.rows for given, _ in self._feeds} - {None}
         if rows - {1}:
             raise PackingRefused(
@@ -202,7 +202,9 @@ def _outputs(
     lost = [name for name in file.outputs if name not in by_row]
     labels = [n for n, v in by_row.items() if v.dtype.kind in "iuOUS" and v.shape[1:] in ((), (1,))]
     matrices = {n: v for n, v in by_row.items() if v.dtype.kind == "f" and v.ndim == 2 and v.shape[1] > 1}
-    scores = [n for n, v in matrices.items() if (abs(v.sum(axis=1) - 1) < NOT_PROBABLE).all() and (v >= 0).all()]
+    scores = [
+        n for n, v in matrices.items() if (abs(v.sum(axis=1) - 1) < PROBABILITY_SUM_TOLERANCE).all() and (v >= 0).all()
+    ]
     if len(labels) == 1 and len(scores) == 1:
         (label,), (score,) = labels, scores
         width = by_row[score].shape[1]
@@ -217,14 +219,14 @@ def _outputs(
 
 
 def _further_outputs(names: Sequence[str]) -> dict[str, str]:
-    """Name further outputs as in the file, as far as the names are free and valid in an answer."""
-    taken: dict[str, str] = {}
+    """Name further outputs as in the file; change names that are taken or not valid in an answer."""
+    outputs: dict[str, str] = {}
     for name in names:
         public = re.sub(r"\W+", "_", public_name(name)).strip("_") or "output"
-        while public in (*taken, "prediction", "probabilities", "model", "version", "classes"):
+        while public in (*outputs, "prediction", "probabilities", "model", "version", "classes"):
             public += "_"
-        taken[public] = name
-    return taken
+        outputs[public] = name
+    return outputs
 
 
 def _with_nulls(folder: Path, signature: Signature, record: Record) -> Signature:
@@ -233,20 +235,20 @@ def _with_nulls(folder: Path, signature: Signature, record: Record) -> Signature
     if not floats or len(floats) > MAX_COLUMNS_TRIED:
         return signature
     nullable = replace(signature, inputs=tuple(replace(s, nullable=s.name in floats) for s in signature.inputs))
-    servable, validator = _loaded(folder, nullable), Validator(nullable, 1)
+    servable, validator = _load(folder, nullable), Validator(nullable, 1)
 
     def answers(name: str) -> bool:
         try:
-            found = servable.run(validator.validate([record | {name: None}]), signature.outputs)
+            outputs = servable.run(validator.validate([record | {name: None}]), signature.outputs)
         except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
             return False
-        return all(value.dtype.kind != "f" or bool(np.isfinite(value).all()) for value in found.values())
+        return all(value.dtype.kind != "f" or bool(np.isfinite(value).all()) for value in outputs.values())
 
-    passing = {name for name in floats if answers(name)}
-    return replace(signature, inputs=tuple(replace(s, nullable=s.name in passing) for s in signature.inputs))
+    nullable_names = {name for name in floats if answers(name)}
+    return replace(signature, inputs=tuple(replace(s, nullable=s.name in nullable_names) for s in signature.inputs))
 
 
-def _loaded(folder: Path, signature: Signature) -> GraphServable:
+def _load(folder: Path, signature: Signature) -> GraphServable:
     try:
         with (folder / GRAPH).open("rb") as stream:
             servable = LOADERS["onnx"](stream, signature)
@@ -257,7 +259,7 @@ def _loaded(folder: Path, signature: Signature) -> GraphServable:
     return servable
 
 
-def _compared(
+def _count_equal_rows(
     original: _Original,
     servable: GraphServable,
     signature: Signature,
@@ -266,19 +268,21 @@ def _compared(
     *,
     one_by_one: bool,
 ) -> int:
-    """Compare the adapted graph with the one in the file; return the number of rows."""
+    """Compare the adapted graph with the graph of the file; return the number of equal rows, or refuse a difference."""
     rows = 0
     validator = Validator(signature, 10**6)
     for size in (1,) if one_by_one else BATCH_SIZES:
         for start in range(0, min(len(records), 4 * size), size):
-            some = list(records[start : start + size])
-            if any(None in record.values() for record in some):
+            chunk = list(records[start : start + size])
+            if any(None in record.values() for record in chunk):
                 continue
-            wanted = original.run(some)
-            got = servable.run(validator.validate(some), signature.outputs)
+            expected = original.run(chunk)
+            actual = servable.run(validator.validate(chunk), signature.outputs)
             for name, of in outputs.items():
-                same = np.array_equal(np.ravel(wanted[of]), np.ravel(got[name]), equal_nan=wanted[of].dtype.kind == "f")
+                same = np.array_equal(
+                    np.ravel(expected[of]), np.ravel(actual[name]), equal_nan=expected[of].dtype.kind == "f"
+                )
                 if not same:
                     raise PackingRefused(f"with the inputs of its signature it gives another {name}")
-            rows += len(some)
+            rows += len(chunk)
     return rows

@@ -49,19 +49,19 @@ def derive_graph(
 ) -> dict[str, object]:
     """Write a proven graph into the folder, or nothing; return its proof, or the reason why there is no graph.
 
-    The answers of the graph are compared with those of the estimator, and its time with that of `served`, which would
-    be served otherwise. The signature is in columns of the matrix of the estimator; with `matrix`, the graph takes one
+    Compare the answers of the graph with those of the estimator, and its time with that of `served`, which is served if
+    there is no graph. The signature has one input for each column of the estimator; with `matrix`, the graph takes one
     matrix, because arrays or images fill it.
     """
     try:
         graph = _loaded_graph(estimator, signature, folder, limit_bytes, matrix=matrix)
         return prove(estimator, ArtifactServable(estimator, signature), graph, served, signature, records)
     except (NotExportable, NotProven, LoadingFailed) as error:
-        return _without(folder, " ".join(str(error).split()))
+        return _remove_graph(folder, " ".join(str(error).split()))
     except OSError:  # the disk is full: nothing can be packed
         raise
-    except Exception as error:  # noqa: BLE001 (a model is served in spite of an error in an exporter)
-        return _without(
+    except Exception as error:  # noqa: BLE001 (an error in an exporter must not stop packing)
+        return _remove_graph(
             folder, f"its graph could not be made ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         )
 
@@ -83,7 +83,8 @@ def save(model: onnx.ModelProto, folder: Path) -> None:
     onnx.save_model(model, str(folder / GRAPH), save_as_external_data=is_large, location=WEIGHTS)
 
 
-def _without(folder: Path, reason: str) -> dict[str, object]:
+def _remove_graph(folder: Path, reason: str) -> dict[str, object]:
+    """Remove the files of a graph; return a proof with the reason."""
     for name in (GRAPH, WEIGHTS):
         (folder / name).unlink(missing_ok=True)
     return {"proven": False, "reason": reason}
@@ -104,13 +105,13 @@ def compile_graph(estimator: Any, signature: Signature, *, matrix: bool = False)
     Raises:
         NotExportable: There is no exact graph; the text is the reason.
     """
-    graph, features = _with_inputs(signature, matrix=matrix)
+    graph, features = _graph_of_inputs(signature, matrix=matrix)
     outputs = _outputs(graph, estimator, features)
     missing = [name for name in signature.outputs if name not in outputs and f"{name}_0" not in outputs]
     if missing:
         raise NotExportable(f"its exporter does not give {', '.join(missing)}")
-    asked = signature.outputs
-    model = graph.model({name: t for name, t in outputs.items() if name in asked or name.rpartition("_")[0] in asked})
+    names = signature.outputs
+    model = graph.model({name: t for name, t in outputs.items() if name in names or name.rpartition("_")[0] in names})
     model.metadata_props.add(key=ROWS_AT_ONCE, value=str(_rows_at_once(model)))
     return model
 
@@ -127,19 +128,19 @@ def columns_graph(
     Raises:
         NotExportable: There is no exact graph.
     """
-    graph, features = _with_inputs(signature)
+    graph, features = _graph_of_inputs(signature)
     for step in steps:
         features = graph.transform(step, features)
     sources = [graph.sources(block) for block in features for _ in range(block.width or 0)]
     compiled: bytes = graph.model({COLUMNS: graph.matrix(features)}).SerializeToString()
     servable = GraphServable(session_of(compiled), replace(signature, outputs=(COLUMNS,)))
-    every = {spec.name for spec in signature.inputs}
-    known = [every if FEATURES in names else names for names in sources]
-    return compiled, known, lambda batch: servable.run(batch, (COLUMNS,))[COLUMNS]
+    all_names = {spec.name for spec in signature.inputs}
+    input_names = [all_names if FEATURES in names else names for names in sources]
+    return compiled, input_names, lambda batch: servable.run(batch, (COLUMNS,))[COLUMNS]
 
 
-def _with_inputs(signature: Signature, *, matrix: bool = False) -> tuple[Graph, Features]:
-    """Return a graph that has only inputs yet, and their columns."""
+def _graph_of_inputs(signature: Signature, *, matrix: bool = False) -> tuple[Graph, Features]:
+    """Return a graph with the inputs of a signature and without outputs yet, and the columns of its inputs."""
     for spec in signature.inputs:
         if spec.kind in WITHOUT_GRAPH:
             raise NotExportable(f"input {spec.name!r} is of kind {spec.kind}, which a graph cannot take")

@@ -26,7 +26,7 @@ def inputs_of(
 ) -> tuple[tuple[Input, ...], Layout]:
     """Draft the inputs, and the layout in which the estimator takes them.
 
-    A model of texts does not know the name of its input: it is `text_name`, or else that of the sample's column.
+    A model of texts does not know the name of its input: it is `text_name`, or else the name of the sample's column.
     `columns` are the names of the inputs of a model that was fitted without names.
     """
     names, width = inspect.names_of(estimator), inspect.width_of(estimator)
@@ -37,7 +37,7 @@ def inputs_of(
         names = [str(name) for name in frame.columns]  # only the sample has names
     layout = Layout.MATRIX if names is None else Layout.FRAME
     if names is None:
-        # A model that does not tell its width (isotonic regression) may take one column; the probe will show.
+        # A model without a width (isotonic regression) may take one column; probing will show.
         names = list(columns) or [f"feature{position + 1}" for position in range(width or 1)]
     facts = facts_of(estimator, len(names))
     found = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
@@ -51,38 +51,45 @@ def inputs_of(
 
 
 def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
-    """Draft one input from what the estimator knows of it, and from its column in the sample."""
-    seen = _SampleColumn(name, column)
-    low = seen.minimum if seen.minimum is not None else facts.minimum
-    high = seen.maximum if seen.maximum is not None else facts.maximum
-    if facts.dtype == "object" and seen.dtype != "category":  # encoders turn no other dtype into objects
-        seen.dtype, seen.missing = "object", "nan"
-    missing = seen.missing if seen.missing == "na" else learned_marker(facts) or seen.missing
-    if seen.kind == "timestamp" or (seen.kind is None and (facts.dtype or "").startswith("datetime64")):
-        return Input(name, "timestamp", seen.dtype or facts.dtype or "")
+    """Draft one input from the facts of the estimator and from its column in the sample."""
+    sample = _SampleColumn(name, column)
+    low = sample.minimum if sample.minimum is not None else facts.minimum
+    high = sample.maximum if sample.maximum is not None else facts.maximum
+    if facts.dtype == "object" and sample.dtype != "category":  # encoders turn no other dtype into objects
+        sample.dtype, sample.missing = "object", "nan"
+    missing = sample.missing if sample.missing == "na" else learned_marker(facts) or sample.missing
+    if sample.kind == "timestamp" or (sample.kind is None and (facts.dtype or "").startswith("datetime64")):
+        return Input(name, "timestamp", sample.dtype or facts.dtype or "")
     if facts.text:
-        return Input(name, "text", seen.dtype or "object", missing=missing)
+        return Input(name, "text", sample.dtype or "object", missing=missing)
     if facts.categories is not None:
         categories, kinds = facts.categories, {type(value) for value in facts.categories}
         numbers = "bool" if kinds == {bool} else "int64" if kinds <= {int} else "float64"
         dtype = TEXT if str in kinds else numbers
-        if seen.dtype == "category" and set(seen.categories or ()) == set(categories):
-            categories = seen.categories or ()  # the same categories, in the order of their codes
-        dtype = _training_dtype(facts, seen.dtype or dtype)
-        return Input(name, "category", dtype, False, low, high, categories, missing=missing, ordered=seen.ordered)
-    if seen.kind is None and not facts.used:
+        if sample.dtype == "category" and set(sample.categories or ()) == set(categories):
+            categories = sample.categories or ()  # the same categories, in the order of their codes
+        dtype = _training_dtype(facts, sample.dtype or dtype)
+        return Input(name, "category", dtype, False, low, high, categories, missing=missing, ordered=sample.ordered)
+    if sample.kind is None and not facts.used:
         return Input(name, "unused", "float64", nullable=True)
-    kind = seen.kind or "number"
-    dtype = _training_dtype(facts, seen.dtype or "float64")
+    kind = sample.kind or "number"
+    dtype = _training_dtype(facts, sample.dtype or "float64")
     if kind in ("number", "integer") and facts.narrow and dtype in ("float64", "int64"):
         kind, dtype = "number", "float32"
     return Input(
-        name, kind, dtype, minimum=low, maximum=high, categories=seen.categories, missing=missing, ordered=seen.ordered
+        name,
+        kind,
+        dtype,
+        minimum=low,
+        maximum=high,
+        categories=sample.categories,
+        missing=missing,
+        ordered=sample.ordered,
     )
 
 
 def learned_marker(facts: Facts) -> str | None:
-    """Return the marker of missing values that the estimator has learned; of several, None, as JSON has null."""
+    """Return the marker of missing values that the estimator has learned; prefer "none", because JSON has null."""
     learned: set[str | None] = {*facts.missing} or {facts.fills}
     return next((marker for marker in ("none", "na", "nan") if marker in learned), None)
 
@@ -160,8 +167,8 @@ def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:
 def with_saved_dtypes(path: Path | None, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
     """Restore the dtypes of the frame that a file was written from.
 
-    Parquet keeps the dtypes of a pandas frame, including object, which pandas 3 reads as strings. In Parquet of other
-    programs, in Feather and Arrow, and in a frame without a file, text may have had any dtype. Other files keep no
+    Parquet keeps the dtypes of a pandas frame, including object, which pandas 3 reads as strings. Text may have had
+    any dtype in Parquet of other programs, in Feather and Arrow, and in a frame without a file. Other files keep no
     dtypes.
 
     Returns:

@@ -19,7 +19,7 @@ from app.packing.releases import column_names, is_clusterer
 
 VECTORIZERS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
 WRAPPERS = ("best_estimator_", "regressor_", "calibrated_classifiers_", "estimators_", "estimator_", "estimator")
-"""Fitted attributes of meta-estimators that hold the estimators inside."""
+"""Fitted attributes of meta-estimators that contain the inner estimators."""
 COMPOSED = ("steps", "transformers_", "transformer_list")
 
 
@@ -80,7 +80,7 @@ def names_of(estimator: Any) -> list[str] | None:
 
 
 def width_of(estimator: Any) -> int | None:
-    """Return the number of columns that the estimator was fitted with; None if it does not tell."""
+    """Return the number of columns that the estimator was fitted with; None if unknown."""
     names = _catboost_names(estimator)
     width = getattr(estimator, "n_features_in_", None) if names is None else len(names)
     return None if width is None else int(width)
@@ -134,8 +134,8 @@ def _first_parts(estimator: Any, names: Sequence[str]) -> Iterator[Any]:
 def wrapped(part: Any) -> list[Any]:
     """Return the fitted estimators inside a meta-estimator.
 
-    Of plain estimators one of each class is returned: a forest has hundreds of trees. Composed ones are all returned,
-    since each may know of other columns.
+    Return one plain estimator of each class, because a forest has hundreds of trees. Return all composed estimators,
+    because each may take other columns.
     """
     for name in WRAPPERS:
         inner = getattr(part, name, None)

@@ -80,7 +80,7 @@ OPAQUE = Opaque()
 
 
 class ArgumentReader:
-    """Reads a pickle from a stream, until a deadline."""
+    """Read the arguments of opcodes from a stream, until a deadline."""
 
     def __init__(self, stream: IO[bytes], deadline: float) -> None:
         self._stream = stream
@@ -106,16 +106,18 @@ class ArgumentReader:
 
     def _long_number(self, length_bytes: int) -> int | Opaque:
         length = self.number(length_bytes)
-        return self.number(length) if length <= MAX_INTEGER_BYTES else self._skipped(length)
+        return self.number(length) if length <= MAX_INTEGER_BYTES else self._skip_to_opaque(length)
 
     def _text(self, length_bytes: int) -> str | Opaque:
         length = self.number(length_bytes)
-        return self._bytes(length).decode("utf-8", "replace") if length <= MAX_TEXT_BYTES else self._skipped(length)
+        return (
+            self._bytes(length).decode("utf-8", "replace") if length <= MAX_TEXT_BYTES else self._skip_to_opaque(length)
+        )
 
     def _binary(self, length_bytes: int) -> Opaque:
-        return self._skipped(self.number(length_bytes))
+        return self._skip_to_opaque(self.number(length_bytes))
 
-    def _skipped(self, count: int) -> Opaque:
+    def _skip_to_opaque(self, count: int) -> Opaque:
         self.skip(count)
         return OPAQUE
 

@@ -1,7 +1,7 @@
 """Read the modules and the scikit-learn versions that a pickle names, without building or running anything in it.
 
-The opcodes are walked with a stack of placeholders. Nothing that the file names is imported or called, long values are
-skipped, and the walk ends at a limit of time, depth and memory.
+The walk over the opcodes keeps a stack of placeholders. It imports and calls nothing that the file names, skips long
+values, and ends at a limit of time, depth and memory.
 
 Sources: `pickletools.opcodes`; `joblib/numpy_pickle.py`, which writes the bytes of an array between two opcodes.
 """
@@ -57,7 +57,7 @@ class Named:
 def read(stream: IO[bytes]) -> Named:
     """Walk a pickle as `pickle.dump` or `joblib.dump` write it, compressed or not.
 
-    A file that cannot be read to its end gives what was found before.
+    If a file cannot be read to its end, return the names before that point.
     """
     named = Named()
     try:
@@ -121,7 +121,7 @@ class _Walk:
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._memoized = 0
-        self._opcodes = {ord(op.code): self._bound(op) for op in pickletools.opcodes if op.name != "STOP"}
+        self._opcodes = {ord(op.code): self._function_of(op) for op in pickletools.opcodes if op.name != "STOP"}
 
     def run(self) -> None:
         """Walk to the STOP opcode.
@@ -142,7 +142,7 @@ class _Walk:
                     raise Stopped
                 opcode()
 
-    def _bound(self, op: Any) -> Callable[[], None]:
+    def _function_of(self, op: Any) -> Callable[[], None]:
         """Return a function that reads the argument of an opcode and applies its effect to the stack."""
         effect = EFFECTS.get(op.name)
         if op.arg is None:
@@ -207,7 +207,7 @@ class _Walk:
         self._set(pairs)
 
     def _set(self, pairs: list[Any]) -> None:
-        """Keep the entries of the dictionary on top of the stack that matter, given keys and values in turn."""
+        """Keep the needed entries of the dictionary on top of the stack, given keys and values by turns."""
         target = self._stack[-1]
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             if key == VERSION_KEY and isinstance(value, str):

@@ -45,13 +45,13 @@ def attempt(
         return error
 
 
-def answered(estimator: Any, signature: Signature, records: list[Record]) -> list[int]:
+def answered_rows(estimator: Any, signature: Signature, records: list[Record]) -> list[int]:
     """Return the positions of the records that the model answers: nearly always all of them."""
     return passing(range(len(records)), lambda rows: attempt(estimator, signature, [records[r] for r in rows]) is None)
 
 
 def spread(records: Sequence[Record], most: int) -> list[Record]:
-    """Return so many records at the most, at equal distances from the first to the last."""
+    """Return at most this many records, at equal distances from the first to the last."""
     places = np.linspace(0, len(records) - 1, min(most, len(records))).astype(int)
     return [records[place] for place in places]
 
@@ -108,7 +108,7 @@ def with_nulls(
         ]
         for alike in (None, *MARKERS):
             names = [name for name in waiting if learned.get(name) == alike]
-            # Many inputs are probably treated alike: if none of a few passes, none is tried further.
+            # A model probably treats many inputs alike: if none of a few passes, try no others.
             few = names[:: len(names) // FEW_COLUMNS] if len(names) > MANY_COLUMNS else []
             if not few or any(answers_nulls(marker, [name]) for name in few):
                 nullable |= dict.fromkeys(passing(names, partial(answers_nulls, marker)), marker)

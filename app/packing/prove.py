@@ -106,7 +106,7 @@ class _Comparison:
         """Compare the rows as one batch; if the estimator raises, compare halves, down to the row that it refuses."""
         batch = self._validate(records)
         try:
-            wanted = self._artifact.run(batch, self._signature.outputs)
+            expected = self._artifact.run(batch, self._signature.outputs)
         except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
             if len(records) == 1:
                 self._compare_refusal(batch, records[0])
@@ -116,14 +116,14 @@ class _Comparison:
             self.compare(records[middle:])
             return
         try:
-            got = self._graph.run(batch, self._signature.outputs)
+            actual = self._graph.run(batch, self._signature.outputs)
         except Exception as error:
             raise NotProven(
                 f"the graph fails where the estimator answers ({' '.join(str(error).split())[:200]})"
             ) from error
         self.rows += len(records)
         for name in self._signature.outputs:
-            self._compare_output(name, wanted, got, records)
+            self._compare_output(name, expected, actual, records)
 
     def _compare_refusal(self, batch: Batch, row: Record) -> None:
         """Count a row that the estimator refuses; the graph must fail on it as well."""
@@ -132,10 +132,10 @@ class _Comparison:
             self._graph.run(batch, self._signature.outputs)
         except Exception:  # noqa: BLE001 (around run: it has no type of its own)
             return
-        raise NotProven(f"the graph answers where the estimator fails, for {_shown(row)}")
+        raise NotProven(f"the graph answers where the estimator fails, for {_text_of_row(row)}")
 
-    def _compare_output(self, name: str, wanted: Outputs, got: Outputs, records: list[Record]) -> None:
-        was, now = _flat(wanted[name]), _flat(got[name])
+    def _compare_output(self, name: str, expected: Outputs, actual: Outputs, records: list[Record]) -> None:
+        was, now = _as_matrix(expected[name]), _as_matrix(actual[name])
         if was.shape != now.shape:
             raise NotProven(f"the graph's {name} has shape {now.shape}, the estimator's {was.shape}")
         if was.dtype.kind == "f" and now.dtype.kind == "f":
@@ -149,7 +149,7 @@ class _Comparison:
             place = tuple(np.argwhere(~equal)[0].tolist())
             row = records[place[0]]
             raise NotProven(
-                f"the graph's {name} is {now[place]} where the estimator's is {was[place]}, for {_shown(row)}"
+                f"the graph's {name} is {now[place]} where the estimator's is {was[place]}, for {_text_of_row(row)}"
             )
 
     def _note_difference(self, was: NDArray[Any], now: NDArray[Any]) -> None:
@@ -161,11 +161,11 @@ class _Comparison:
             self.largest_difference = max(self.largest_difference, float(relative.max()))
 
 
-def _shown(row: Record) -> str:
+def _text_of_row(row: Record) -> str:
     return ", ".join(f"{k}={v!r}" for k, v in list(row.items())[:8])
 
 
-def _flat(output: NDArray[Any]) -> NDArray[Any]:
+def _as_matrix(output: NDArray[Any]) -> NDArray[Any]:
     """Return the probabilities of several targets, lists in an array of objects, as one matrix; others as they are."""
     if output.dtype == object and output.ndim == 1 and len(output) and isinstance(output[0], list):
         return np.array([[value for part in row for value in part] for row in output])

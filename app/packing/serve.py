@@ -1,6 +1,6 @@
 """Load a version as a serving process would, and compare its answers with the recorded ones.
 
-This module imports no more than serving does, so that a graph is tried without the libraries of its model.
+This module imports no more than serving does, so that a graph must work without the libraries of its model.
 """
 
 from __future__ import annotations

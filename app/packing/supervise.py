@@ -24,10 +24,10 @@ ENDED_WITHIN_S = 5.0
 
 
 def supervise(work: Callable[[], None], clean: Callable[[], None], limit_bytes: int) -> int:
-    """Do the work in a child process that ends with its parent; then end all processes that it has left.
+    """Do the work in a child process that ends with its parent; then end all processes that the child left running.
 
-    `clean` is called if the work did not end with status 0. The memory limit holds for the child and for each process
-    that it starts.
+    Call `clean` if the work did not end with status 0. The memory limit applies to the child and to each process that
+    it starts.
 
     Returns:
         The exit status of the child, or minus the number of the signal that ended it.
@@ -42,8 +42,8 @@ def supervise(work: Callable[[], None], clean: Callable[[], None], limit_bytes: 
             raise _Stopped(signal.SIGTERM)
         child = os.fork()
         if child == 0:
-            _begin(limit_bytes)
-            _run(work)
+            _prepare_child(limit_bytes)
+            _run_and_exit(work)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     except _Stopped as stopped:
         status = -stopped.number
@@ -75,7 +75,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stopped(number)
 
 
-def _begin(limit_bytes: int) -> None:
+def _prepare_child(limit_bytes: int) -> None:
+    """Restore the signals of the child, limit its memory, and let it end with its parent."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -86,7 +87,8 @@ def _begin(limit_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
-def _run(work: Callable[[], None]) -> None:
+def _run_and_exit(work: Callable[[], None]) -> None:
+    """Do the work, and end the child with status 0 if it succeeded, else 1."""
     status = 1
     try:
         work()

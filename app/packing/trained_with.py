@@ -27,7 +27,7 @@ SCHEMA = "schema.json"
 MAX_SCHEMA_BYTES = 64 * 2**20
 MAX_REQUIREMENTS_BYTES = 2**20
 LIBRARIES = (SCIKIT_LEARN, "numpy", "scipy", "pandas")
-"""The libraries that decide the answers of an estimator. Others are found by the modules that an artifact names."""
+"""The libraries that decide the answers of an estimator. The modules that an artifact names show the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Training:
     """The training environment, as far as it is known, with remarks for the user.
 
     `requirements` has a version specifier for each library, such as `==1.4.2`, and `source` says where they are from,
-    as the end of a sentence. `modules` are those that the artifact names.
+    as the end of a sentence. `modules` are the modules that the artifact names.
     """
 
     requirements: dict[str, str] = field(default_factory=dict)
@@ -54,12 +54,12 @@ def find(artifact: Path, declared: str | None = None, beside: Sequence[Path] = (
     The user may declare requirements, separated by commas. `beside` are further files of the same model. A version that
     is not valid is refused.
     """
-    files = [(path, _named(path)) for path in (*beside, artifact)]
-    given = _declared(declared) if declared else {}
-    requirements, remarks = _mlflow(artifact), []
+    files = [(path, _read_names(path)) for path in (*beside, artifact)]
+    given = _parse_requirements(declared) if declared else {}
+    requirements, remarks = _mlflow_requirements(artifact), []
     sources = dict.fromkeys(requirements, "the requirements.txt of MLflow beside it")
     named = [] if SCIKIT_LEARN in given else [(path, version) for path, each in files for version in each.versions]
-    versions = list(dict.fromkeys(_checked(path, version) for path, version in named))
+    versions = list(dict.fromkeys(_require_version(path, version) for path, version in named))
     if versions:
         requirements[SCIKIT_LEARN] = f"=={versions[-1]}"
         sources[SCIKIT_LEARN] = "the artifact"
@@ -76,18 +76,18 @@ def find(artifact: Path, declared: str | None = None, beside: Sequence[Path] = (
     return Training(requirements, source, frozenset().union(*(each.modules for _, each in files)), tuple(remarks))
 
 
-def _named(artifact: Path) -> Named:
-    """Read the names in an artifact; nothing if it is not a file, which its loader reports."""
+def _read_names(artifact: Path) -> Named:
+    """Read the names in an artifact; return no names if it is not a file, which its loader reports."""
     try:
         if zipfile.is_zipfile(artifact):
-            return _of_skops(artifact)
+            return _read_skops(artifact)
         with artifact.open("rb") as stream:
             return pickled.read(stream)
     except OSError:
         return Named()
 
 
-def _of_skops(artifact: Path) -> Named:
+def _read_skops(artifact: Path) -> Named:
     named = Named()
     try:
         with zipfile.ZipFile(artifact) as archive, archive.open(SCHEMA) as stream:
@@ -122,7 +122,7 @@ def _nodes(schema: object) -> Iterator[dict[str, object]]:
             waiting.extend(reversed(part))
 
 
-def _checked(artifact: Path, version: str) -> str:
+def _require_version(artifact: Path, version: str) -> str:
     try:
         return str(Version(version))
     except InvalidVersion:
@@ -132,7 +132,7 @@ def _checked(artifact: Path, version: str) -> str:
         ) from None
 
 
-def _mlflow(artifact: Path) -> dict[str, str]:
+def _mlflow_requirements(artifact: Path) -> dict[str, str]:
     """Return the libraries in the `requirements.txt` that MLflow writes beside an artifact."""
     if not (artifact.parent / "MLmodel").is_file():
         return {}
@@ -141,20 +141,20 @@ def _mlflow(artifact: Path) -> dict[str, str]:
             lines = stream.read(MAX_REQUIREMENTS_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return {}
-    found: dict[str, str] = {}
+    requirements: dict[str, str] = {}
     for line in lines:
         try:
             requirement = Requirement(line.partition("#")[0].strip())
         except InvalidRequirement:
             continue
         if canonicalize_name(requirement.name) in LIBRARIES and requirement.url is None and requirement.specifier:
-            found[canonicalize_name(requirement.name)] = str(requirement.specifier)
-    return found
+            requirements[canonicalize_name(requirement.name)] = str(requirement.specifier)
+    return requirements
 
 
-def _declared(declared: str) -> dict[str, str]:
+def _parse_requirements(declared: str) -> dict[str, str]:
     """Parse requirements such as `scikit-learn==1.4.2,numpy>=1.26,<2`."""
-    found: dict[str, str] = {}
+    requirements: dict[str, str] = {}
     name = ""
     for part in filter(None, (part.strip() for part in declared.replace(";", ",").split(","))):
         try:
@@ -169,8 +169,8 @@ def _declared(declared: str) -> dict[str, str]:
         if not requirement.specifier:
             raise PackingRefused(f"--trained-with {declared!r}: {part!r} names no version, as in {part}==1.4.2")
         name = canonicalize_name(requirement.name)
-        found[name] = ",".join(filter(None, (found.get(name), str(requirement.specifier))))
-    return found
+        requirements[name] = ",".join(filter(None, (requirements.get(name), str(requirement.specifier))))
+    return requirements
 
 
 PACKING = ("marshmallow", "msgspec", "onnx", "onnxruntime")
@@ -203,26 +203,28 @@ BOUNDS_BEFORE = (
 """The versions of other libraries that scikit-learn before each of these releases was tested with."""
 
 
-def requirements_of(training: Training, *, of_its_time: bool = True) -> list[str]:
+def requirements_of(training: Training, *, tested_only: bool = True) -> list[str]:
     """Return the requirements of an environment like the training environment.
 
-    Unknown libraries are bounded by the time of the scikit-learn release; without `of_its_time` only NumPy is, against
-    which the release was built.
+    Libraries of unknown version are limited to those that the scikit-learn release was tested with. Without
+    `tested_only`, only NumPy is, because the release was built against it.
     """
-    wanted = dict(training.requirements)
+    requirements = dict(training.requirements)
     here = installed_version(SCIKIT_LEARN)
-    wanted.setdefault(SCIKIT_LEARN, f"=={here}" if here else "")
-    oldest = min((Version(one.version.removesuffix(".*")) for one in SpecifierSet(wanted[SCIKIT_LEARN])), default=None)
+    requirements.setdefault(SCIKIT_LEARN, f"=={here}" if here else "")
+    oldest = min(
+        (Version(one.version.removesuffix(".*")) for one in SpecifierSet(requirements[SCIKIT_LEARN])), default=None
+    )
     usual = next((bounds for release, bounds in BOUNDS_BEFORE if oldest and oldest < Version(release)), {})
-    usual = {name: bound for name, bound in usual.items() if of_its_time or name == "numpy"}
+    usual = {name: bound for name, bound in usual.items() if tested_only or name == "numpy"}
     if any(module.startswith("numpy._core") for module in training.modules):
         usual = usual | {"numpy": ">=2"}
     elif any(module.startswith("numpy.core") for module in training.modules):
         usual = usual | {"numpy": "<2"}
     for library in LIBRARIES:
-        wanted.setdefault(library, usual.get(library, ""))
+        requirements.setdefault(library, usual.get(library, ""))
     return [
-        *(f"{name}{specifier}" for name, specifier in wanted.items()),
+        *(f"{name}{specifier}" for name, specifier in requirements.items()),
         *map(pinned_as_here, PACKING),
         *_named_distributions(training.modules),
         "joblib",
@@ -251,9 +253,9 @@ def pinned_as_here(name: str) -> str:
 
 def _named_distributions(modules: frozenset[str]) -> list[str]:
     """Return requirements for the distributions of the modules that an artifact names."""
-    here = packages_distributions()
-    found = set()
+    distributions = packages_distributions()
+    requirements = set()
     for top in {module.partition(".")[0] for module in modules} & DISTRIBUTIONS.keys():
-        name = here.get(top, [DISTRIBUTIONS[top]])[0]
-        found.add(pinned_as_here(name) if top in PINNED_AS_HERE else name)
-    return sorted(found)
+        name = distributions.get(top, [DISTRIBUTIONS[top]])[0]
+        requirements.add(pinned_as_here(name) if top in PINNED_AS_HERE else name)
+    return sorted(requirements)
