@@ -17,12 +17,12 @@ from app.telemetry.log_lines import CYAN, GREEN, RED, YELLOW, EventRecord, sole_
 access_log = logging.getLogger("retort.access")
 
 SLOW_S = 1.0
-"""Requests that took longer are logged whatever the sample is."""
+"""Requests that took longer are logged even if the sample omits them."""
 MOST_PATH_CHARS = 256
 MOST_WORD_CHARS = 64
-"""Limit for the client and the method, which proxies and clients may write as they like."""
+"""Limit for the client and the method, whose texts proxies and clients choose."""
 COLOURS = {2: GREEN, 3: CYAN, 4: YELLOW, 5: RED}
-"""By the first digit of the status."""
+"""The colour of a status, by its first digit."""
 
 
 class AccessLog(Interceptor):
@@ -39,7 +39,7 @@ class AccessLog(Interceptor):
         self._lock = threading.Lock()
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Note the facts for `flush`. For a stream, note them at its end, when its rows are known."""
+        """Keep the facts for `flush`. For a stream, keep them at its end, when its rows are known."""
         if not access_log.isEnabledFor(logging.INFO):
             return
         if not isinstance(response.body, bytes):
@@ -54,7 +54,7 @@ class AccessLog(Interceptor):
             return
         with self._lock:
             events = self._events[:]
-            del self._events[: len(events)]  # other threads append to it
+            del self._events[: len(events)]  # other threads may have appended events meanwhile
         created_s, handler = time.time(), sole_handler(access_log)
         if handler is not None:
             handler.write(events, created_s)
@@ -97,7 +97,7 @@ class AccessEvent(msgspec.Struct, omit_defaults=True, gc=False):
     trace_id: str | None = None
 
     def record(self, created_s: float) -> AccessRecord:
-        """Return the log record for handlers of others."""
+        """Return the log record, for log handlers other than Retort's."""
         return AccessRecord(self, created_s)
 
 
@@ -137,7 +137,7 @@ def event_of(context: RequestContext) -> AccessEvent:
 
 
 class AccessRecord(EventRecord):
-    """The log record of one request. It omits thread and process: looking them up takes as long as all the rest."""
+    """The log record of one request, without thread and process: to look them up takes as long as all the rest."""
 
     def __init__(self, event: AccessEvent, created_s: float) -> None:
         facts = _TEMPLATE.copy()  # several times as fast as the constructor of the base class
@@ -147,7 +147,7 @@ class AccessRecord(EventRecord):
 
     @property
     def highlight(self) -> tuple[str, str]:
-        """The status, and the colour of its kind."""
+        """The status and its colour."""
         status: int = self.event.status
         return str(status), COLOURS.get(status // 100, "")
 

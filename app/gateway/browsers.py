@@ -18,7 +18,7 @@ EXPOSED = (
     "Inference-Header-Content-Length, X-Amzn-SageMaker-Custom-Attributes, "
     "Location, ETag, Content-Disposition, Content-Range, Accept-Ranges, Allow, Accept, Accept-Encoding"
 )
-"""Header fields that scripts of other origins may read: of predictions and refusals, then those of jobs and errors."""
+"""Header fields that scripts of other origins may read: first of predictions and refusals, then of jobs and errors."""
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 ALLOW_ORIGIN = "Access-Control-Allow-Origin"
 VARY = ("Vary", "Origin")
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 class Cors(Interceptor):
     """Interceptor that lets pages of the allowed origins read responses, refusals included.
 
-    Browsers tell other pages no reason why they may not. So the access log names the origin, and the first request of
-    an origin logs a warning, in each worker and for a bounded number of origins.
+    A browser gives a page of another origin no reason why it may not read a response. So the access log names the
+    origin, and each worker logs a warning at the first request of an origin, for a bounded number of origins.
 
     `origins` are allowed values of `Origin`, or `*`. `credentials` allows cookies and HTTP authentication, except with
     `*`. A browser may cache the result of a preflight request for `max_age_s`.
@@ -68,7 +68,7 @@ class Cors(Interceptor):
         return Response(204, [*headers, vary])
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Add the CORS header fields to the response, unless a view has its own: browsers accept no two origins."""
+        """Add the CORS header fields, unless a view has set its own: browsers accept only one allowed origin."""
         if self._fields:
             response.headers.append(VARY)
         if context.through_wsgi and any(name.lower() == ALLOW_ORIGIN.lower() for name, _ in response.headers):
@@ -83,13 +83,13 @@ class Cors(Interceptor):
         return self._fields.get(ANY) or self._fields.get(environ.get("HTTP_ORIGIN", "").lower(), ())
 
     def _note_blocked(self, context: RequestContext) -> None:
-        """Note in the context that a page of another origin may not read the response."""
+        """Record in the context that a page of another origin may not read the response; warn once for each origin."""
         origin = context.environ["HTTP_ORIGIN"].lower()
         if not origin or _is_own_page(context.environ):
             return
         context.blocked_origin = origin = ascii(origin[:MOST_ORIGIN_CHARS])[1:-1]
-        this = object()
-        if len(self._warned) < MOST_WARNINGS and self._warned.setdefault(origin, this) is this:
+        marker = object()
+        if len(self._warned) < MOST_WARNINGS and self._warned.setdefault(origin, marker) is marker:  # no other thread
             log.warning(
                 "browsers keep pages of %s from reading the answers of this server; add the origin to"
                 " RETORT_CORS_ORIGINS to allow them",
@@ -120,7 +120,7 @@ class SameOrigin(Interceptor):
         """Refuse a request of a page of another origin.
 
         Raises:
-            RequestRefused: a page sent the request whose origin is neither this server nor one of `origins`.
+            RequestRefused: the page that sent the request is of neither this server nor one of `origins`.
         """
         origin = environ.get("HTTP_ORIGIN", "").lower()
         if not _is_own_page(environ) and origin not in self._origins:
@@ -135,7 +135,7 @@ class SameOrigin(Interceptor):
 def _is_own_page(environ: Environ) -> bool:
     """Return whether a request comes from a page of this server, or from no page.
 
-    `Sec-Fetch-Site` goes before a comparison of `Origin` with `Host`, because a proxy may change `Host`.
+    `Sec-Fetch-Site` decides if it is set. Otherwise compare `Origin` with `Host`, which a proxy may change.
     """
     if site := environ.get("HTTP_SEC_FETCH_SITE", "").lower():
         return site in ("same-origin", "none")
@@ -156,12 +156,12 @@ class AllowedHosts(Interceptor):
     def before(self, context: RequestContext) -> None:
         """Refuse a request for another host."""
         host = context.environ.get("HTTP_HOST", "")
-        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-        own = name.lower().removesuffix(".")
-        if own and own not in self._hosts and not own.endswith(".localhost"):  # which no name server answers
+        named = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        name = named.lower().removesuffix(".")
+        if name and name not in self._hosts and not name.endswith(".localhost"):  # name servers do not resolve those
             raise RequestRefused(
                 403,
                 "host-not-allowed",
-                f"in development this server answers to localhost, not to {name[:100]!r}; RETORT_ALLOWED_HOSTS names"
+                f"in development this server answers to localhost, not to {named[:100]!r}; RETORT_ALLOWED_HOSTS names"
                 " further hosts",
             )

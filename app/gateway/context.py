@@ -42,26 +42,26 @@ class RequestContext(RequestScope):
     """The route that answers the request on the event loop, as a coroutine."""
     is_stream = False
     through_wsgi = True
-    """Flask answers the request, not the route alone."""
+    """Whether the request goes through Flask. If not, its route answers it alone."""
     may_change_models = False
-    """The view is one of Retort's own and does not predict."""
+    """Whether the view is one of Retort's own and does not predict."""
     needed_scope: str | None = PREDICT
-    """The scope of an API key that the view needs; None: it needs no key."""
+    """The scope that an API key must have for the view; None if the view needs no key."""
     asked_model: str | None = None
-    """The model that the path names; empty: the default one; None: the view is not that of a model."""
+    """The model that the path names; empty for the default model; None if the view belongs to no model."""
     is_running = False
-    """A gateway runs the request, and the response has not ended."""
+    """Whether a gateway runs the request and its response has not ended."""
     gateway: object = None
     matched = ("", "")
     """The method and the path by which the view was found."""
     route: Route | None = None
     arguments: Mapping[str, Any] = NO_ARGUMENTS
     is_limited = True
-    """The request counts towards the limits of its client: it is no probe, and asks for no stylesheet."""
+    """Whether the request counts towards the limits of its client. Probes and stylesheets do not."""
     limit_names: Sequence[str] = ()
-    """The name of each limit with the client in the storage; empty if the limits have not let the request pass."""
+    """The storage's name of each limit for this client; empty until the limits have let the request pass."""
     limits_left: list[int] | None = None
-    """The rest of each limit, and the seconds for which it holds; None if the request is not limited."""
+    """For each limit, the amount left and the seconds until it grows; None if the request is not limited."""
     pattern = ""
     """The route as a pattern, such as `/models/{model}/predict`; empty if the path matches none."""
     trace_id = ""
@@ -69,10 +69,10 @@ class RequestContext(RequestScope):
     span: object = None
     """Its span, while traces are on. Belongs to `RequestSpans`."""
     principal: Principal | None = None
-    """The caller, if it has shown a valid key or token."""
+    """The caller, if it has sent a valid key or token."""
     adapter: HttpAdapter
     timings: Timings
-    """Set before the request is parsed; missing if it was refused before."""
+    """Set before the request is parsed; missing if an interceptor has refused it."""
     model = ""
     version = 0
     rows = 0
@@ -81,7 +81,7 @@ class RequestContext(RequestScope):
     status = 0
     outcome = "ok"
     sent_bytes = 0
-    """Length of the response's body, as far as it was made."""
+    """Bytes of the response's body that were made so far."""
     blocked_origin = ""
     """Origin of the page that sent the request, if its browser keeps it from reading the response."""
     added_headers: Headers = []  # noqa: RUF012 - replaced, and never changed in place
@@ -112,7 +112,7 @@ class RequestContext(RequestScope):
         return int(length) if length.isdecimal() and len(length) <= MOST_LENGTH_DIGITS else 0
 
     def claim(self) -> bool:
-        """Return whether this is the first response. The request's thread and the server's loop may both have one."""
+        """Return True for the first response only. The request's thread and the server's loop may both make one."""
         return next(self._answers) == 0
 
     def at_end(self, callback: Callable[[], None]) -> None:
@@ -122,7 +122,7 @@ class RequestContext(RequestScope):
         self._at_end.append(callback)
 
     def end(self) -> None:
-        """Call each callback of `at_end` that was not called yet."""
+        """Call the callbacks of `at_end`, each of them once."""
         while self._at_end:
             callback = self._at_end.popleft()
             try:
@@ -156,7 +156,7 @@ class HttpAdapter(ProtocolAdapter, Protocol):
 
 
 class Route(Protocol):
-    """A URL that is answered without Flask. Lives as long as the process; safe to call from many threads."""
+    """A URL that Retort answers without Flask. Lives as long as the process; safe to call from many threads."""
 
     def plan(self, context: RequestContext) -> None:
         """Set how the request runs: `runs_inline`, `batch_key`, `may_block`, `awaited`. Runs nothing."""
@@ -184,8 +184,8 @@ class Access:
 class Match:
     """The view for a path and a method.
 
-    `pattern` is its rule, with the arguments in braces. `route` is set if the view predicts. `is_direct` tells whether
-    the route may answer without the view. A middleware may answer a path without a view.
+    `pattern` is the view's rule, with the arguments in braces. `route` is set if the view predicts. `is_direct` is
+    whether the route may answer without the view. A path may have no view: a middleware may answer it.
     """
 
     route: Route | None = None
@@ -199,19 +199,19 @@ class Match:
 
 
 class Router(Protocol):
-    """Matches requests as the framework does."""
+    """Matcher of requests and views, with the same results as the framework."""
 
     def match(self, environ: Environ) -> Match:
         """Return the view for a request."""
 
     def access(self, endpoint: str, method: str, arguments: Mapping[str, Any]) -> Access:
-        """Return what a request needs whose view the framework has found itself."""
+        """Return the rights that a request needs for a view that the framework itself has matched."""
 
     def is_direct(self) -> bool:
         """Return whether routes may answer without the framework: no user code is registered around them."""
 
     def check_at_once(self) -> None:
-        """Let the next `is_direct` look at everything, because user code may have run."""
+        """Make the next `is_direct` check everything again, because user code may have run."""
 
     def explain(self) -> str:
         """Return a sentence for the log that names the code registered around the routes; empty if there is none."""

@@ -1,9 +1,9 @@
-"""The key or token that a request shows, and its holder.
+"""The key or token that a request sends, and its holder.
 
-A request shows it as `Authorization: Bearer KEY`, `X-API-Key: KEY`, or a password of HTTP Basic.
+A request sends it as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or as the password of HTTP Basic.
 
-A browser asks for a password when it is answered with the scheme Basic, and sends it with the requests of the page. So
-people can open the pages with a key. The name beside the password counts for nothing.
+A browser that gets a challenge with the scheme Basic asks its user for a password, and sends it with each request of
+the page. So people can open the pages with a key as the password. The user name is ignored.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Principal:
 
     Attributes:
         id: the public part of the key, or the issuer's name for the caller; safe to log.
-        name: the name that the operator gave it.
-        scopes: what it may do, such as `predict`, `admin` and `metrics`.
-        models: the names of the models that it may use; None allows all.
+        name: the name that the operator gave the key.
+        scopes: the rights of the holder, such as `predict`, `admin` and `metrics`.
+        models: the names of the models that the holder may use; None allows all.
     """
 
     id: str
@@ -38,7 +38,7 @@ def credentials_of(authorization: str | None, api_key: str | None) -> tuple[str,
     """Return the key or token in the two header fields, and whether a browser may have added it by itself.
 
     Raises:
-        CredentialsRefused: there are none, they differ, or the scheme is another one.
+        CredentialsRefused: both fields are missing, they differ, or the scheme is neither Bearer nor Basic.
     """
     if authorization is None:
         if api_key is None:
@@ -55,7 +55,7 @@ def credentials_of(authorization: str | None, api_key: str | None) -> tuple[str,
 
 
 class CredentialsRefused(Exception):
-    """The credentials are missing or not valid. `name` is that of the problem, `detail` one sentence."""
+    """The credentials are missing or not valid. `name` is the name of the problem, `detail` one sentence."""
 
     def __init__(self, name: str, detail: str) -> None:
         super().__init__(detail)
@@ -64,6 +64,7 @@ class CredentialsRefused(Exception):
 
 
 def _password(value: str) -> str:
+    """Return the password in the value of HTTP Basic; empty if the value is not valid."""
     with contextlib.suppress(ValueError):
         return base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")[2]
     return ""

@@ -26,10 +26,10 @@ PLAIN_TYPES = ("application/json", "application/x-www-form-urlencoded")
 
 
 class Streaming(Protocol):
-    """Answers a body block by block while the body is read."""
+    """The streaming of one protocol: answer a body block by block while the body is read."""
 
     def is_wanted(self, environ: Environ) -> bool:
-        """Return whether a request sends such a body and accepts such a response."""
+        """Return whether a request sends a streamable body and accepts a streamed response."""
 
     def respond(self, context: RequestContext, stream: PredictionStream) -> Response:
         """Answer the request. The caller closes the stream when the response was sent or abandoned.
@@ -41,9 +41,9 @@ class Streaming(Protocol):
 
 @dataclass(slots=True, eq=False)
 class PredictEndpoint:
-    """Answers the prediction URLs of one protocol. Lives as long as the process; safe to call from many threads.
+    """Endpoint for the prediction URLs of one protocol. Lives as long as the process; safe to call from many threads.
 
-    `_adapter` makes the adapter of one request. `_count` is called with every request that was run.
+    `_adapter` makes the adapter of one request. `_count` is called with each request after its run.
     """
 
     _service: PredictService
@@ -67,7 +67,7 @@ class PredictEndpoint:
             if self._registry.is_awaited(model, context.arguments.get("version")):
                 context.awaited = self
         elif lease.explains and _asks_for_explanation(environ):
-            return  # it takes longer than the estimate
+            return  # an explanation takes longer than the estimate
         elif "version" not in context.arguments and (body_bytes := _small_json_bytes(environ)) is not None:
             context.runs_inline = lease.is_inline and not self._registry.may_load(model)
             context.inline_us = lease.estimate_us(body_bytes)
@@ -75,23 +75,23 @@ class PredictEndpoint:
                 context.batch_key = (self, model)
 
     def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:
-        """Answer one request, or several for one model. Each error is rendered in the format of its protocol.
+        """Answer one request, or several for one model, and render each error in the format of its protocol.
 
         Raises:
-            RetortError: a stream is refused before its response begins. Streams are answered alone.
+            RetortError: a stream is refused before its response begins. A stream shares no call with other requests.
         """
         if (streaming := self._streaming_of(contexts[0])) is not None:
             return [self._open_stream(contexts[0], streaming)]
         self._run(contexts)
-        return [self._rendered(context) for context in contexts]
+        return [self._render(context) for context in contexts]
 
     async def respond_async(self, context: RequestContext) -> Response:
         """Answer one request whose steps are all async, on the event loop."""
-        if self._is_ready(context):
+        if self._prepare(context):
             arguments, is_small = context.arguments, _small_json_bytes(context.environ) is not None
             await self._service.predict_async(arguments.get("model"), arguments.get("version"), context, is_small)
-            self._ended(context)
-        return self._rendered(context)
+            self._record_end(context)
+        return self._render(context)
 
     def answer(self, context: RequestContext) -> Response:
         """Answer one request inside Flask, whose error handlers render the exceptions.
@@ -108,14 +108,14 @@ class PredictEndpoint:
 
     def _run(self, contexts: Sequence[RequestContext]) -> None:
         """Run requests for one model, and set `content` or `error` of each."""
-        ready = [context for context in contexts if self._is_ready(context)]
+        ready = [context for context in contexts if self._prepare(context)]
         arguments = contexts[0].arguments
         self._service.predict(arguments.get("model"), arguments.get("version"), ready)
         for context in ready:
-            self._ended(context)
+            self._record_end(context)
 
-    def _is_ready(self, context: RequestContext) -> bool:
-        """Make the adapter of a request and return True; set `error` and return False if that fails."""
+    def _prepare(self, context: RequestContext) -> bool:
+        """Make the adapter of a request. If that fails, set `error` and return False."""
         context.timings = Timings(context.queued_s)
         try:
             context.adapter = self._adapter(context)
@@ -124,14 +124,14 @@ class PredictEndpoint:
             return False
         return True
 
-    def _ended(self, context: RequestContext) -> None:
+    def _record_end(self, context: RequestContext) -> None:
         """Set the outcome of a request that was run, and count it."""
         if context.error is not None:
             _fail(context, context.error)
         if self._count is not None:
             self._count(context)
 
-    def _rendered(self, context: RequestContext) -> Response:
+    def _render(self, context: RequestContext) -> Response:
         return self._response(context) if context.error is None else self._errors.response(context, context.error)
 
     def _response(self, context: RequestContext) -> Response:
@@ -186,7 +186,7 @@ def _small_json_bytes(environ: Environ) -> int | None:
 
 
 class FixedRoute:
-    """Answers every request with the same short body, for probes. Safe to share."""
+    """A route that answers every request with the same short body, for probes. Safe to share."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

@@ -1,6 +1,6 @@
 """Errors as responses: `application/problem+json` (RFC 9457), or the error format of a protocol.
 
-A protocol whose clients expect another body has an `ErrorFormat` for its paths, with the same facts.
+If the clients of a protocol expect another body, the protocol has an `ErrorFormat` for its paths, with the same facts.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ Form = Callable[[Problem], tuple[bytes, str]]
 class ErrorFormat:
     """The error format of a protocol, for URLs whose beginning matches `paths`.
 
-    `schema` documents the format. `statuses` replaces statuses for which the protocol has others.
+    `schema` documents the format. `statuses` maps a usual status to the one that the protocol uses instead.
     """
 
     paths: re.Pattern[str]
@@ -104,7 +104,7 @@ def sentence(problem: Problem, most: int = 3) -> str:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Return the problem for an error. Log an error that clients may not see, and return an internal error."""
+    """Return the problem for an error. If clients may not see the error, log it and return an internal error."""
     if isinstance(error, RequestRefused):
         return error.problem
     if not isinstance(error, RetortError) or error.code not in PROBLEMS:
@@ -123,13 +123,13 @@ def problem_of(error: BaseException) -> Problem:
 
 
 ErrorPage = Callable[[Environ, Problem], Response | None]
-"""Renders an error as a page; returns None for requests of programs."""
+"""Function that renders an error as a page; it returns None for requests of programs."""
 
 
 class ErrorRenderer:
-    """Renders errors as responses, each in the format of the request's protocol. Safe to share.
+    """Renderer of errors as responses, each in the format of the request's protocol. Safe to share.
 
-    If `page` is set, it renders errors below Retort's own paths as pages for browsers.
+    If `page` is set, it renders errors at Retort's own paths as pages for browsers.
     """
 
     page: ErrorPage | None = None
@@ -151,12 +151,12 @@ class ErrorRenderer:
             current_request.reset(token)
 
     def problem(self, context: RequestContext, problem: Problem) -> Response:
-        """Return a problem in the format of the request's path, and make the request the current one."""
+        """Return a problem in the format of the request's path, and set the outcome of the request."""
         context.outcome = problem.name
-        found = self.format_at(context.path)
-        if self.page is not None and found is self._own and (page := self.page(context.environ, problem)):
+        error_format = self.format_at(context.path)
+        if self.page is not None and error_format is self._own and (page := self.page(context.environ, problem)):
             page.headers += problem.headers.items()
             return page
-        body, media_type = found.form(problem)
+        body, media_type = error_format.form(problem)
         headers: Headers = [("Content-Type", media_type), *problem.headers.items()]
-        return Response(found.statuses.get(problem.status, int(problem.status)), headers, body)
+        return Response(error_format.statuses.get(problem.status, int(problem.status)), headers, body)

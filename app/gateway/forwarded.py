@@ -1,4 +1,4 @@
-"""The client's address, scheme and host as trusted proxies send them, and the prefix of the application's URLs."""
+"""The client's address, scheme and host from the header fields of trusted proxies, and the prefix of all URLs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from app.settings.readers import URL_PATH
 
 
 class Forwarding:
-    """Applies `X-Forwarded-*` and the prefix to an environ before other code reads it. Immutable, safe to share.
+    """Rules for `X-Forwarded-*` and the prefix, applied to an environ before other code reads it. Immutable.
 
-    Each of the `trusted_proxies` in front of the server appends a value to the fields, so only that many values from
-    the end are trusted. With none, the fields are ignored.
+    Each of the `trusted_proxies` in front of the server appends a value to each field. So only that many values at
+    its end are trusted. Without trusted proxies, the fields are ignored.
     """
 
     def __init__(self, trusted_proxies: int, prefix: str) -> None:
@@ -34,7 +34,7 @@ class Forwarding:
         if prefix:
             path = environ["PATH_INFO"]
             environ["SCRIPT_NAME"] = prefix
-            # A proxy may strip the prefix, and probes may not know it.
+            # The path may lack the prefix: a proxy may have removed it, and probes may not send it.
             if path == prefix or path.startswith(f"{prefix}/"):
                 environ["PATH_INFO"] = path[len(prefix) :] or "/"
 

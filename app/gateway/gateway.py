@@ -27,10 +27,10 @@ ArgumentTs = TypeVarTuple("ArgumentTs")
 
 
 class Gateway:
-    """Serves one application: the `ServingApp` of Retort's worker, and a WSGI application for every other server.
+    """The gateway of one application: the `ServingApp` of Retort's worker, and a WSGI application for other servers.
 
-    Lives as long as the process; safe to call from many threads. `caller` returns the holder of the API key that a
-    request shows, without waiting.
+    Lives as long as the process; safe to call from many threads. `caller` returns the holder of a request's API key,
+    without waiting.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Gateway:
         self._application: WSGIApplication | None = None
         self._wrapped_by = ""
         self._is_direct = True
-        """The result of the last check, which every response without Flask and every second repeats."""
+        """The result of the last `_check_direct`. Every response without Flask repeats it, and so does every second."""
         self._is_direct_now: bool | None = None
-        """The result of the check in this turn of the event loop; None before it."""
+        """The result of `_check_direct` in this turn of the event loop; None before that check."""
 
     def serve(self, application: WSGIApplication, wrapped_by: str = "") -> Gateway:
         """Serve `application`. `wrapped_by` names the wrappers around the Flask application, if any."""
@@ -70,13 +70,13 @@ class Gateway:
     # --- called by the worker (server/contract.py)
 
     def started(self, snapshot: Snapshot) -> None:
-        """Keep the function that reads the worker's statistics; log once how requests are run."""
+        """Keep the function that reads the worker's statistics; check whether requests must go through Flask."""
         self._metrics.server_snapshot = snapshot
         self._router.check_at_once()
         self._check_direct()
 
     def observe(self) -> None:
-        """Publish the worker's statistics, and check again how requests are run."""
+        """Publish the worker's statistics, and check again whether requests must go through Flask."""
         self._check_direct()
         self._metrics.refresh_server()
 
@@ -102,7 +102,7 @@ class Gateway:
         return context
 
     def client_of(self, environ: Environ) -> str:
-        """Return the client of a request that is not admitted yet, as its context will."""
+        """Return the client of a request that is not admitted yet, the same as its context will have."""
         principal = self._caller(environ)
         return self._forwarding.client(environ) if principal is None else principal.id
 
@@ -110,7 +110,7 @@ class Gateway:
         """Refuse a request that an interceptor refuses by its head; return None to read its body."""
         if not self._chain.before_body:
             return None
-        environ = environ.copy()  # the request is admitted later if it passes
+        environ = environ.copy()  # `admit` needs the original if the request passes
         self._forwarding.apply(environ)
         context = RequestContext(environ)
         self._match(context)
@@ -132,16 +132,16 @@ class Gateway:
             return None
         token = current_request.set(scope_of(contexts))
         try:
-            early = [self._before(context) for context in contexts]
+            early = [self._before(context) for context in contexts]  # None for a request that passes
             passed = [context for context, response in zip(contexts, early, strict=True) if response is None]
             route = contexts[0].route
             if route is None:
                 raise AssertionError("a request without a route goes through WSGI")
-            made = iter(self._respond(route, passed) if passed else ())
-            responses = [response or next(made) for response in early]
+            predictions = iter(self._respond(route, passed) if passed else ())
+            responses = [response or next(predictions) for response in early]
             for context, response in zip(contexts, responses, strict=True):
                 self._after(context, response)
-                context.error = None  # its traceback holds the context
+                context.error = None  # the error's traceback refers to the context: a cycle
             self._chain.flush()
             return responses
         finally:
@@ -154,23 +154,23 @@ class Gateway:
             context.through_wsgi = True
             context.mark()
             return None
-        current_request.set(context)  # of this coroutine alone
+        current_request.set(context)  # only for this coroutine
         try:
             response = await self._intercept(self._before, context)
             if response is None:
                 response = await context.awaited.respond_async(context)
         except asyncio.CancelledError:
-            # Interceptors see the end of each request whose beginning they saw, with the status that nginx logs.
+            # Interceptors whose `before` ran get their `after` too, with the status that nginx logs in this case.
             await self._intercept(self._finish, context, Response(CLIENT_GONE))
             raise
         except Exception as error:  # noqa: BLE001 - a route renders expected errors
             response = self._errors.response(context, error)
         await self._intercept(self._finish, context, response)
-        context.error = None  # its traceback holds the context
+        context.error = None  # the error's traceback refers to the context: a cycle
         return response
 
     async def _intercept(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
-        """Call interceptors from a coroutine; if some may block, in a thread."""
+        """Call interceptors from a coroutine, in a thread if some may block."""
         if self._chain.may_block:
             return await self._event_loop.block(function, *arguments)
         return function(*arguments)
@@ -186,7 +186,7 @@ class Gateway:
         return self._refused(context, self._errors.response(context, error))
 
     def _refused(self, context: RequestContext, response: Response) -> Response:
-        """Show a refusal to the interceptors, on the loop's thread."""
+        """Pass a refusal to the interceptors, on the loop's thread."""
         self._chain.after(context, response, on_loop=True)
         response.headers = valid_headers(response.headers)
         self._chain.flush()
@@ -201,11 +201,11 @@ class Gateway:
     # --- through WSGI, under any server
 
     def around(self, environ: Environ, start_response: Any, inner: WSGIApplication) -> Iterable[bytes]:
-        """Call `inner`, a part of the application, between the interceptors unless the request has passed them."""
+        """Call `inner`, a part of the application. Run the interceptors around it unless they run already."""
         context = context_in(environ)
         if context is None or context.gateway is not self or not context.is_running:
             return self.run(environ, start_response, inner)
-        context.environ = environ  # a middleware may have made a copy, with another body or other header fields
+        context.environ = environ  # a middleware may have replaced it by a copy with another body or header fields
         if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) != context.matched:  # a middleware has moved the request
             self._match(context)
             if context.route is not None:
@@ -261,7 +261,7 @@ class Gateway:
         return BodyInParts(parts, context, self._end)
 
     def _keep_body(self, context: RequestContext) -> None:
-        """Let user code read the body before a view of Retort does. A view of a user may read a long one once."""
+        """Let user code read the body before a view of Retort reads it. Other views get the body unchanged."""
         if context.route is not None or context.may_change_models:
             keep_body(context.environ)
 
@@ -276,12 +276,12 @@ class Gateway:
         self._check_again()
 
     def _check_again(self) -> None:
-        """Let the next prediction look at everything, because a view may have patched something."""
-        if self._is_direct:  # else the first check that finds nothing does so
+        """Make the next prediction check everything again, because a view may have patched something."""
+        if self._is_direct:  # otherwise `_check_direct` does this before it changes to True
             self._router.check_at_once()
 
     def dispatching(self, context: RequestContext, endpoint: str, arguments: Mapping[str, Any]) -> Response | None:
-        """Check again what a request needs if Flask has found another view than the router: by a host or a converter.
+        """Check the rights again if Flask has matched another view than the router, by a host or a converter.
 
         Returns:
             None to let the request pass, or the response of an interceptor.
@@ -310,7 +310,7 @@ class Gateway:
         return match.is_direct
 
     def _is_still_direct(self, context: RequestContext) -> bool:
-        """Return whether the request still leads to the route of its admission, since it may have waited."""
+        """Return whether the request still matches the route of its admission: views may change while it waits."""
         match = self._router.match(context.environ)
         return match.is_direct and match.route is context.route
 
@@ -347,7 +347,7 @@ class Gateway:
     def _check_direct(self) -> bool:
         """Check whether routes may be answered without Flask, and log a change."""
         is_direct = not self._wrapped_by and self._router.is_direct()
-        if is_direct and not self._is_direct:  # the code that was found may have patched something
+        if is_direct and not self._is_direct:  # the user code that was in the way may have patched something
             self._router.check_at_once()
             is_direct = self._router.is_direct()
         if is_direct is not self._is_direct:
@@ -355,6 +355,6 @@ class Gateway:
             if is_direct:
                 log.info("predictions are answered without Flask around them")
             else:
-                found = self._wrapped_by or self._router.explain()
-                log.info("predictions go through Flask, at several times their CPU time, because of: %s", found)
+                cause = self._wrapped_by or self._router.explain()
+                log.info("predictions go through Flask, at several times their CPU time, because of: %s", cause)
         return is_direct

@@ -32,16 +32,16 @@ class Interceptor:
 
     may_block = True
     looks_at_view = False
-    """Whether `before` depends on the view. It then runs again when a middleware moves the request."""
+    """Whether `before` depends on the view. It then runs again if a middleware sends the request to another view."""
     refuses_by_head = False
-    """Whether `before` only refuses, by the head alone, without waiting. It then also runs before a long body is read,
-    so that the server reads no body of a request that it refuses."""
+    """Whether `before` does nothing but refuse, reads only the head and never waits. It then also runs before a long
+    body is read, so that the server does not read the body of a refused request."""
 
     def start(self) -> None:
-        """Start threads and open connections. Gunicorn calls it in each worker, after the fork and before requests."""
+        """Start threads and open connections. Called in each worker, after the fork and before the first request."""
 
     def close(self) -> None:
-        """End what `start` began, within a second. Called at the end of a worker, after its last request."""
+        """End the threads and connections of `start` within a second. Called in a worker after its last request."""
 
     def before(self, context: RequestContext) -> Response | None:
         """Inspect a request before anything else runs.
@@ -66,15 +66,15 @@ class Interceptor:
 
 
 class InterceptorChain:
-    """Calls interceptors in order before a request, and in reverse order after it."""
+    """The interceptors of an application: called in order before a request, and in reverse order after it."""
 
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
-        for each in interceptors:
-            _check(each)
-        looking, after = _overriding(interceptors, "before"), _overriding([*reversed(interceptors)], "after")
-        self._before = [each.before for each in looking]
-        self._before_again = [each.before for each in looking if each.looks_at_view]
-        self.before_body = [each.before for each in looking if each.refuses_by_head and not each.may_block]
+        for interceptor in interceptors:
+            _check(interceptor)
+        before, after = _overriding(interceptors, "before"), _overriding([*reversed(interceptors)], "after")
+        self._before = [each.before for each in before]
+        self._before_again = [each.before for each in before if each.looks_at_view]
+        self.before_body = [each.before for each in before if each.refuses_by_head and not each.may_block]
         """The methods that refuse a request by its head."""
         self._after = [each.after for each in after]
         self._after_on_loop = [each.after for each in after if not each.may_block]
@@ -88,22 +88,22 @@ class InterceptorChain:
 
     def start(self) -> None:
         """Start each interceptor."""
-        for each in self._interceptors:
-            each.start()
+        for interceptor in self._interceptors:
+            interceptor.start()
 
     def close(self) -> None:
         """Close each interceptor, in reverse order, even if another one fails."""
-        for each in reversed(self._interceptors):
+        for interceptor in reversed(self._interceptors):
             try:
-                each.close()
+                interceptor.close()
             except Exception:
-                log.exception("the interceptor %s failed at the end of the worker", each)
+                log.exception("the interceptor %s failed at the end of the worker", interceptor)
 
     def before(self, context: RequestContext, again: bool = False) -> Response | None:
         """Return the response of the first interceptor that answers the request; None if all let it pass.
 
         Args:
-            again: call only the interceptors that look at the view.
+            again: call only the interceptors that depend on the view.
 
         Raises:
             Exception: an interceptor refused the request or failed.
@@ -117,18 +117,18 @@ class InterceptorChain:
         return None
 
     def after(self, context: RequestContext, response: Response, on_loop: bool = False) -> None:
-        """Pass the first response of a request to every interceptor. A second response gets the same header fields."""
+        """Pass the first response to a request to every interceptor. A second one only gets the same header fields."""
         later: Sequence[After] = ()
         if context.claim():
             later = self._after_later if on_loop else ()
             context.status = response.status
-            own = len(response.headers)
+            own_count = len(response.headers)
             _call(self._after_on_loop if on_loop else self._after, context, response)
-            context.added_headers = response.headers[own:]
+            context.added_headers = response.headers[own_count:]
         else:
             response.headers += valid_headers(context.added_headers)
         if on_loop and self.may_block:
-            self._later(lambda: self._end_later(later, context, response))
+            self._call_later(lambda: self._end(later, context, response))
         elif isinstance(response.body, bytes):
             context.end()
 
@@ -140,16 +140,16 @@ class InterceptorChain:
             except Exception:
                 log.exception("the interceptor %s failed after a request", flush)
 
-    def _end_later(self, afters: Sequence[After], context: RequestContext, response: Response) -> None:
+    def _end(self, afters: Sequence[After], context: RequestContext, response: Response) -> None:
         _call(afters, context, response)
         context.end()
         self.flush()
 
-    def _later(self, call: Callable[[], None]) -> None:
-        """Run a call that may block in a separate thread, in order."""
+    def _call_later(self, call: Callable[[], None]) -> None:
+        """Make a call that may block in a separate thread, after the earlier calls."""
         with self._lock:
             if len(self._waiting) >= MOST_WAITING:
-                log.error("%d refusals wait for interceptors that block; one more is not shown to them", MOST_WAITING)
+                log.error("%d refusals wait for interceptors that may block; they do not see this one", MOST_WAITING)
                 return
             self._waiting.append(call)
             if not self._is_calling:
@@ -167,7 +167,11 @@ class InterceptorChain:
 
 
 def _check(interceptor: Interceptor) -> None:
-    """Refuse what would never be called, at the start and not at the first request."""
+    """Check at the start that the chain can call every method.
+
+    Raises:
+        TypeError: this is no interceptor, or one of its methods is a coroutine function.
+    """
     if not isinstance(interceptor, Interceptor):
         raise TypeError(f"{interceptor!r} is not an interceptor: pass an object of a subclass of app.Interceptor")
     for name in ("start", "close", "before", "after", "flush"):
@@ -184,11 +188,11 @@ def _overriding(interceptors: Sequence[Interceptor], method: str) -> list[Interc
 
 
 def valid_headers(headers: Sequence[tuple[str, str]]) -> Headers:
-    """Return the header fields that can be sent. An invalid one has made the first response fail."""
-    return [(name, value) for name, value in headers if _is_text(name, NAME) and _is_text(value, VALUE)]
+    """Return only the valid header fields: a refusal must not fail on a field that an interceptor has added."""
+    return [(name, value) for name, value in headers if _matches(name, NAME) and _matches(value, VALUE)]
 
 
-def _is_text(text: object, form: re.Pattern[str]) -> bool:
+def _matches(text: object, form: re.Pattern[str]) -> bool:
     return isinstance(text, str) and form.fullmatch(text) is not None
 
 

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFRESH_S = 2.0
-"""A new key and a revocation hold after this time and that of a look into the database: within 5 seconds."""
+"""Interval between two reads of the keys. A new key or a revocation takes effect within 5 seconds."""
 MOST_VERDICTS = 4096
 MOST_REFUSED = 256
+"""Limits of the cached valid and refused credentials."""
 NOT_VALID = "the key is not valid"
 
 
@@ -34,6 +35,8 @@ class KeysUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
+    """The holder of checked credentials. The check is valid until `until_s` (monotonic)."""
+
     principal: Principal
     by_browser: bool
     until_s: float
@@ -41,28 +44,28 @@ class _Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The keys at one moment, and the credentials that were checked since. `read_s` is monotonic."""
+    """The keys as read at `read_s` (monotonic), and the credentials that were checked since."""
 
     keys: Mapping[str, StoredKey]
     read_s: float
     verdicts: dict[tuple[str | None, str | None], _Verdict] = field(default_factory=dict)
     refused: dict[tuple[str | None, str | None], tuple[str, str]] = field(default_factory=dict)
-    """A request is looked up three times, and checking a token takes a hundred microseconds."""
+    """Both are caches: each request is looked up three times, and to check a token takes a hundred microseconds."""
 
 
 class KeyTable:
     """The keys of one process. Safe to call from many threads.
 
-    After `begin` a thread reads the keys every `REFRESH_S`. Without `begin`, under another server than Retort's, a
-    look-up reads them if they are older.
+    After `begin` a thread reads the keys every `REFRESH_S`. Servers other than Retort's do not call `begin`; under
+    them, a look-up reads the keys if they are older.
 
     Attributes:
-        required: requests need a key. Once there was one, this stays so until the process ends.
+        required: whether requests need a key. Once a key has existed, they need one until the process ends.
 
     Args:
-        source: where the keys are.
+        source: reads the keys of the environment and the database.
         key_secret: `RETORT_KEY_SECRET`.
-        grace_s: how long the last known keys hold while the database does not answer.
+        grace_s: how long the last known keys stay valid while the database does not answer.
         tokens: checks tokens of an issuer, if one is configured.
     """
 
@@ -93,7 +96,7 @@ class KeyTable:
             public: the addresses at which other machines will reach the server.
 
         Raises:
-            RetortError: there are such addresses and no keys; or the keys cannot be read, so that nobody knows.
+            RetortError: the server is public and has no key, or its keys cannot be read.
         """
         try:
             self.source.prepare()
@@ -108,20 +111,20 @@ class KeyTable:
         log.info("requests need an API key" if self.required else "there is no API key, so requests need none")
 
     def check(self, public: Sequence[str]) -> None:
-        """Refuse to serve addresses that other machines reach while there is no key.
+        """Refuse to serve addresses that other machines reach if the server has no key.
 
         Raises:
-            NoKeys: there is none.
+            NoKeys: the server has such an address and no key.
         """
         if public and not self.required:
             raise NoKeys(public[0], self.source.unusable)
 
     def begin(self) -> None:
-        """Read the keys, and go on reading them in a thread. Called after the fork."""
+        """Read the keys, and start a thread that reads them again and again. Called after the fork."""
         if self._tokens is not None:
             self._tokens.begin()
         self.refresh()
-        self._thread = threading.Thread(target=self._go_on, name="retort-keys", daemon=True)
+        self._thread = threading.Thread(target=self._refresh_repeatedly, name="retort-keys", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -134,33 +137,33 @@ class KeyTable:
         self.source.close()
 
     def refresh(self) -> None:
-        """Read the keys. If that fails, keep those that are known; log the beginning and the end of a failure."""
+        """Read the keys. If that fails, keep the last known ones; log the beginning and the end of a failure."""
         now_s = self._looked_s = time.monotonic()
         try:
-            found = {key.id: key for key in self.source.read()}
+            keys = {key.id: key for key in self.source.read()}
         except Exception as error:  # noqa: BLE001 - the thread goes on, whatever a driver raises
             cause = error.detail if isinstance(error, RetortError) else type(error).__name__
             if cause != self._failure:
-                known = "the last known ones hold" if self._is_read else "those in the database are refused"
-                log.error("the API keys cannot be read, and %s: %s", known, cause)
+                effect = "the last known ones hold" if self._is_read else "those in the database are refused"
+                log.error("the API keys cannot be read, and %s: %s", effect, cause)
             self._failure = cause
-            # The verdicts are dropped, so that each is made anew.
+            # Keep the keys but not the verdicts, so that all credentials are checked again.
             self._state = _State(self._state.keys, self._state.read_s)
             self.required = self._has_had_keys or not self._is_read
             return
         if self._failure:
             log.info("the API keys can be read again")
             self._failure = ""
-        self._has_had_keys = self._has_had_keys or bool(found)
-        self._state, self._is_read = _State(found, now_s), True
+        self._has_had_keys = self._has_had_keys or bool(keys)
+        self._state, self._is_read = _State(keys, now_s), True
         self.required = self._has_had_keys
 
-    def _go_on(self) -> None:
+    def _refresh_repeatedly(self) -> None:
         while not self._stop.wait(REFRESH_S):
             self.refresh()
 
     def refresh_if_due(self) -> None:
-        """Read the keys in this thread if no other does it. Called under servers that did not call `begin`."""
+        """Read the keys in this thread if no other thread does. Needed under servers that do not call `begin`."""
         if self._thread is None and time.monotonic() - self._looked_s > REFRESH_S and self._reading.acquire(False):
             try:
                 self.refresh()
@@ -176,22 +179,22 @@ class KeyTable:
             CredentialsRefused: the request has no valid key.
             KeysUnavailable: the keys were not read for too long.
         """
-        shown = environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY")
+        fields = environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY")
         now_s, state = time.monotonic(), self._state
-        if (known := state.verdicts.get(shown)) is not None and known.until_s > now_s:
-            return known.principal, known.by_browser
-        if (refused := state.refused.get(shown)) is not None:
+        if (cached := state.verdicts.get(fields)) is not None and cached.until_s > now_s:
+            return cached.principal, cached.by_browser
+        if (refused := state.refused.get(fields)) is not None:
             raise CredentialsRefused(*refused)
         try:
-            verdict = self._verdict(state, *credentials_of(*shown), now_s)
+            verdict = self._check_key(state, *credentials_of(*fields), now_s)
         except CredentialsRefused as error:
             if len(state.refused) >= MOST_REFUSED:
                 state.refused.clear()
-            state.refused[shown] = error.name, error.detail
+            state.refused[fields] = error.name, error.detail
             raise
         if len(state.verdicts) >= MOST_VERDICTS:
             state.verdicts.clear()
-        state.verdicts[shown] = verdict
+        state.verdicts[fields] = verdict
         return verdict.principal, verdict.by_browser
 
     def caller(self, environ: Environ) -> Principal | None:
@@ -204,33 +207,33 @@ class KeyTable:
         except (CredentialsRefused, KeysUnavailable):
             return None
 
-    def _verdict(self, state: _State, key: str, by_browser: bool, now_s: float) -> _Verdict:
-        """Check a key or token, and say until when (monotonic) they need no other check."""
+    def _check_key(self, state: _State, key: str, by_browser: bool, now_s: float) -> _Verdict:
+        """Check a key or token, and return its holder and the time until which it needs no other check."""
         if self._tokens is not None and key.count(".") == 2:
             principal, expires_at = self._tokens.principal(key)
             return _Verdict(principal, by_browser, now_s + expires_at - time.time())
         match = KEY.fullmatch(key)
         key_id = match[1] if match else ""
-        stored, holds_s = self._given.get(key_id), float("inf")  # those of the environment need no database
+        stored, until_s = self._given.get(key_id), float("inf")  # keys of the environment need no database
         if stored is None:
-            stored, holds_s = state.keys.get(key_id), state.read_s + self._grace_s
-            if now_s > holds_s:
+            stored, until_s = state.keys.get(key_id), state.read_s + self._grace_s
+            if now_s > until_s:
                 raise KeysUnavailable
         if stored is None or not stored.matches(key, self._key_secret):
             raise CredentialsRefused("key-refused", NOT_VALID)
-        if (found := stored.state(time.time())) != "valid":
-            raise CredentialsRefused("key-refused", f"the key {stored.id} {_ENDED[found]}")
+        if (key_state := stored.state(time.time())) != "valid":
+            raise CredentialsRefused("key-refused", f"the key {stored.id} {_ENDED[key_state]}")
         if stored.expires_at is not None:
-            holds_s = min(holds_s, now_s + stored.expires_at - time.time())
+            until_s = min(until_s, now_s + stored.expires_at - time.time())
         principal = Principal(stored.id, stored.name, stored.scopes, stored.models)
-        return _Verdict(principal, by_browser, holds_s)
+        return _Verdict(principal, by_browser, until_s)
 
 
 _ENDED = {"revoked": "was revoked", "expired": "has expired"}
 
 
 def key_table(settings: Settings) -> KeyTable:
-    """Return the table as the settings describe it. Nothing is opened or fetched.
+    """Return the table that the settings describe, without opening or fetching anything.
 
     Raises:
         InvalidSettings: an entry of `RETORT_API_KEYS` cannot be read, or tokens need a library that is not installed.
@@ -252,6 +255,6 @@ def _tokens(settings: Settings) -> IssuerTokens | None:
         )
     if find_spec("jwt") is None:
         raise InvalidSettings(["RETORT_OIDC_ISSUER needs PyJWT: pip install 'pyjwt[crypto]'"])
-    from app.gateway.tokens import IssuerTokens  # it imports clients of HTTP, which few servers need
+    from app.gateway.tokens import IssuerTokens  # it imports an HTTP client, which few servers need
 
     return IssuerTokens(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)

@@ -1,4 +1,4 @@
-"""Interceptor for API keys: it refuses requests without a valid key, or whose key may not do what is asked."""
+"""Interceptor for API keys: it refuses requests without a valid key, or with a key that lacks the necessary rights."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def needs_scope(scope: str | None) -> Callable[[ViewT], ViewT]:
 
 
 class ApiKeys(Interceptor):
-    """Interceptor that lets requests pass whose key has the scope of the view, and may use the model.
+    """Interceptor that lets a request pass if its key has the scope of the view and may use the model.
 
     Args:
         table: the keys of this process. While it requires none, every request passes.
-        same_origin: tells pages of other origins apart. They may not make a browser send its key with a change.
-        models: knows the model that answers where a request names none.
+        same_origin: refuses changes from pages of other origins, where the browser itself has added the key.
+        models: the registry, which has the default model for requests that name no model.
     """
 
     may_block = False
@@ -55,7 +55,7 @@ class ApiKeys(Interceptor):
         self._models = models
 
     def before(self, context: RequestContext) -> None:
-        """Refuse a request without a valid key, or whose key does not allow what is asked."""
+        """Refuse a request without a valid key, or with a key that lacks the scope or the model."""
         table = self._table
         if not table.required or (scope := context.needed_scope) is None:
             return
@@ -76,7 +76,7 @@ class ApiKeys(Interceptor):
             self._check_model(context, principal.models)
 
     def _check_model(self, context: RequestContext, models: frozenset[str]) -> None:
-        """Refuse a request for another model. A view of no model learns which models it may show or ask."""
+        """Refuse a request for another model. If the view belongs to no model, pass it the models of the key."""
         if context.asked_model is None:
             context.permitted_models = models
             return
@@ -85,12 +85,12 @@ class ApiKeys(Interceptor):
             raise ModelNotPermitted(name, models)
 
     def _default_model(self) -> str | None:
-        lease = self._models.current(None)  # without waiting; None while models are loaded
+        lease = self._models.current(None)  # does not wait; None while models are loading
         return self._models.default() if lease is None else lease.manifest.model
 
 
 def _refusal(error: CredentialsRefused, environ: Environ) -> RequestRefused:
-    """Return the refusal of a request. A browser that opens a page is asked for the key."""
+    """Return the refusal of a request. Its challenge makes a browser that opens a page ask for the key."""
     challenge = f"Bearer {REALM}"
     if error.name != "key-required":
         challenge += ', error="invalid_token"'

@@ -1,16 +1,16 @@
 """Counts of limits in memory that the workers of one server share.
 
-The memory is one anonymous mapping, which the master makes before the fork. It is a hash table: a key has a place in
-one group of eight rows, and the row that has been of no use for the longest time makes room for a new key. A row has
-one cell for each worker, which only this worker writes and which never decreases at the end of a window: the row
-remembers where the window began. So no process ever waits for another, and a worker that is killed leaves no lock.
+The memory is one anonymous mapping, which the master makes before the fork. It is a hash table in groups of eight rows.
+Each key belongs to one group; if no row of it is free, a new key takes the row whose counts expire first. A row has one
+cell for each worker. Only this worker writes the cell, and never resets it: the row records the sum of its cells at the
+beginning of the window. So no process ever waits for another, and a killed worker leaves no lock.
 
-Windows have a fixed length, and the last one counts in proportion to the part of it that is less than a window ago
+Windows have a fixed length. The previous window counts in proportion to the part of it that is less than one window ago
 (the sliding window counter of the library `limits`). Times are monotonic: a wall clock that jumps changes nothing.
 
-Errors: two workers that decide about one client within the same microsecond may both refuse, or both let pass, the last
-request of a budget. Two new clients that take the same row at once may count one request for each other. A client whose
-row was given away begins a new budget.
+Small errors are possible. Two workers that decide about one client within the same microsecond may both refuse, or both
+accept, the last request of a budget. Two new clients that take the same row at once may each count a request of the
+other. A client that has lost its row begins a new budget.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ import time
 from collections import deque
 
 ROWS = 2**16
-"""Most pairs of a client and a limit that are counted. Memory is used only where it is written."""
+"""Limit of the pairs of a client and a limit that are counted. Rows that were never written use no memory."""
 WAYS = 8
+"""Rows in a group of the hash table."""
 SPARE_COLUMNS = 16
 CELL_BYTES = 8
 HEADER_CELLS = 1
-"""The only cell of the header: the number of columns that are in use."""
+"""The header has one cell: the number of columns in use."""
 WINDOW, PREVIOUS, EXPIRY, BASE, REMOTE, FIRST_COLUMN = range(6)
-"""The cells of a row: number of the current window, count of the last one, length of a window in seconds, minus the sum
-of the columns when the window began, count of other hosts in this window. The columns of the workers follow."""
+"""The cells of a row: number of the current window; count of the previous window; length of a window in seconds; the
+sum of the columns at the beginning of the window, times -1; count of other hosts in this window. Then the columns of
+the workers follow."""
 
 Addition = tuple[str, int, int, int]
 """Key, number of the window, length of a window in seconds, amount."""
@@ -39,7 +41,7 @@ class SharedStorage:
     """Counts by key. Lives as long as the process; safe to call from many threads and processes.
 
     A process without a server counts alone. A server calls `share` before the first fork, and each worker calls `begin`
-    after it. `additions` collects what this worker counts if somebody takes it from there, for other hosts.
+    after it. `additions`, if it is set, collects the counts of this worker, which `RedisSync` sends to other hosts.
     """
 
     def __init__(self, rows: int = ROWS) -> None:
@@ -49,13 +51,13 @@ class SharedStorage:
         self._head = struct.Struct(f"={FIRST_COLUMN}q")
         self.additions: deque[Addition] | None = None
         self.ahead_s = 0.0
-        """The lead of the clock of the windows over the monotonic clock of this host."""
+        """Difference of the clock of the windows, which all hosts share, from the monotonic clock of this host."""
         self._allocate(1, shared=False)
 
     # --- life cycle
 
     def share(self, workers: int) -> None:
-        """Make memory for a server with this many workers. At a reload, old workers run beside new ones."""
+        """Make memory for a server with this many workers, and for old workers that still run after a reload."""
         self._allocate(1 + 4 * workers + SPARE_COLUMNS, shared=True)
 
     def begin(self, number: int | None) -> None:
@@ -75,7 +77,7 @@ class SharedStorage:
         self.begin(0)
 
     def _learn(self) -> None:
-        """Learn how many columns are in use, and tell the other workers if this one has a later column."""
+        """Read how many columns are in use. If the column of this worker is a later one, raise that number."""
         self._known_columns = max(self._counts[0], self._own - FIRST_COLUMN + 1)
         self._counts[0] = self._known_columns
         self._used = struct.Struct(f"={2 + self._known_columns}q").unpack_from
@@ -86,12 +88,12 @@ class SharedStorage:
         """Add to the count of a key, and return it.
 
         Args:
-            key: names a limit and a client.
+            key: the name of a limit and a client.
             expiry: the length of a window in seconds.
-            amount: may be 0 to read the count, or negative to take an addition back.
+            amount: 0 only reads the count; a negative amount undoes an addition.
 
         Returns:
-            The count, with the part of the last window that still counts, and the seconds until the window ends.
+            The count, including the part of the previous window that still counts; the seconds until the window ends.
         """
         now_s = time.monotonic() + self.ahead_s
         at, counts = self._place(key, expiry, now_s), self._counts
@@ -134,7 +136,7 @@ class SharedStorage:
         return sum(self._used(self._memory, (at + BASE) * CELL_BYTES))
 
     def _place(self, key: str, expiry: int, now_s: float) -> int:
-        """Return the position of the row of a key, with its window up to date."""
+        """Return the position of the row of a key, after bringing its window up to date."""
         tag = hash(key) | 1
         first = (tag >> 1 & self._mask) * WAYS
         tags = self._tags(self._memory, (HEADER_CELLS + first) * CELL_BYTES)
@@ -147,29 +149,30 @@ class SharedStorage:
     def _roll(self, at: int, window: int) -> None:
         """Begin a new window in a row.
 
-        Everything is read at once, before anything is written. So if another worker does the same meanwhile, both write
-        nearly the same.
+        Read all cells at once, before writing any. So if another worker does the same meanwhile, both write nearly the
+        same values.
         """
         last, _, expiry, base, remote, *cells = struct.unpack_from(
             f"={self._row_cells}q", self._memory, at * CELL_BYTES
         )
-        if last == window or last == window + 1:  # another worker's clock of several hosts may be a little ahead
+        if last == window or last == window + 1:  # another worker has begun it; its clock may be a little ahead
             return
         total = sum(cells)
         previous = max(0, total + base + remote) if last == window - 1 else 0
         self._head.pack_into(self._memory, at * CELL_BYTES, window, previous, expiry, -total, 0)
 
     def _claim(self, tag: int, first: int, tags: tuple[int, ...], expiry: int, now_s: float) -> int:
-        """Return a row for a new key: an empty one, else the one whose counts are the first to be of no use."""
-        row = first + tags.index(0) if 0 in tags else min(range(first, first + WAYS), key=self._useful_until)
+        """Return a row for a new key: an empty row, or else the row whose counts expire first."""
+        row = first + tags.index(0) if 0 in tags else min(range(first, first + WAYS), key=self._expires_s)
         at = self._rows_at + row * self._row_cells
         cells = struct.unpack_from(f"={self._columns}q", self._memory, (at + FIRST_COLUMN) * CELL_BYTES)
         head = (int(now_s / expiry), 0, expiry, -sum(cells), 0)
-        if self._counts[HEADER_CELLS + row] != tag:  # else another worker had the same request meanwhile
+        if self._counts[HEADER_CELLS + row] != tag:  # otherwise another worker has just written this row
             self._head.pack_into(self._memory, at * CELL_BYTES, *head)
             self._counts[HEADER_CELLS + row] = tag
         return row
 
-    def _useful_until(self, row: int) -> int:
+    def _expires_s(self, row: int) -> int:
+        """Return when the counts of a row no longer matter: after the window that follows its current one."""
         at = self._rows_at + row * self._row_cells
         return (self._counts[at + WINDOW] + 2) * self._counts[at + EXPIRY]

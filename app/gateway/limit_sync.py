@@ -1,11 +1,11 @@
 """Counts of limits that several hosts share through Redis.
 
-Requests never wait for Redis: they are decided by the counts in memory. A thread of each worker sends what the worker
-has counted to Redis every 50 ms, and learns what the other hosts have counted for the same clients. So on top of a
-limit, each host may let pass as much as it counts between two exchanges. While Redis is gone, each host counts alone.
+Requests never wait for Redis: the counts in memory decide about them. Every 50 ms, a thread of each worker sends its
+worker's new counts to Redis, and receives the counts of the other hosts for the same clients. So a client may exceed a
+limit by as much as each host counts between two exchanges. While Redis does not answer, each host counts alone.
 
-Redis holds two numbers for a limit, a client and a window: the sum of all hosts, and the part of this host. Both grow
-in one transaction, and their difference is the count of the other hosts.
+For each limit, client and window, Redis has two numbers: the sum of all hosts, and the part of this host. One
+transaction adds to both, and their difference is the count of the other hosts.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ log = logging.getLogger(__name__)
 
 EXCHANGE_S = 0.05
 IDLE_EXCHANGE_S = 1.0
-"""Interval in which Redis is asked whether it is there, and tried again while it is gone."""
+"""Interval between exchanges while there is nothing to send."""
 RETRY_S = 0.25
+"""Interval between attempts while Redis does not answer."""
 ANSWERS_WITHIN_S = 0.5
 CLOCK_TOLERANCE_S = 0.1
 MOST_WAITING = 2**17
-"""Most additions that wait to be sent. The oldest are dropped."""
+"""Limit of the additions that wait to be sent. Beyond it, the oldest are dropped."""
 MOST_SENT_AT_ONCE = 1000
 PREFIX = "retort:"
 UP = key("retort_limits_redis_up")
 
 
 class RedisSync:
-    """Shares the counts of a storage with other hosts. Made before the fork; `start` is called in each worker."""
+    """Exchange of a storage's counts with other hosts. Made before the fork; `start` is called in each worker."""
 
     def __init__(self, url: str, storage: SharedStorage, metrics: SharedMetrics) -> None:
         self._url = url
@@ -56,7 +57,7 @@ class RedisSync:
         self._thread: threading.Thread | None = None
         self.is_running = False
         storage.additions = deque(maxlen=MOST_WAITING)
-        storage.ahead_s = time.time() - time.monotonic()  # Redis corrects it
+        storage.ahead_s = time.time() - time.monotonic()  # corrected later by the clock of Redis
 
     def start(self) -> None:
         """Start the thread, once in a process."""
@@ -76,7 +77,7 @@ class RedisSync:
         try:
             redis = _connect(self._url)
             client: Any = redis.get_connection()
-        except Exception as error:  # noqa: BLE001 - an option of the URL that the library does not take
+        except Exception as error:  # noqa: BLE001 - the library does not accept an option of the URL
             self._mark(False, error)
             return
         while not self._stop.wait(EXCHANGE_S):
@@ -85,7 +86,7 @@ class RedisSync:
                 continue
             try:
                 self._exchange(redis, client.pipeline(transaction=True))
-            except Exception as error:  # noqa: BLE001 - whatever it is, requests go on without Redis
+            except Exception as error:  # noqa: BLE001 - after any error, requests continue without Redis
                 self._next_s = time.monotonic() + RETRY_S
                 self._mark(False, error)
             else:
@@ -94,16 +95,16 @@ class RedisSync:
         client.close()
 
     def _collect(self) -> None:
-        """Sum what this worker has counted since the last time, without the windows that have ended."""
+        """Add the new counts of this worker to the unsent ones. While Redis is down, forget windows that have ended."""
         additions, unsent = self._storage.additions, self._unsent
         while additions:
             name, window, expiry, amount = additions.popleft()
-            place = name, window, expiry
-            unsent[place] = unsent.get(place, 0) + amount
+            counter = name, window, expiry
+            unsent[counter] = unsent.get(counter, 0) + amount
         now_s = self._storage.now_s()
-        if not self._is_up:  # sent soon otherwise
-            for place in [place for place in unsent if (place[1] + 1) * place[2] < now_s]:
-                del unsent[place]
+        if not self._is_up:  # otherwise the next exchange sends them
+            for counter in [counter for counter in unsent if (counter[1] + 1) * counter[2] < now_s]:
+                del unsent[counter]
             while len(unsent) > ROWS:
                 del unsent[next(iter(unsent))]
 
@@ -114,19 +115,19 @@ class RedisSync:
         pipeline.time()
         for (name, window, expiry), amount in sent:
             total = f"{PREFIX}{name}/{window}"
-            for counted in (total, f"{total}/{self._host}"):
-                redis.lua_incr_expire([counted], [2 * expiry, amount], client=pipeline)
+            for name_in_redis in (total, f"{total}/{self._host}"):
+                redis.lua_incr_expire([name_in_redis], [2 * expiry, amount], client=pipeline)
         (seconds, microseconds), *counts = pipeline.execute()
         ahead_s = seconds + microseconds / 1e6 - self._storage.now_s()
         if abs(ahead_s) > CLOCK_TOLERANCE_S + time.monotonic() - began_s:
             self._storage.ahead_s += ahead_s
-        for (place, _), total, own in zip(sent, counts[::2], counts[1::2], strict=True):
-            name, window, expiry = place
+        for (counter, _), total, own in zip(sent, counts[::2], counts[1::2], strict=True):
+            name, window, expiry = counter
             self._storage.set_remote(name, window, expiry, total - own)
-            del self._unsent[place]
+            del self._unsent[counter]
 
     def _mark(self, is_up: bool, error: Exception | None = None) -> None:
-        """Publish whether Redis answers, and log a change, once on a host."""
+        """Publish whether Redis answers. One worker of the host logs each change."""
         if is_up is self._is_up:
             return
         self._is_up = is_up
@@ -141,9 +142,9 @@ class RedisSync:
 
 
 class HostState:
-    """Whether Redis answers, as the workers of a host know together. The first that sees a change is told so.
+    """The state of Redis, shared by the workers of a host, so that only the first worker that sees a change logs it.
 
-    The state is a byte in one of two pipes. A worker that can take it from there has changed the state.
+    The state is a byte in one of two pipes. The worker that can read the byte moves it to the other pipe.
     """
 
     def __init__(self) -> None:
@@ -153,7 +154,7 @@ class HostState:
         os.write(self._pipes[True][1], b".")
 
     def change(self, is_up: bool) -> bool:
-        """Change the state, and return whether it was another one before."""
+        """Set the state, and return whether this worker has changed it."""
         try:
             taken = os.read(self._pipes[not is_up][0], 1)
         except BlockingIOError:

@@ -1,10 +1,10 @@
-"""Limits: how many requests a client may send, and how many rows it may have predicted, in a window of time.
+"""Limits for the requests and the rows of each client in a window of time.
 
-A client is the holder of a key or token, or an address where there is none. Requests are counted before they run. Rows
-are known only when a request is validated, so they are charged at its end: a client that has used up its rows is
-refused from its next request on. Refused requests count for nothing.
+A client is the holder of a key or token; without one, it is an address. Requests are counted before they run. The rows
+of a request are known only after its validation, so they are counted at its end: a client that has used up its rows is
+refused from its next request on. Refused requests are not counted.
 
-The header fields are those of draft-ietf-httpapi-ratelimit-headers-11.
+The header fields follow draft-ietf-httpapi-ratelimit-headers-11.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from app.telemetry.metrics import SharedMetrics
 REQUESTS, ROWS = "requests", "rows"
 CACHED_CLIENTS = 4096
 IPV6_CLIENT_BITS = 64
-"""One customer of a provider has all addresses with the same first 64 bits."""
+"""A provider gives one customer all addresses with the same first 64 bits."""
 
 
 class Limit:
-    """One limit: so many requests or rows of each client in a window.
+    """One limit: a number of requests or rows of each client in a window.
 
-    `of_address` counts all requests of an address together, whichever keys they show.
+    With `of_address`, all requests of an address are counted together, with any key or none.
     """
 
     def __init__(self, unit: str, rate: RateLimitItem, of_address: bool) -> None:
@@ -45,7 +45,7 @@ class Limit:
         self.before_client, self.after_client = named.key_for("\0").split("\0")
         """The parts of the library's key for a client."""
         self.taken_before, self.least_left = (1, 0) if unit == REQUESTS else (0, 1)
-        """The amount that a request takes before it runs, and the amount that must be left then."""
+        """The amount that a request takes before it runs, and the least amount that must then be left."""
         window = rate.GRANULARITY.name if rate.multiples == 1 else f"{rate.multiples} {rate.GRANULARITY.name}s"
         self.words = f"{rate.amount} {unit[:-1] if rate.amount == 1 else unit} per {window}"
         name = f"{unit} per {window} and address" if of_address else f"{unit} per {window}"
@@ -55,7 +55,7 @@ class Limit:
 
 
 def limits_of(settings: Settings) -> list[Limit]:
-    """Return the limits that the settings name. Those of rows come first, because `before` only reads their counts."""
+    """Return the limits in the settings. Limits of rows come first, because `before` only reads their counts."""
     texts = (
         (ROWS, settings.limit_rows, False),
         (ROWS, settings.limit_address_rows, True),
@@ -66,7 +66,7 @@ def limits_of(settings: Settings) -> list[Limit]:
 
 
 class ClientLimits(Interceptor):
-    """Interceptor that refuses requests of clients that have used up a limit, and tells every client what is left."""
+    """Interceptor that refuses clients that have used up a limit, and adds the amounts left to every response."""
 
     may_block = False
     looks_at_view = True
@@ -80,7 +80,7 @@ class ClientLimits(Interceptor):
         self._add = storage.add
         self._names = lru_cache(maxsize=CACHED_CLIENTS)(self._make_names)
         self.sync = sync
-        """Shares the counts with other hosts, from the first request on."""
+        """The exchange of the counts with other hosts, which starts at the first request; None for one host."""
         self._metrics = metrics
         self._policy = ("RateLimit-Policy", ", ".join(limit.policy for limit in limits))
         self._left = ", ".join(limit.left for limit in limits)
@@ -102,27 +102,27 @@ class ClientLimits(Interceptor):
         context.limit_names, context.limits_left = names, left
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Charge the rows of a request, and add the header fields. Charge those of a stream at its end."""
+        """Count the rows of a request, and add the header fields. Count the rows of a stream at its end."""
         left = context.limits_left
         if left is None:
             return
         if self._rows and context.limit_names:
             rows = context.rows
             if rows:
-                self._charge(context, left, rows)
+                self._count_rows(context, left, rows)
             if not isinstance(response.body, bytes):
-                context.at_end(lambda: self._charge(context, left, context.rows - rows))
+                context.at_end(lambda: self._count_rows(context, left, context.rows - rows))
         response.headers += (self._policy, ("RateLimit", self._left % tuple(left)))
 
-    def _charge(self, context: RequestContext, left: list[int], rows: int) -> None:
-        """Charge rows to the client of a request, and correct what is left."""
+    def _count_rows(self, context: RequestContext, left: list[int], rows: int) -> None:
+        """Count rows of a request's client, and correct the amounts left."""
         for place in range(self._rows):
             limit = self._limits[place]
             used, _ = self._add(context.limit_names[place], limit.expiry, rows)
             left[2 * place] = max(0, limit.amount - used)
 
     def _refuse(self, context: RequestContext, over: Limit, names: Sequence[str]) -> None:
-        """Take back what was counted, and raise the refusal of the request."""
+        """Undo the counts of a request that is over a limit, and raise its refusal."""
         place = self._limits.index(over)
         for limit, name in zip(self._limits[: place + 1], names, strict=False):
             self._add(name, limit.expiry, -limit.taken_before)
@@ -134,8 +134,8 @@ class ClientLimits(Interceptor):
         left[2 * place : 2 * place + 2] = (0, wait_s)
         context.limits_left = left
         self._metrics.add(key("retort_requests_limited", over.unit), (1.0,))
-        whose = "this address" if over.of_address or context.principal is None else "this key"
-        detail = f"{whose} has used up its limit of {over.words}; try again in {wait_s} s"
+        client = "this address" if over.of_address or context.principal is None else "this key"
+        detail = f"{client} has used up its limit of {over.words}; try again in {wait_s} s"
         raise RequestRefused(429, "rate-limited", detail, {"Retry-After": str(wait_s)})
 
     def _make_names(self, address: str, key_id: str) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ class ClientLimits(Interceptor):
 
 
 def client_limits(settings: Settings, metrics: SharedMetrics) -> ClientLimits:
-    """Return the interceptor for the limits that the settings name. Its storage is shared where the metrics are."""
+    """Return the interceptor for the limits in the settings. Its storage is shared by the same workers as `metrics`."""
     storage = SharedStorage()
     metrics.beside.append(storage)
     sync = RedisSync(settings.redis_url, storage, metrics) if settings.redis_url else None
@@ -158,7 +158,7 @@ def client_limits(settings: Settings, metrics: SharedMetrics) -> ClientLimits:
 
 
 def network(address: str) -> str:
-    """Return the network of an IPv6 address that belongs to one client, and other texts as they are."""
+    """Return the network to which an IPv6 address belongs, as one client. Return any other text unchanged."""
     try:
         parsed = ipaddress.IPv6Address(address)
     except ValueError:

@@ -391,7 +391,7 @@ _TYPES: Mapping[str, tuple[int, str, tuple[str, ...], str]] = {
         "Send fewer rows, or allow more time. The operator can raise RETORT_REQUEST_TIMEOUT_S.",
     ),
 }
-"""Status, meaning, usual causes and remedy, by error code, or by name if the problem has no code. The codes without an
-entry are those of errors that clients do not see."""
+"""Status, meaning, usual causes and remedy, by error code, or by name if the problem has no code. A code without an
+entry belongs to an error that clients never see."""
 
 PROBLEMS: Mapping[str, ProblemType] = {name: ProblemType(name, *text) for name, text in _TYPES.items()}

@@ -30,7 +30,7 @@ SHARED_RUN = "shared run"
 
 @dataclass(slots=True)
 class RequestSpan:
-    """The span of one request, and the context that was current before it, if it is the current one in a thread."""
+    """The span of one request. While it is the current span of a thread: that thread, and the context before it."""
 
     span: Span
     context: SpanContext
@@ -41,8 +41,8 @@ class RequestSpan:
 class RequestSpans(Interceptor):
     """Interceptor that makes a server span for each request, with a child for each stage of a prediction.
 
-    Its span is the current one while the request runs, so that spans and requests of steps belong to its trace.
-    Requests that share a run each have a link to one span of that run.
+    This span is the current one while its request runs. So the spans of steps, and the requests that steps send,
+    belong to the same trace. Each of the requests that share a run has a link to the one span of that run.
     """
 
     may_block = False
@@ -62,14 +62,14 @@ class RequestSpans(Interceptor):
 
     def before(self, context: RequestContext) -> Response | None:
         """Begin the span."""
-        begun, around = self._begin(context)
-        if context.batch_key is None:  # what shares a run has no steps
+        begun, parent = self._begin(context)
+        if context.batch_key is None:  # a request that may share a run has no steps, which would need a current span
             begun.before, begun.thread_id = span_context.get_current(), threading.get_ident()
-            span_context.attach(trace.set_span_in_context(begun.span, around))
+            span_context.attach(trace.set_span_in_context(begun.span, parent))
         return None
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """End the span; that of a stream at its end. A request that the server refuses has none before."""
+        """End the span, for a stream when the stream ends. Begin it first if the server has refused the request."""
         begun = context.span if isinstance(context.span, RequestSpan) else self._begin(context)[0]
         if begun.before is not None and begun.thread_id == threading.get_ident():
             span_context.attach(begun.before)
@@ -81,9 +81,9 @@ class RequestSpans(Interceptor):
 
     def _begin(self, context: RequestContext) -> tuple[RequestSpan, Context]:
         environ = context.environ
-        around = NO_PARENT
+        parent = NO_PARENT
         if any(field in environ for field in self._fields):
-            around = self._propagator.extract(environ, NO_PARENT, FROM_ENVIRON)
+            parent = self._propagator.extract(environ, NO_PARENT, FROM_ENVIRON)
         method = environ.get("REQUEST_METHOD", "")
         method = method if method in METHODS else OTHER_METHOD
         attributes = {
@@ -97,13 +97,13 @@ class RequestSpans(Interceptor):
             attributes["http.route"] = context.pattern
             name = f"{name} {context.pattern}"
         began_ns = time.time_ns() - time.monotonic_ns() + int(context.began_s * 1e9)
-        span = self._traces.tracer.start_span(name, around, SpanKind.SERVER, attributes, start_time=began_ns)
+        span = self._traces.tracer.start_span(name, parent, SpanKind.SERVER, attributes, start_time=began_ns)
         begun = RequestSpan(span, span.get_span_context())
         context.span, context.span_identity = begun, begun.context
         context.trace_id = trace.format_trace_id(begun.context.trace_id)
         if context.joined is not None:
             vars(context.joined).setdefault("span_identities", []).append(begun.context)
-        return begun, around
+        return begun, parent
 
     def _end(self, context: RequestContext, begun: RequestSpan, status: int) -> None:
         span, identity = begun.span, begun.context
@@ -123,7 +123,10 @@ class RequestSpans(Interceptor):
         span.end()
 
     def _add_stages(self, context: RequestContext, parent: SpanContext) -> tuple[int, int] | None:
-        """Add a span for each stage of a prediction, and return the times of its run if it came to that."""
+        """Add a span for each stage of a prediction, and return the begin and end of its run, None if it did not run.
+
+        Times are nanoseconds of the wall clock.
+        """
         timings = getattr(context, "timings", None)
         if timings is None:
             return None
@@ -142,25 +145,25 @@ class RequestSpans(Interceptor):
         return run
 
     def _shared_run(self, context: RequestContext, joined: RequestScope, run: tuple[int, int]) -> SpanContext:
-        """Return the span of a shared run. The first of its requests that ends adds it, with a link to each."""
+        """Return the span of a shared run. The first request that ends adds it, with a link to each request."""
         while joined.joined is not None:
             joined = joined.joined
-        made = self._traces.new_root()
-        # One call, because requests that share a run may end in several threads at once.
-        shared: SpanContext = vars(joined).setdefault("span_identity", made)
-        if shared is made:
+        new = self._traces.new_root()
+        # One atomic call, because requests that share a run may end in several threads at once.
+        shared: SpanContext = vars(joined).setdefault("span_identity", new)
+        if shared is new:
             facts: dict[str, str | int] = {
                 "retort.model": context.model,
                 "retort.version": context.version,
                 "retort.requests": len(joined.span_identities),
             }
             links = [Link(each) for each in joined.span_identities]
-            self._traces.add(SHARED_RUN, made, *run, attributes=facts, links=links)
+            self._traces.add(SHARED_RUN, new, *run, attributes=facts, links=links)
         return shared
 
 
 class _FromEnviron(Getter[Environ]):
-    """Reads header fields of a request as WSGI has them."""
+    """Getter of header fields from a WSGI environ."""
 
     def get(self, carrier: Environ, key: str) -> list[str] | None:
         value = carrier.get(_variable(key))
@@ -178,6 +181,6 @@ def _variable(field: str) -> str:
 
 
 def _path(environ: Environ) -> str:
-    """Return the path as text, and not more of it than a log should have."""
+    """Return the path as text of bounded length."""
     path: str = environ.get("PATH_INFO", "")[:MAX_PATH_CHARS]
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")

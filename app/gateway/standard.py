@@ -1,4 +1,4 @@
-"""The interceptors of every server (common header fields, metrics), and those that settings switch on."""
+"""The interceptors of every server (common header fields, metrics), and interceptors that settings switch on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class CommonHeaders(Interceptor):
-    """Interceptor that adds the request id to every response, and forbids browsers to guess the media type."""
+    """Interceptor that adds two header fields to every response: the request id, and `nosniff` for browsers."""
 
     may_block = False
 
@@ -47,7 +47,7 @@ class RequestMetrics(Interceptor):
 
 
 def limits(settings: Settings, metrics: SharedMetrics) -> list[Interceptor]:
-    """Return the interceptor of the limits of clients, if the settings name any."""
+    """Return the interceptor of the clients' limits; none if the settings have no limits."""
     if not settings.has_limits:
         return []
     from app.gateway.limits import client_limits  # the library takes a tenth of a second to import
@@ -58,7 +58,7 @@ def limits(settings: Settings, metrics: SharedMetrics) -> list[Interceptor]:
 def tracing(settings: Settings) -> list[Interceptor]:
     """Return the interceptor that makes spans; none if traces are off.
 
-    A platform may set OpenTelemetry's variables for other programs, so a missing extra does not stop the start.
+    A platform may set OpenTelemetry's variables for other programs. So a server without the extra `otel` still starts.
     """
     if not settings.traces:
         return []

@@ -1,4 +1,4 @@
-"""Bodies in WSGI (PEP 3333): responses that are sent whole or in parts, and request bodies that are read twice."""
+"""Bodies in WSGI (PEP 3333): response bodies, whole or in parts, and request bodies that can be read twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INPUT = "wsgi.input"
 
 
 class BodyInParts:
-    """A response body that is made in parts. Its request is the current one while each part is made."""
+    """A response body in parts. Its request is the current one while each part is made."""
 
     def __init__(self, parts: Iterable[bytes], context: RequestContext, end: Callable[[RequestContext], None]) -> None:
         self._parts = parts
@@ -58,9 +58,10 @@ def send(context: RequestContext, response: Response, start_response: Any) -> It
 
 
 class KeptBody(io.IOBase):
-    """A request body that a user's code may read before the view does, which reads it again from its beginning.
+    """A request body that user code may read first; the view then reads it again from its beginning.
 
-    It never reads more than it was asked for, because some servers wait for bytes beyond the body.
+    It never reads more bytes of the server's stream than the caller asks for: some servers wait for bytes beyond the
+    body.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -69,14 +70,14 @@ class KeptBody(io.IOBase):
         self._keeps = True
 
     def seekable(self) -> bool:
-        """Return whether it can go to its beginning. Only once, and nowhere else."""
+        """Return True: it can go to its beginning, once."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to the beginning.
 
         Raises:
-            OSError: it is asked to go elsewhere, or a second time.
+            OSError: the position is not the beginning, or this is the second call.
         """
         if offset or whence != io.SEEK_SET or not self._keeps:
             raise io.UnsupportedOperation("a body can only be read again once, from its beginning")
@@ -84,7 +85,7 @@ class KeptBody(io.IOBase):
         return self._kept.seek(0)
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read up to `size` bytes, or all."""
+        """Read up to `size` bytes; all if `size` is negative or None."""
         kept = b"" if self._keeps else self._kept.read(size)
         if size is None or size < 0:
             return kept + self._keep(self._stream.read())
@@ -107,7 +108,7 @@ class KeptBody(io.IOBase):
 
 
 def keep_body(environ: Environ) -> None:
-    """Make the body of a request readable twice, unless the server already has it whole."""
+    """Make the body of a request readable twice, unless it already is."""
     if INPUT in environ and not _is_seekable(environ[INPUT]):
         environ[INPUT] = KeptBody(environ[INPUT])
 

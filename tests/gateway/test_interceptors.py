@@ -188,7 +188,7 @@ def test_refusals_waiting_for_interceptors_are_bounded(
     served = gateway(waiting)
     for _ in range(5):
         served.refuse(environ(), None, LATE)
-    assert "one more is not shown" in caplog.text
+    assert "they do not see this one" in caplog.text
     waiting.go_on.set()
 
 
