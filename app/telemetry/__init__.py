@@ -29,20 +29,21 @@ NO_REQUEST = "-"
 class RequestScope:
     """The facts of the current request that every layer may use. `deadline_s` is a monotonic time.
 
-    `client` is who shares with others in turns and limits: the id of an API key, or the address.
+    `client` is the id of the API key, or else the address. Clients take turns, and each has its own limits.
     """
 
     address = ""
     """The address of the client."""
     permitted_models: frozenset[str] | None = None
-    """The models that a view may use for this request, if its API key is limited to some. None: all."""
+    """The models to which the API key is limited, and which a view may use for this request; None allows all."""
     marked_s = -math.inf
+    """Time of the last `mark_progress` for this request alone (monotonic)."""
     joined: RequestScope | None = None
-    """The scope of the requests that are run together with this one."""
+    """The common scope of the requests that run together with this one."""
     span_identity: Any = None
-    """The identity (`SpanContext`) of its span in a trace, while traces are on."""
+    """The identity (`SpanContext`) of the request's span in a trace, while traces are on."""
     span_identities: Sequence[Any] = ()
-    """Those of the requests that are run together in this scope."""
+    """The identities of the spans of all requests that run together in this scope."""
 
     def __init__(self, request_id: str = NO_REQUEST, client: str = "", deadline_s: float = math.inf) -> None:
         self.id = request_id
@@ -51,15 +52,15 @@ class RequestScope:
 
     @property
     def progressed_s(self) -> float:
-        """The time when its work last advanced (monotonic): see `mark_progress`."""
+        """The time when the work for this request last advanced (monotonic): see `mark_progress`."""
         return self.marked_s if self.joined is None else max(self.marked_s, self.joined.progressed_s)
 
 
 def scope_of(scopes: Sequence[RequestScope]) -> RequestScope:
-    """Return one scope for requests that are run together; its deadline is their latest."""
+    """Return one scope for requests that run together. Its deadline is the latest of their deadlines."""
     if len(scopes) == 1:
         return scopes[0]
-    joined = RequestScope(",".join([each.id for each in scopes]), "", max(each.deadline_s for each in scopes))
+    joined = RequestScope(",".join([scope.id for scope in scopes]), "", max(scope.deadline_s for scope in scopes))
     for scope in scopes:
         scope.joined = joined
     if scopes[0].span_identity is not None:
@@ -73,9 +74,9 @@ current_request: ContextVar[RequestScope] = ContextVar("current_request", defaul
 
 
 def mark_progress() -> None:
-    """Note that work for the current request advances.
+    """Record that the work for the current request advances.
 
-    A thread that does this past its deadline is late; the server takes one that does not for stuck.
+    After the deadline of its request, a thread that calls this is only late; otherwise the server takes it for stuck.
     """
     current_request.get().marked_s = time.monotonic()
 
@@ -105,7 +106,7 @@ def request_id_from(sent: str | None) -> str:
 
 
 def draw(share: float) -> bool:
-    """Return True for this share of the calls, at random."""
+    """Return True at random, with the probability `share`."""
     return _ids.random() < share
 
 
@@ -125,7 +126,7 @@ class Timings:
         return self._last_s - self._began_s
 
     def ended(self, phase: str) -> None:
-        """Add the time since the end of the last phase (or since the start) to this phase."""
+        """Add the time since the last phase ended (or since the start) to this phase."""
         now_s = time.perf_counter()
         if phase not in self.ms and phase in ALL_PHASES:
             self.ms[phase] = 0.0
@@ -137,13 +138,13 @@ class Timings:
         return int(self.ms[phase] * 1e6)
 
     def stages(self) -> list[tuple[str, float, float]]:
-        """Return each phase that ran, without the queue, with its begin and end on the clock `time.perf_counter`."""
-        found, at_s = [], self._began_s
+        """Return each phase that ran, except the queue, with its begin and end on the clock `time.perf_counter`."""
+        stages, at_s = [], self._began_s
         for phase in ALL_PHASES:
             if phase != "queue" and (took_s := self.ms.get(phase, 0.0) / 1e3):
-                found.append((phase, at_s, at_s + took_s))
+                stages.append((phase, at_s, at_s + took_s))
                 at_s += took_s
-        return found
+        return stages
 
     def header(self) -> str:
         """Return the value of `Server-Timing` (W3C Server Timing), with durations in milliseconds."""

@@ -1,4 +1,4 @@
-"""Every metric: its name, help text and labels, and how the numbers of the workers are combined."""
+"""All metrics: their names, help texts and labels, and the way to combine the numbers of the workers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MODEL = ("model", "version")
 DURATION_BOUNDS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
-"""Upper bounds of the buckets of a histogram. The last bucket has none."""
+"""Upper bounds of the buckets of a histogram. One more bucket follows, without a bound."""
 STAGE_BOUNDS_S = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 LOAD_BOUNDS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 ROW_BOUNDS = tuple(2.0**power for power in range(17))
 REQUEST_BOUNDS = tuple(2.0**power for power in range(8))
-"""Powers of two, so that the bucket of a size is the number of bits of the size before."""
+"""Powers of two, so that the bucket of a size is the number of bits of `size - 1`."""
 
 
 class MetricType(enum.Enum):
@@ -36,7 +36,7 @@ class Aggregation(enum.Enum):
 
     SUM = enum.auto()
     MAX = enum.auto()
-    EACH = enum.auto()  # one sample for each, with the label `worker`
+    EACH = enum.auto()  # no combination: one sample for each worker, with the label `worker`
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Family:
     kind: MetricType = MetricType.COUNTER
     aggregation: Aggregation = Aggregation.SUM
     bounds: tuple[float, ...] = ()
-    """Of a histogram."""
+    """The upper bounds of the buckets, for a histogram."""
 
     @property
     def all_labels(self) -> tuple[str, ...]:
@@ -126,49 +126,49 @@ FAMILIES: dict[str, Family] = {
     ),
     "retort_predicted_classes": Family("Rows by predicted class, of classifiers.", (*MODEL, "class")),
 }
-"""By name, without the suffix `_total` that Prometheus appends to counters."""
+"""The metrics by name, without the suffix `_total` that Prometheus appends to counters."""
 
 Samples = dict[str, dict[tuple[str, ...], tuple[float, ...]]]
-"""By name of the family, then by label values: one number, or the buckets and the sum of a histogram."""
+"""Samples by name of the metric, then by label values: one number, or the buckets and the sum of a histogram."""
 
 
 def key(family: str, *labels: str) -> str:
-    """Return the name of a block on a page."""
+    """Return the name of the block on a page for a metric with these labels."""
     return SEPARATOR.join((family, *labels))
 
 
 @functools.cache
 def parts(name: str) -> tuple[str, tuple[str, ...]]:
-    """Return the arguments of `key`. The cache is bounded by the number of blocks on a page."""
+    """Return the metric and the labels in the name of a block. A page has few blocks, so the cache is unbounded."""
     family, *labels = name.split(SEPARATOR)
     return family, tuple(labels)
 
 
 def merged(contents: Iterable[PageContent], now_s: float) -> Samples:
-    """Combine the pages: counters of all workers that ever lived, gauges of living ones. Labels are sorted."""
-    found: Samples = {name: {} for name in FAMILIES}
+    """Combine the pages: the counters of all workers that ever ran, and the gauges of running ones. Sort the labels."""
+    combined: Samples = {name: {} for name in FAMILIES}
     alive = 0
     for content in contents:
         alive += bool(content.pid)
         for name, values in content.values.items():
             family, labels = parts(name)
-            if family not in FAMILIES:  # a count that is no metric
+            if family not in FAMILIES:  # a count of another module, not a metric
                 continue
             if content.pid or FAMILIES[family].kind is not MetricType.GAUGE:
-                _merge(found, family, labels, values, content.number)
+                _merge(combined, family, labels, values, content.number)
         if content.pid and content.reported_s:
             age_s = (max(0.0, now_s - content.reported_s),)
-            _merge(found, "retort_worker_report_age_seconds", (), age_s, content.number)
-    found["retort_workers"][()] = (float(alive),)
-    return {name: dict(sorted(samples.items())) for name, samples in found.items()}
+            _merge(combined, "retort_worker_report_age_seconds", (), age_s, content.number)
+    combined["retort_workers"][()] = (float(alive),)
+    return {name: dict(sorted(samples.items())) for name, samples in combined.items()}
 
 
-def _merge(found: Samples, family: str, labels: tuple[str, ...], values: tuple[float, ...], number: int) -> None:
+def _merge(combined: Samples, family: str, labels: tuple[str, ...], values: tuple[float, ...], number: int) -> None:
     aggregation = FAMILIES[family].aggregation
     if aggregation is Aggregation.EACH:
         labels = (*labels, str(number))
-    before = found[family].get(labels)
+    before = combined[family].get(labels)
     if before is not None:
         combine: Callable[[tuple[float, float]], float] = max if aggregation is Aggregation.MAX else sum
         values = tuple(map(combine, zip(before, values, strict=True)))
-    found[family][labels] = values
+    combined[family][labels] = values

@@ -1,4 +1,4 @@
-"""Log lines: JSON for the log collectors of platforms, or readable ones for a terminal."""
+"""Log lines: JSON for the log collectors of platforms, or readable text for a terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace
 class EventRecord(logging.LogRecord):
     """A log record whose JSON line is its `event`: a structure with a member `time`, which the formatter sets.
 
-    The method `record` of an event, with the time when it was made, returns its log record.
+    The method `record(created_s)` of an event returns its log record.
     """
 
     event: Any
@@ -43,12 +43,12 @@ class EventRecord(logging.LogRecord):
 
 
 class JsonLines(logging.Formatter):
-    """Formats each event as one line of JSON, for the log collectors of platforms."""
+    """Formatter that makes one line of JSON of each event, for the log collectors of platforms."""
 
     _second = _time = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
+        """Return time (UTC), level, logger, message, request id and traceback of a record, or the facts of an event."""
         if isinstance(record, EventRecord):
             return self.lines([record.event], record.created)[:-1]
         event = {
@@ -63,14 +63,14 @@ class JsonLines(logging.Formatter):
         return _encode_ascii(event)
 
     def lines(self, events: Sequence[Any], created_s: float) -> str:
-        """Return a line for each event, with its end. They are encoded at once, as long as all of them are ASCII.
+        """Return a line for each event, each with a line feed. All events are encoded in one call if they are ASCII.
 
-        The fast encoder leaves the control character DEL as it is, so such lines are encoded one by one too.
+        Lines with the control character DEL, which the fast encoder does not escape, are encoded one by one too.
         """
         time = self.time(created_s)
         for event in events:
             event.time = time
-        with contextlib.suppress(UnicodeEncodeError):  # a surrogate without its other half, which is no character
+        with contextlib.suppress(UnicodeEncodeError):  # a surrogate without its other half
             lines = _encoder.encode_lines(events)
             if lines.isascii() and DELETE not in lines:
                 return lines.decode("ascii")
@@ -81,11 +81,11 @@ class JsonLines(logging.Formatter):
     def time(self, created_s: float) -> str:
         """Return the time in ISO 8601 with milliseconds. The last text and its second are cached."""
         milliseconds = int(created_s * 1e3)
-        known, text = self._time
-        if milliseconds != known:
+        cached, text = self._time
+        if milliseconds != cached:
             second, rest = divmod(milliseconds, 1000)
-            known, start = self._second  # read once: other threads replace it
-            if second != known:
+            cached, start = self._second  # read once: other threads replace it
+            if second != cached:
                 start = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
                 self._second = second, start
             text = f"{start}.{rest:03d}+00:00"
@@ -94,12 +94,12 @@ class JsonLines(logging.Formatter):
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to standard error."""
+    """Log handler that writes lines to standard error."""
 
     formatter: JsonLines | ReadableLines
 
     def write(self, events: Sequence[Any], created_s: float) -> None:
-        """Write the lines of events in one call, and without log records."""
+        """Write the lines of events in one call, without making log records."""
         lines = self.formatter.lines(events, created_s)
         with self.lock or contextlib.nullcontext():
             self.stream.write(lines)
@@ -107,9 +107,9 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 
 class ReadableLines(logging.Formatter):
-    """Formats lines for a terminal. Control characters are escaped, so that one event stays on one line.
+    """Formatter of lines for a terminal. It escapes control characters, so that one event stays on one line.
 
-    With `colours` the level of a warning or an error, or the word that an event highlights, is coloured.
+    With `colours`, it colours the level of a warning or an error, or the word that an event highlights.
     """
 
     def __init__(self, colours: bool = False) -> None:
@@ -117,13 +117,13 @@ class ReadableLines(logging.Formatter):
         self._colours = colours
 
     def lines(self, events: Sequence[Any], created_s: float) -> str:
-        """Return a line for each event, with its end."""
+        """Return a line for each event, each with a line feed."""
         return "".join(f"{self.format(event.record(created_s))}\n" for event in events)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line with the id of its request. The base class appends the traceback."""
-        line, asked = super().formatMessage(record), request_id()
-        line = line if asked == NO_REQUEST or asked in line else f"{line} [{asked}]"
+        line, current_id = super().formatMessage(record), request_id()
+        line = line if current_id == NO_REQUEST or current_id in line else f"{line} [{current_id}]"
         line = line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
         if not self._colours:
             return line
@@ -143,7 +143,7 @@ def configure_logging(level: str, readable: bool) -> None:
         root.addHandler(stream)
     stream.setFormatter(ReadableLines(shows_colours(stream.stream)) if readable else JsonLines())
     root.setLevel(level)
-    logging.captureWarnings(True)  # else warnings bypass the format
+    logging.captureWarnings(True)  # otherwise warnings would bypass the format
 
 
 def shows_colours(stream: TextIO) -> bool:
@@ -152,9 +152,9 @@ def shows_colours(stream: TextIO) -> bool:
 
 
 def sole_handler(logger: logging.Logger) -> LineHandler | None:
-    """Return our handler if it alone gets the records of a logger, and no filter looks at them.
+    """Return Retort's handler if no other handler gets the records of a logger, and no filter sees them.
 
-    Events can then be written without records: to make one, and to pass it on, takes as long as all the rest.
+    Events can then be written without log records, which take as long as all the rest.
     """
     while logger.parent is not None:
         if logger.handlers or logger.filters or logger.disabled or not logger.propagate:
@@ -169,7 +169,7 @@ def sole_handler(logger: logging.Logger) -> LineHandler | None:
 
 
 class LogStream(io.TextIOBase):
-    """Replaces a standard stream and writes each line to the log. Closing it does nothing."""
+    """Replacement of a standard stream that writes each line to the log. Closing it does nothing."""
 
     def __init__(self, name: str, original: TextIO) -> None:
         self._logger = logging.getLogger(name)
@@ -192,7 +192,7 @@ class LogStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Log complete lines; keep the rest until its line ends."""
-        if getattr(self._thread, "is_writing", False):  # logging itself failed and reports it here
+        if getattr(self._thread, "is_writing", False):  # logging itself has failed, and prints its error here
             return self._original.write(text)
         *lines, rest = (getattr(self._thread, "rest", "") + text).split("\n")
         if len(rest) > MAX_LINE_CHARS:
@@ -215,6 +215,6 @@ class LogStream(io.TextIOBase):
 
 
 def log_standard_streams() -> None:
-    """Send printed text of this process to the log, where it gets the format of log lines."""
+    """Write the printed text of this process to the log, in the format of log lines."""
     with contextlib.suppress(AttributeError):  # a process without a console has no streams
         sys.stdout, sys.stderr = LogStream("stdout", sys.stdout), LogStream("stderr", sys.stderr)

@@ -1,4 +1,4 @@
-"""The metrics of this process, in its page of the counters that the server's workers share."""
+"""The metrics of this process, in its own page of the counters that the server's workers share."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ MEASURED = {
     "queue_age_s": key("retort_queue_age_seconds"),
     "turn_max_s": key("retort_loop_turn_max_seconds"),
 }
-"""The blocks for the server's own numbers. `refused` and `connections` have labels and are handled apart."""
+"""The blocks for the server's own numbers, by their names in `Stats`. `refused` and `connections` have labels, so
+`observe` handles them separately."""
 
 
 class SharedMemory(Protocol):
-    """Memory of another module that the workers of a server share, each by its number."""
+    """Memory of another module that the workers of a server share. Each worker writes the part of its number."""
 
     def share(self, workers: int) -> None:
-        """Make the memory of a server with this many workers."""
+        """Make the memory for a server with this many workers."""
 
     def begin(self, number: int | None) -> None:
-        """Write in the name of this worker from now on."""
+        """Write the part of this worker from now on."""
 
 
 class SharedMetrics:
@@ -59,12 +60,12 @@ class SharedMetrics:
     """
 
     def __init__(self) -> None:
-        self.sources: list[Callable[[], None]] = [self._look_at_process]
+        self.sources: list[Callable[[], None]] = [self._measure_process]
         self.server_snapshot: Callable[[], Mapping[str, Any]] | None = None
-        """Returns the server's own counts; None in a process without a server."""
+        """Function that returns the server's own counts; None in a process without a server."""
         self.is_shared = False
         self.beside: list[SharedMemory] = []
-        """Further memory that is shared when this is, by the same workers."""
+        """Memory of other modules, which is shared at the same time and by the same workers."""
         self._counters = SharedCounters(1, shared=False)
         self.begin(self._counters.take())
 
@@ -73,7 +74,7 @@ class SharedMetrics:
     def share(self, workers: int) -> None:
         """Make the pages of a server with this many workers. This process, its master, takes the first page."""
         counted = self._page.read(0).values  # such as the loads of the models
-        # At a reload, old workers still run beside the new ones, perhaps from more than one reload.
+        # After a reload, old workers still run beside the new ones, perhaps from several reloads.
         self._counters = SharedCounters(1 + 4 * workers + SPARE_PAGES)
         self._write_on(self._counters.take())
         for name, values in counted.items():
@@ -88,7 +89,7 @@ class SharedMetrics:
         return self._counters.take()
 
     def begin(self, number: int | None) -> None:
-        """Write the page of this number from now on, continuing its counts. None: a private page."""
+        """Write the page of this number from now on, and continue its counts; None for a private page."""
         self._write_on(number)
         for name in self._page.names():
             family = FAMILIES.get(parts(name)[0])
@@ -99,7 +100,7 @@ class SharedMetrics:
             memory.begin(number)
 
     def leave(self) -> None:
-        """Record an orderly end of this worker: its running versions did not crash it."""
+        """Record an orderly end of this worker, so that no running version is taken for the cause of a crash."""
         for name in self._page.names():
             if parts(name)[0] == RUNNING:
                 self.put(name, 0.0)
@@ -109,16 +110,16 @@ class SharedMetrics:
         self._count_one(RESTARTS)
         if number is None:
             return {}
-        died_in = [
+        running = [
             parts(name)[1]
             for name, values in self._counters.page(number).read(number).values.items()
             if parts(name)[0] == RUNNING and values[0] > 0
         ]
         self._counters.release(number)
-        contents = self._counters.read() if died_in else []
+        contents = self._counters.read() if running else []
         return {
             (model, int(version)): sum(content.values.get(key(RUNS, model, version), (0.0,))[0] for content in contents)
-            for model, version in died_in
+            for model, version in running
         }
 
     def _write_on(self, number: int | None) -> None:
@@ -168,11 +169,11 @@ class SharedMetrics:
         self._counts(RunCounts, model, version).count(rows, requests, classes, predicted)
 
     def _counts(self, make: Callable[[WorkerPage, str, int], CountsT], model: str, version: int) -> CountsT:
-        """Return the counts of a version on this process's page."""
-        found: CountsT | None = self._by_version.get((make, model, version))
-        if found is None:
-            found = self._by_version.setdefault((make, model, version), make(self._page, model, version))
-        return found
+        """Return the counts of a version on this process's page, after making them at the first call."""
+        counts: CountsT | None = self._by_version.get((make, model, version))
+        if counts is None:
+            counts = self._by_version.setdefault((make, model, version), make(self._page, model, version))
+        return counts
 
     def loaded(self, model: str, version: int, succeeded: bool, duration_s: float) -> None:
         """Count one load of a version."""
@@ -212,7 +213,7 @@ class SharedMetrics:
             self._cells[place] += now - before
             self._observed[name] = now
 
-    # --- counts of other modules that are no metrics
+    # --- counts of other modules, which are not metrics
 
     def add(self, name: str, amounts: Sequence[float]) -> None:
         """Add to each cell of a block of this process. Takes no lock."""
@@ -239,16 +240,16 @@ class SharedMetrics:
     # --- measuring
 
     def refresh(self) -> None:
-        """Update the metrics that nothing reports by itself: memory, CPU time and the other sources."""
-        for look in self.sources:
-            look()
+        """Update the metrics that must be measured: memory, CPU time and the other `sources`."""
+        for update in self.sources:
+            update()
 
     def states(self, versions: Iterable[tuple[str, str, str]], states: Iterable[str]) -> None:
-        """Publish the state of each version: 1 for this state, 0 for the others.
+        """Publish the state of each version: 1 for its present state, 0 for all other states.
 
         Args:
-            versions: (model, version, state) of each.
-            states: all states that there are.
+            versions: tuples of model, version and state.
+            states: all possible states.
         """
         current = {key("retort_model_state", *version) for version in versions}
         for name in current:
@@ -259,7 +260,7 @@ class SharedMetrics:
             if name.startswith(key("retort_model_state", "")):
                 self.put(name, float(name in current))
 
-    def _look_at_process(self) -> None:
+    def _measure_process(self) -> None:
         with self._lock:
             self._count_up_to(CPU, time.process_time())
         for name, size_bytes in memory_bytes().items():

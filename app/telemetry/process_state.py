@@ -1,4 +1,4 @@
-"""The state of this process: restore what a model's code may change for all of it, and measure and tune its memory."""
+"""The state of this process: undo process-wide changes by a model's code, and measure and tune memory."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ SUMS = {
 }
 """The fields of proc_pid_smaps(5) that make up each figure."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""From glibc's malloc.h."""
+"""Parameters of mallopt(3), from glibc's malloc.h."""
 LARGE_BLOCK_BYTES = 2**20
+"""Blocks of this size or more are returned to the system when they are freed."""
 KEPT_BLOCK_BYTES, KEPT_BYTES = 2**25, 2**28
+"""For `keep_freed_blocks`: the largest block that is kept, and the limit of all kept memory."""
 
 
 def _functions_of(module: ModuleType) -> tuple[str, ...]:
@@ -56,17 +58,18 @@ FUNCTIONS: tuple[tuple[ModuleType | type, tuple[str, ...]], ...] = (
     (contextlib, ("suppress",)),
     (tempfile, ("tempdir",)),
 )
-"""Functions and classes of Python's own modules that every request uses, by the modules and classes that have them."""
+"""Functions and classes of Python that every request uses, with the module or class to which they belong."""
 IMPORTING: tuple[tuple[str, list[Any]], ...] = (
     ("sys.path", sys.path),
     ("sys.meta_path", sys.meta_path),
     ("sys.path_hooks", sys.path_hooks),
 )
-"""Lists by which Python imports modules. Some modules are imported by the first request that needs them."""
+"""Lists that Python's import uses. The first request that needs a module may import it."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT, signal.SIGALRM)
-"""Signals whose handlers a model can set where it runs in the main thread: while its recorded examples are run."""
+"""Signals whose handlers a model can set while it runs in the main thread: during its recorded examples."""
 OWN_LOGGERS = ("retort.access", __name__)
-"""`logging.config.dictConfig` disables all loggers that are there, or only those that its argument does not name."""
+"""If one of these is disabled, user code has disabled loggers: `logging.config.dictConfig` disables all existing ones
+that its argument does not name."""
 
 
 class _Functions:
@@ -74,7 +77,7 @@ class _Functions:
 
     def __init__(self, module: ModuleType | type, names: tuple[str, ...]) -> None:
         self._module = module
-        self._names = names = tuple(name for name in names if name in vars(module))  # not every system has all
+        self._names = names = tuple(name for name in names if name in vars(module))  # some systems lack a few
         self._read: Callable[[Any], tuple[Any, ...]] = itemgetter(*names, names[0])
         self._kept = self._read(vars(module))
 
@@ -95,7 +98,7 @@ class _Functions:
 
 
 class ProcessState:
-    """Remembers the process-wide state that every request depends on. Safe to use from many threads.
+    """The remembered process-wide state that every request depends on. Safe to use from many threads.
 
     A model may lower the recursion limit, disable logging or remove its handlers, or replace functions of Python, for
     the whole process. `restore` returns to the state of the first call of `remember`.
@@ -115,15 +118,15 @@ class ProcessState:
         self._root = logging.root
 
     def remember(self) -> None:
-        """Remember the present state once, before any user code has run."""
+        """Remember the present state at the first call, before any user code has run."""
         if not self._recursion_limit:
             root = self._root
             with contextlib.suppress(OSError):  # there may be no folder for temporary files
                 tempfile.gettempdir()
             self._functions = [_Functions(module, names) for module, names in FUNCTIONS]
             self._handlers, self._level, self._disabled = list(root.handlers), root.level, root.manager.disable
-            known = [each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
-            self._loggers = [each for each in known if not each.disabled]
+            loggers = [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+            self._loggers = [logger for logger in loggers if not logger.disabled]
             self._importing = [list(kept) for _, kept in IMPORTING]
             self._signals = [signal.getsignal(number) for number in SIGNALS]
             self._collects = gc.isenabled()
@@ -131,7 +134,7 @@ class ProcessState:
             self._recursion_limit = sys.getrecursionlimit()
 
     def restore(self, culprit: str) -> None:
-        """Undo changes, and log them with the name of the culprit."""
+        """Undo all changes since `remember`, and log them with the name of the culprit."""
         changed = [name for functions in self._functions for name in functions.restore()]
         if sys.getrecursionlimit() != self._recursion_limit:
             sys.setrecursionlimit(self._recursion_limit)
@@ -142,13 +145,13 @@ class ProcessState:
         if gc.isenabled() is not self._collects:
             (gc.enable if self._collects else gc.disable)()
             changed.append("garbage collection")
-        changed += self._restored_importing()
+        changed += self._restore_importing()
         if threading.get_ident() == threading.main_thread().ident:
-            changed += self._restored_signals()
+            changed += self._restore_signals()
         root = self._root
-        if any(each.disabled for each in self._own_loggers):
-            for each in self._loggers:
-                each.disabled = False
+        if any(logger.disabled for logger in self._own_loggers):
+            for logger in self._loggers:
+                logger.disabled = False
             changed.append("loggers")
         if (root.handlers, root.level, root.manager.disable) != (self._handlers, self._level, self._disabled):
             root.handlers[:] = self._handlers
@@ -158,17 +161,17 @@ class ProcessState:
         if changed:
             log.warning("%s changed %s for the whole process; it is as it was again", culprit, " and ".join(changed))
 
-    def _restored_signals(self) -> Iterator[str]:
-        """Set replaced handlers of signals again, and yield their names. Only the main thread may do that."""
+    def _restore_signals(self) -> Iterator[str]:
+        """Restore replaced handlers of signals, and yield their names. Only the main thread may do that."""
         for number, handler in zip(SIGNALS, self._signals, strict=False):
             if signal.getsignal(number) != handler:
                 signal.signal(number, handler)
                 yield f"the handler of {number.name}"
 
-    def _restored_importing(self) -> Iterator[str]:
-        """Put back missing members of the lists by which Python imports, and yield the names of these lists."""
+    def _restore_importing(self) -> Iterator[str]:
+        """Put back missing members of the lists that Python's import uses, and yield the names of these lists."""
         for (name, present), kept in zip(IMPORTING, self._importing, strict=False):
-            if present != kept and (missing := [each for each in kept if each not in present]):
+            if present != kept and (missing := [member for member in kept if member not in present]):
                 present.extend(missing)
                 yield name
 
@@ -176,16 +179,17 @@ class ProcessState:
 def give_large_blocks_back() -> None:
     """Return blocks of a mebibyte or more to the system when they are freed, in all threads.
 
-    By default glibc keeps freed blocks of up to 32 MiB for each thread (mallopt(3)), so that a few large bodies or
-    images take a gigabyte permanently. With another malloc this does nothing.
+    By default glibc keeps freed blocks of up to 32 MiB for each thread (mallopt(3)). A few large bodies or images would
+    then use a gigabyte permanently. With another malloc this does nothing.
     """
     _mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def keep_freed_blocks() -> None:
-    """Keep freed blocks for the next ones, in all threads, in a process that takes the same megabytes again and again.
+    """Reuse freed blocks, in all threads, in a process that allocates the same megabytes again and again.
 
-    By default glibc returns them to the system, and each page of the next block is a fault of a microsecond.
+    By default glibc returns freed blocks to the system. Each page of the next block then costs a page fault, which
+    takes a microsecond.
     """
     _mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES)
     _mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
@@ -199,8 +203,8 @@ def _mallopt(parameter: int, value: int) -> None:
 def memory_bytes(rollup: Path = ROLLUP) -> dict[str, int]:
     """Return the shared, the private and the proportional (PSS) bytes of this process.
 
-    The kernel walks the page tables, which takes milliseconds per gigabyte and lets other threads run: do not call it
-    on an event loop. Empty if the system has no such file.
+    Do not call it on an event loop: the kernel walks the page tables, which takes milliseconds for each gigabyte. The
+    result is empty if the system has no such file.
     """
     try:
         lines = rollup.read_text("ascii").splitlines()[1:]
@@ -213,13 +217,13 @@ def memory_bytes(rollup: Path = ROLLUP) -> dict[str, int]:
 def watch(look: Callable[[], None], every_s: float, stop: threading.Event) -> threading.Thread:
     """Call a function repeatedly in a daemon thread until `stop` is set."""
 
-    def go_on() -> None:
+    def call_repeatedly() -> None:
         while not stop.wait(every_s):
             try:
                 look()
             except Exception:
                 log.exception("the metrics of this process could not be updated")
 
-    thread = threading.Thread(target=go_on, name="retort-metrics", daemon=True)
+    thread = threading.Thread(target=call_repeatedly, name="retort-metrics", daemon=True)
     thread.start()
     return thread

@@ -1,7 +1,7 @@
-"""Counters in memory that the processes of one server share. Each worker writes its own page, and any can read all.
+"""Counters in memory that the processes of one server share. Each worker writes its own page and can read all pages.
 
-The memory is one anonymous mapping, which the master makes before the fork: there is no file to clean up, and the
-counts of a killed worker remain. The next worker with the same number continues from these counts, so counters never
+The memory is one anonymous mapping, which the master makes before the fork. So there is no file to clean up, and the
+counts of a killed worker remain. The next worker with the same number continues these counts, so counters never
 decrease.
 """
 
@@ -16,13 +16,15 @@ from dataclasses import dataclass
 log = logging.getLogger(__name__)
 
 PAGE_BYTES = 2**21
-"""Reserved address space. Memory is used only where it is written."""
+"""Reserved address space of a page. Parts that were never written use no memory."""
 CELL_BYTES = 8
 USED, PID, REPORTED = 0, 1, 2
-"""The first cells of a page: the bytes used by entries, the pid of the writer (0: none), its last report."""
+"""The first cells of a page: the bytes that entries use, the pid of the writer (0 for none), the time of its last
+report."""
 HEADER_BYTES = 4 * CELL_BYTES
 ENTRY = struct.Struct("=II")
-"""The length of the key in bytes and the number of cells. The key, padded to whole cells, and the cells follow."""
+"""The head of an entry: the length of its key in bytes, and the number of its cells. The key, padded to whole cells,
+and the cells follow."""
 MOST_CELLS = 64
 SCRATCH_BYTES = MOST_CELLS * CELL_BYTES
 
@@ -43,9 +45,9 @@ class PageContent:
 class WorkerPage:
     """Named blocks of cells, each a double, in shared memory. One process writes them; every process may read them.
 
-    Cells are aligned, so each is read and written at once. Entries are appended and counted in `USED` last, so a writer
-    that is killed halfway has added none. Threads may run `cells[place] += x` without a lock: between the read and the
-    write there is neither a call nor a jump, and only there would an interpreter with a GIL switch threads.
+    Cells are aligned, so the processor reads and writes each as a unit. A writer appends an entry and then counts it in
+    `USED`, so a writer that is killed halfway has added nothing. Threads may run `cells[place] += x` without a lock: an
+    interpreter with a GIL switches threads only at calls and jumps, and there is none between the read and the write.
     """
 
     def __init__(self, memory: memoryview) -> None:
@@ -72,11 +74,11 @@ class WorkerPage:
     def place(self, key: str, cells: int = 1) -> int:
         """Return the position of the block of this name in `cells`, after adding it (with zeros) if it is new.
 
-        Any thread of the writer may call it. If the page is full, it returns a block that nobody reads: further counts
-        are lost, and the log says so.
+        Any thread of the writer may call it. If the page is full, log an error and return a block that nobody reads, so
+        that further counts are lost.
         """
-        found = self._blocks.get(key)
-        return self._add(key, cells) if found is None else found[0]
+        block = self._blocks.get(key)
+        return self._add(key, cells) if block is None else block[0]
 
     def has(self, key: str) -> bool:
         """Return whether this writer has a block of this name."""
@@ -132,11 +134,11 @@ class WorkerPage:
 class SharedCounters:
     """The pages of one server. Made before the fork; only the process that forks calls `take` and `release`.
 
-    If it is not `shared`, each forked process has its own copy.
+    If the memory is not `shared`, each forked process has its own copy.
     """
 
     def __init__(self, pages: int, page_bytes: int = PAGE_BYTES, shared: bool = True) -> None:
-        self._sheet_bytes = page_bytes
+        self._page_bytes = page_bytes
         flags = mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE)
         self._memory = memoryview(mmap.mmap(-1, pages * page_bytes, flags=flags))
         self._pages = [WorkerPage(self._memory[at : at + page_bytes]) for at in range(0, len(self._memory), page_bytes)]
@@ -154,7 +156,7 @@ class SharedCounters:
     def page(self, number: int | None) -> WorkerPage:
         """Return the page of this number; without a number, a page that no other process sees."""
         if number is None:
-            return WorkerPage(memoryview(bytearray(self._sheet_bytes)))
+            return WorkerPage(memoryview(bytearray(self._page_bytes)))
         return self._pages[number]
 
     def read(self) -> list[PageContent]:

@@ -1,4 +1,4 @@
-"""The spans of this process: made by OpenTelemetry, and exported by OTLP over HTTP.
+"""The spans of this process, which OpenTelemetry makes and exports by OTLP over HTTP.
 
 Needs the extra `otel`, and is imported only if traces are on.
 """
@@ -25,9 +25,9 @@ import app
 log = logging.getLogger(__name__)
 
 FLUSH_WITHIN_S = 1.0
-"""Longest time for the last spans at the end of a worker, beside the time that its requests have to end."""
+"""Longest time to export the last spans at the end of a worker, after its last request."""
 SERVICE = "retort"
-"""The name of the service, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES give another one."""
+"""The name of the service, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES sets another one."""
 EXPORTER_LOG = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 QUEUE_LOG = "opentelemetry.sdk._shared_internal"
 NOT_EXPORTED = "traces are not exported, and are dropped while that lasts"
@@ -38,13 +38,13 @@ Attributes = Mapping[str, str | int]
 
 
 class Traces:
-    """Makes spans and exports them. Lives as long as the process; safe to call from many threads.
+    """Maker and exporter of spans. Lives as long as the process; safe to call from many threads.
 
-    The thread that exports starts with `start`: a server calls it in each worker, after the fork. OpenTelemetry's own
-    variables (`OTEL_*`) set the sampler, the limits, and where and how spans are exported.
+    `start` starts the thread that exports: a server calls it in each worker, after the fork. OpenTelemetry's own
+    variables (`OTEL_*`) set the sampler, the limits, and the target and the way of the export.
 
     Args:
-        exporter: makes the exporter, after the fork.
+        exporter: function that makes the exporter, after the fork.
     """
 
     def __init__(self, exporter: Callable[[], SpanExporter] = OTLPSpanExporter) -> None:
@@ -58,11 +58,11 @@ class Traces:
 
     @property
     def tracer(self) -> Tracer:
-        """The tracer of this process, which is started if it is not."""
+        """The tracer of this process. Start the export if it has not started yet."""
         return self._tracer or self.start()
 
     def start(self) -> Tracer:
-        """Start the export. Steps of users find the same tracers, unless they have set up OpenTelemetry themselves."""
+        """Start the export. Users' steps get the same tracers, unless users have set up OpenTelemetry themselves."""
         with self._lock:
             if self._tracer is None:
                 self._ids = _Ids()
@@ -75,9 +75,9 @@ class Traces:
             return self._tracer
 
     def _add_processor(self, provider: TracerProvider) -> None:
-        """Start the thread that exports. Without it the server serves, and the log says why there are no traces."""
+        """Start the thread that exports. If that fails, log the reason; the server then serves without traces."""
         try:
-            self._processor = BatchSpanProcessor(_ToldOnce(self._make_exporter()))
+            self._processor = BatchSpanProcessor(_LoggedOnce(self._make_exporter()))
         except Exception:
             log.exception("there are no traces: the variables of OpenTelemetry cannot be used")
         else:
@@ -101,7 +101,7 @@ class Traces:
         attributes: Attributes | None = None,
         links: Sequence[Link] = (),
     ) -> None:
-        """Export a span that has ended. It takes a fifth of the time that a span of the tracer takes."""
+        """Export a span that has ended, in a fifth of the time that a span of the tracer would take."""
         if self._provider is None or self._processor is None:
             return
         self._processor.on_end(
@@ -130,7 +130,7 @@ class Traces:
 
 
 class _Ids(IdGenerator):
-    """Random ids, from a generator that no model seeds."""
+    """Generator of random ids. It has a random generator of its own, which no model can seed."""
 
     def __init__(self) -> None:
         self._random = random.Random()  # noqa: S311 - unique, not secret
@@ -142,14 +142,14 @@ class _Ids(IdGenerator):
         return self._random.getrandbits(64) or self.generate_span_id()
 
 
-class _ToldOnce(SpanExporter):
-    """Exports with another exporter, and logs one line when that begins to fail, and one when it works again."""
+class _LoggedOnce(SpanExporter):
+    """Wrapper of an exporter that logs one line when the exporter begins to fail, and one when it works again."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
         self._is_failing = False
-        logging.getLogger(EXPORTER_LOG).addFilter(self._tell)
-        logging.getLogger(QUEUE_LOG).setLevel(logging.CRITICAL)  # that spans are dropped is told here
+        logging.getLogger(EXPORTER_LOG).addFilter(self._log_once)
+        logging.getLogger(QUEUE_LOG).setLevel(logging.CRITICAL)  # NOT_EXPORTED already says that spans are dropped
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
@@ -166,13 +166,13 @@ class _ToldOnce(SpanExporter):
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
-        logging.getLogger(EXPORTER_LOG).removeFilter(self._tell)
+        logging.getLogger(EXPORTER_LOG).removeFilter(self._log_once)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
 
-    def _tell(self, record: logging.LogRecord) -> bool:
-        """Log the first complaint of the exporter in place of all of them. Requests do not wait for it."""
+    def _log_once(self, record: logging.LogRecord) -> bool:
+        """Log the first error line of the exporter, and drop all lines of its own."""
         if not self._is_failing:
             self._is_failing = True
             log.warning("%s: %s", NOT_EXPORTED, record.getMessage())
@@ -181,7 +181,7 @@ class _ToldOnce(SpanExporter):
 
 def _resource() -> Resource:
     """Return the facts of this process that every span has."""
-    found = Resource.create({"service.version": app.__version__})
-    if str(found.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
-        found = found.merge(Resource({SERVICE_NAME: SERVICE}))
-    return found
+    resource = Resource.create({"service.version": app.__version__})
+    if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
+        resource = resource.merge(Resource({SERVICE_NAME: SERVICE}))
+    return resource

@@ -1,6 +1,6 @@
 """The counts of one version on a page: its predictions, its runs and the classes that it predicted.
 
-No method takes a lock (see `WorkerPage`). Each object belongs to one page, and is made when it is first needed.
+No method takes a lock (see `WorkerPage`). Each object belongs to one page, and is made at its first use.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from app.telemetry.shared_counters import WorkerPage
 
 OK = "ok"
 OTHER = "other"
-"""The label of everything beyond a limit."""
+"""The common label of all outcomes or classes beyond their limit."""
 MOST_OUTCOMES = 64
 MOST_CLASSES = 50
 MOST_CLASS_CHARS = 64
 FEW_ROWS = 16
-"""Up to so many labels are counted one by one, which is faster then."""
+"""Up to this number, predicted labels are counted one by one, which is faster for so few."""
 RUNS, RUNNING = "retort_artifact_runs", "retort_artifact_runs_running"
 
 
@@ -100,7 +100,7 @@ class RunCounts:
         self._places: dict[object, int] = {}
 
     def count(self, rows: int, requests: int, classes: Sequence[object], predicted: Sequence[object]) -> None:
-        """Count one run and its predicted labels. Those beyond the first `MOST_CLASSES` are counted together."""
+        """Count one run and its predicted labels. Classes beyond the first `MOST_CLASSES` are counted together."""
         cells = self._cells
         bucket = self._rows.first + min((rows - 1).bit_length(), len(ROW_BOUNDS))
         cells[bucket] += 1.0
@@ -111,7 +111,7 @@ class RunCounts:
         if not predicted:
             return
         if classes is not self._classes:
-            self._learn(classes)
+            self._set_classes(classes)
         places = self._places
         if len(predicted) <= FEW_ROWS:
             for label in predicted:
@@ -122,7 +122,7 @@ class RunCounts:
             place = places.get(label) or self._other()
             cells[place] += times
 
-    def _learn(self, classes: Sequence[object]) -> None:
+    def _set_classes(self, classes: Sequence[object]) -> None:
         self._places = {label: self._place(_text(label)) for label in classes[:MOST_CLASSES]}
         self._classes = classes
 
@@ -134,5 +134,5 @@ class RunCounts:
 
 
 def _text(label: object) -> str:
-    """Return a class as the value of a label: of bounded length, and valid in the name of a block."""
+    """Return a class as the value of a label, with bounded length and valid in the name of a block."""
     return str(label)[:MOST_CLASS_CHARS].replace(SEPARATOR, " ").encode("utf-8", "replace").decode()

@@ -260,7 +260,7 @@ def test_an_exporter_that_raises_is_logged_once(traced: Traced, caplog: pytest.L
         raise OSError("no room")
 
     traced.kept.export = failing  # type: ignore[method-assign]
-    told = traces_module._ToldOnce(traced.kept)
+    told = traces_module._LoggedOnce(traced.kept)
     assert [told.export([]) for _ in range(3)] == [SpanExportResult.FAILURE] * 3
     assert caplog.text.count("traces are not exported") == 1
     del traced.kept.export  # type: ignore[method-assign]
