@@ -1,4 +1,4 @@
-"""Gunicorn's settings and hooks; each line that is not obvious has its reason."""
+"""Gunicorn's settings and hooks, with the reason for each line that is not obvious."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ log = logging.getLogger("retort")
 
 METRICS_REFRESH_S = 10.0
 SILENT_BEYOND_REQUESTS_S = 3.0
-"""Longest silence of a worker, beyond the time limit of a request. Gunicorn's own 30 s hold as well."""
+"""A worker is ended if it sends no heartbeat for this much longer than a request may take. Gunicorn also ends a worker
+after its own `timeout`, 30 s."""
 COLLECT_AFTER_OBJECTS = 50_000
-"""A request that waits keeps some hundred objects; Python would look at all of them after each 700 new ones."""
+"""New objects that start a garbage collection. A waiting request keeps about a hundred objects. With Python's default
+of 700, the collector would look at them far too often."""
 
 try:
     _settings = Settings.from_environ(os.environ)
@@ -55,7 +57,7 @@ for _name, _value in ONE_THREAD.items():
 bind = _settings.bind
 workers = _settings.web_concurrency
 threads = _settings.threads
-# Our own class waits for bytes outside of its threads, so that slow clients cost nobody else anything. It needs epoll.
+# Retort's own class waits for bytes outside of its threads, so that slow clients delay no other client. It needs epoll.
 worker_class = "app.server.RetortWorker" if _settings.worker == "retort" and hasattr(select, "epoll") else "gthread"
 RetortWorker.limits = Limits(
     body_bytes=_settings.body_limit_bytes,
@@ -68,20 +70,20 @@ RetortWorker.limits = Limits(
     waiting_threads=_settings.waiting_threads,
     waiting_requests=_settings.waiting_requests,
 )
-# With gthread every open connection beyond its threads is a hidden queue; ours holds idle ones for next to nothing.
+# With gthread, open connections beyond its threads are a hidden queue. In Retort's class, idle connections cost little.
 worker_connections = 10_000 if worker_class != "gthread" else 1000
 if not os.environ.get("FORWARDED_ALLOW_IPS"):
-    # By default Gunicorn trusts X-Forwarded-Proto and others from each client on this machine or on a Unix socket.
+    # By default Gunicorn trusts X-Forwarded-Proto and similar fields from all clients on this machine or a Unix socket.
     # RETORT_TRUSTED_PROXIES decides instead, unless the operator sets Gunicorn's own variable.
     forwarded_allow_ips = forwarder_headers = ""
     secure_scheme_headers: dict[str, str] = {}
-# Models are loaded once, in the master, and shared by the workers' memory.
+# Load models once, in the master. The workers share that memory.
 preload_app = True
-# No console for the master: it would be a thread and a socket before the fork.
+# No control socket for the master: it would need a thread and a socket before the fork.
 control_socket_disable = True
-# A platform kills 30 s after SIGTERM; be gone before.
+# Platforms kill a server 30 s after SIGTERM: end before that.
 graceful_timeout = 20
-# Longer than the idle time of the proxies in front, which otherwise reuse a connection that was just closed.
+# Longer than the idle time of the proxies in front. Otherwise a proxy could reuse a connection that was just closed.
 keepalive = 75
 
 
@@ -117,7 +119,10 @@ RetortWorker.serving_app = staticmethod(serving_app)
 
 
 def on_starting(server: Any) -> None:
-    """Verify and load all models before the fork. Run none: a model that ran before `fork()` can hang in the child."""
+    """Verify and load all models before the fork, but run none: a model that ran before `fork()` can hang in the child.
+
+    Before that, prepare the master and check the addresses.
+    """
     keep_steady_time()
     keep_heartbeats_in_memory()
     hold_signals_of_new_workers(server)
@@ -135,8 +140,8 @@ def on_starting(server: Any) -> None:
             raise SystemExit(f"retort: {error.detail}") from None
         app.extensions["retort_metrics"].share(server.cfg.workers)
         log.info("models: %s", app.extensions["retort"].summary())
-    # A worker's garbage collector writes into the head of every object that it looks at, and so makes the pages that
-    # it shares with the master its own. What is there now lives as long as the process: it need not look at it.
+    # A worker's garbage collector writes into the head of every object that it looks at. So the kernel would copy the
+    # memory pages that the worker shares with the master. All present objects live as long as the process: skip them.
     gc.collect()
     gc.freeze()
 
@@ -144,7 +149,7 @@ def on_starting(server: Any) -> None:
 def on_reload(server: Any) -> None:
     """Read the repository again in the master after SIGHUP, for the workers that it forks next.
 
-    Running workers answer until they are replaced. Errors are logged, because they would end the master.
+    Running workers answer until they are replaced. An error is only logged: it would end the master.
     """
     for app in _applications():
         try:
@@ -160,7 +165,7 @@ def on_reload(server: Any) -> None:
 
 
 def _public_addresses(addresses: list[Any]) -> list[str]:
-    """Return the addresses that other machines may reach; none if the settings allow that without a key."""
+    """Return the addresses that other machines can reach; none if the settings allow public addresses without a key."""
     if _settings.public or _settings.development:
         return []
     return [str(address[0]) for address in addresses if isinstance(address, tuple) and not is_local(str(address[0]))]
@@ -171,7 +176,7 @@ def when_ready(server: Any) -> None:
     for app in _applications():
         try:
             app.extensions["retort_keys"].check(
-                _public_addresses([each.sock.getsockname() for each in server.LISTENERS])
+                _public_addresses([listener.sock.getsockname() for listener in server.LISTENERS])
             )
         except RetortError as error:
             raise SystemExit(f"retort: {error.detail}") from None
@@ -196,14 +201,14 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def _numbered(worker: Any) -> list[tuple[Any, int | None]]:
     """Return each application with the number of the worker; None if a user's configuration replaced `pre_fork`."""
-    made = _applications()
-    return list(zip(made, getattr(worker, "retort_numbers", [None] * len(made)), strict=True))
+    apps = _applications()
+    return list(zip(apps, getattr(worker, "retort_numbers", [None] * len(apps)), strict=True))
 
 
 def post_worker_init(worker: Any) -> None:
     """Run the recorded examples of each model in the worker; serve the models that give the recorded predictions."""
-    # The application has read it. Gunicorn would look at it for each request, and answer 500 to paths without it. It
-    # stays in the environment of the master, which may load the application again.
+    # The application has read SCRIPT_NAME. Gunicorn would read it at each request, and answer 500 to paths without this
+    # prefix. It stays in the environment of the master, which may load the application again.
     os.environ.pop("SCRIPT_NAME", None)
     for app in _applications():
         app.extensions["retort_keys"].begin()
@@ -215,7 +220,7 @@ def post_worker_init(worker: Any) -> None:
     if not isinstance(worker, RetortWorker):  # RetortWorker calls `serving_app` itself
         worker.wsgi = OtherWorkers(serving_app(worker.wsgi))
         for listener in worker.sockets:
-            # A child that a model forks would keep the port when the server has stopped.
+            # Otherwise a child that a model forks would keep the port open after the server has stopped.
             os.register_at_fork(after_in_child=listener.close)
     if hasattr(worker, "retort_booted"):
         worker.retort_booted.set()
@@ -227,7 +232,7 @@ def _has_booted(worker: Any) -> bool:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Count the end of a worker in the master, end its processes, and tell the registry which versions were running."""
+    """Count the end of a worker in the master, end its processes, and pass its running versions to the registry."""
     end_process_group(worker.pid)
     for app, number in _numbered(worker):
         app.extensions["retort"].worker_crashed(app.extensions["retort_metrics"].ended(number))
@@ -236,18 +241,18 @@ def child_exit(server: Any, worker: Any) -> None:
 def worker_exit(server: Any, worker: Any) -> None:
     """End a worker at once, because ONNX Runtime, loaded before the fork, aborts at the normal end of a child.
 
-    Gunicorn calls this while an exception ends the worker, and the exception has the exit status. Gunicorn also calls
-    it in the master if a worker that it wants to signal is gone already; the master must not end.
+    Gunicorn calls this while an exception ends the worker; the exit status is in the exception. Gunicorn also calls it
+    in the master, if a worker has ended before the master could signal it. The master must not end.
     """
     if worker.pid != os.getpid():
         child_exit(server, worker)
         return
-    leaving = sys.exc_info()[1]
+    cause = sys.exc_info()[1]
     for app in _applications():
         with contextlib.suppress(Exception):
             app.extensions["retort_metrics"].leave()
             app.extensions["retort_services"].close()
             app.gateway.close()
-    status = leaving.code if isinstance(leaving, SystemExit) and isinstance(leaving.code, int) else 0
+    status = cause.code if isinstance(cause, SystemExit) and isinstance(cause.code, int) else 0
     logging.shutdown()
     os._exit(status & 0xFF)

@@ -1,7 +1,8 @@
 """Check the settings, then replace this process by a command: `python -m app.start COMMAND [ARGUMENT…]`.
 
-Gunicorn reads some environment variables when it is imported, before its configuration file, and exits with a traceback
-if one is invalid. This module checks them first, and turns `WEB_CONCURRENCY` into a number. It also reads `.env`.
+Gunicorn reads some environment variables when it is imported, before its configuration file. If one is invalid, it
+exits with a traceback. So this module checks them first, and turns `WEB_CONCURRENCY` into a number. It also reads
+`.env` and `.flaskenv`.
 """
 
 from __future__ import annotations
