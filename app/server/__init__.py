@@ -24,15 +24,15 @@ The states of a connection, each with its deadline and the effect of the deadlin
                |                                                 |
                +--- close, or any refusal of a broken request ---+
                v
-           LINGERING   linger_s after the last byte: everything more from the client is thrown away, so that it can
-               |       read the answer
+           LINGERING   linger_s after the last byte: further bytes of the client are discarded, so that it can read
+               |       the answer
                v
             CLOSED     also from every state when the client resets; its request is dropped if it is still queued
 
-A worker stops in the phases of `lifecycle`: it tells its application (`draining()`), lets no new connection begin if
-the whole server ends, takes the connections that the kernel has accepted, closes its listeners, answers everything with
-`Connection: close`, and ends before `drain_timeout_s`. If a thread still runs `stuck_grace_s` after its deadline, its
-stack is logged and the worker stops.
+A worker stops in the phases of `lifecycle`. It tells its application (`draining()`). If the whole server ends, it lets
+no new connection begin. It accepts the connections in the kernel's queue, closes its listeners, answers everything with
+`Connection: close`, and ends before `drain_timeout_s`. If a thread makes no progress for `stuck_grace_s` after its
+deadline, the worker logs its stack and stops.
 
 From the socket to the application: `worker` (Gunicorn's side), `loop` (epoll, accepting, deadlines), `connection` (the
 states above), `parsing` (heads), `bodies`, `dispatcher` (admits requests, runs inline ones, sends answers), `answers`,

@@ -1,4 +1,4 @@
-"""Check before the models are loaded that the server can listen, and say which setting to change if it cannot."""
+"""Check that the server can listen, before it loads models; if it cannot, name the setting to change."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 FREE_WITHIN_S = 5.0
-"""Longest wait for a port of a server that stops. Gunicorn waits as long."""
+"""Longest wait for a port whose server is stopping, the same as Gunicorn's."""
 RETRY_S = 0.25
 HANDED_OVER = ("GUNICORN_PID", "LISTEN_FDS")
-"""Variables of the environment that tell that another process has opened the sockets."""
+"""Environment variables that are set if another process has opened the sockets."""
 
 
 def require_free(addresses: Iterable[object], reuse_port: bool, within_s: float = FREE_WITHIN_S) -> None:
     """Wait until every address is free. The sockets of systemd and of an older master are not checked.
 
     Args:
-        addresses: as Gunicorn has them: `(host, port)`, the path of a Unix socket, or the number of a descriptor.
+        addresses: in Gunicorn's form: `(host, port)`, the path of a Unix socket, or the number of a descriptor.
         reuse_port: whether several servers may share a port.
         within_s: how long to wait for a port in use.
 
     Raises:
-        SystemExit: the server cannot listen there. Its text is one sentence.
+        SystemExit: the server cannot listen at an address. The exit message is one sentence.
     """
     if any(name in os.environ for name in HANDED_OVER):
         return
@@ -42,18 +42,18 @@ def require_free(addresses: Iterable[object], reuse_port: bool, within_s: float 
 
 def _require_port(host: str, port: int, reuse_port: bool, within_s: float) -> None:
     until_s = time.monotonic() + within_s
-    waits = False
+    is_waiting = False
     while (error := _error(host, port, reuse_port)) is not None:
         if error.errno != errno.EADDRINUSE or time.monotonic() >= until_s:
             raise SystemExit(f"retort: {_sentence(host, port, error)}")
-        if not waits:
-            waits = True
+        if not is_waiting:
+            is_waiting = True
             log.warning("port %d of %s is in use; waiting up to %g s for it", port, host, within_s)
         time.sleep(RETRY_S)
 
 
 def _error(host: str, port: int, reuse_port: bool) -> OSError | None:
-    """Return why nothing can listen at an address; None if it is free. It is bound as Gunicorn does it."""
+    """Bind an address in the same way as Gunicorn, and return the error; None if the address is free."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

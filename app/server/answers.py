@@ -1,4 +1,4 @@
-"""Responses: check status and headers of a WSGI response or a `Response`, make its bytes, and send them."""
+"""Answers: check the status and headers of a WSGI response or a `Response`, make its bytes, and send them."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ HOP_BY_HOP = "hop-by-hop"
 KNOWN_LIMIT = 2048
 LAST_CHUNK = b"0\r\n\r\n"
 JOIN_BYTES = 65536
-"""Up to this size one copy is cheaper than a list of buffers."""
+"""Up to this size, joining head and body is cheaper than passing the kernel a list of buffers."""
 BUFFERS_PER_CALL = 64
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 _names: dict[str, str] = {}
-"""Valid field names in lower case, or HOP_BY_HOP."""
+"""Cache of valid field names: the name in lower case, or HOP_BY_HOP."""
 
 
 @dataclass(slots=True, eq=False)
 class WsgiAnswer:
-    """The answer to one request, as `start_response` described it. Not thread-safe."""
+    """The answer to one request, with the values that `start_response` received. Not thread-safe."""
 
     is_head: bool
     status: str = ""
@@ -46,15 +46,15 @@ class WsgiAnswer:
     length_bytes: int | None = None
     omits_body: bool = False
     chunked: bool = False
-    started: bool = False  # its head is on its way to the client
+    started: bool = False  # the head was passed on for sending
     sent: int = 0  # bytes of body; Gunicorn's access log reads this name
     written: list[bytes] | None = None
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
-        """Take the status and headers (PEP 3333).
+        """Check and keep the status and headers (PEP 3333).
 
         Raises:
-            InvalidResponseHeader, InvalidResponseHeaderName: a header would break the head.
+            InvalidResponseHeader, InvalidResponseHeaderName: a header is not valid in HTTP.
         """
         if exc_info is not None:
             try:
@@ -64,19 +64,19 @@ class WsgiAnswer:
                 exc_info = None
         elif self.status:
             raise AssertionError("start_response was called twice")
-        bodiless = _restriction(status)
+        restriction = _restriction(status)
         self.status = status
-        self.omits_body = self.is_head or bodiless > 0
-        self._take(headers, forbids_length=bodiless == NO_LENGTH)
+        self.omits_body = self.is_head or restriction > 0
+        self._set_headers(headers, forbids_length=restriction == NO_LENGTH)
         return self.write
 
     def write(self, part: bytes) -> None:
-        """Send a part of the body before the parts that the application returns (PEP 3333's older way)."""
+        """Send a part of the body before the parts that the application returns (`write` of PEP 3333)."""
         if self.written is None:
             self.written = []
         self.written.append(part)
 
-    def _take(self, headers: Headers, forbids_length: bool) -> None:
+    def _set_headers(self, headers: Headers, forbids_length: bool) -> None:
         kept = headers
         self.length_bytes = None
         try:
@@ -86,13 +86,13 @@ class WsgiAnswer:
         if not are_valid:
             _refuse_values(headers)
         for name, value in headers:
-            lower = _names.get(name) or _known(name)
+            lower = _names.get(name) or _check_name(name)
             if lower == "content-length":
                 self.length_bytes = None if forbids_length else int(value)
                 if forbids_length:
                     kept = [field for field in kept if field[0].lower() != "content-length"]
             elif lower is HOP_BY_HOP:
-                # The list belongs to the application: do not change it in place.
+                # Make a new list: this one belongs to the application.
                 kept = [field for field in kept if field[0] != name]
         self.headers = kept
 
@@ -115,7 +115,8 @@ def _refuse_values(headers: Headers) -> NoReturn:
     raise AssertionError("no value is at fault")
 
 
-def _known(name: str) -> str:
+def _check_name(name: str) -> str:
+    """Return a valid field name in lower case, or HOP_BY_HOP, and cache the result."""
     if not TOKEN_RE.fullmatch(name):
         raise InvalidResponseHeaderName(repr(name))
     lower = HOP_BY_HOP if util.is_hoppish(name) else name.lower()
@@ -152,12 +153,12 @@ def chunk(part: bytes) -> bytes:
 
 
 def set_head(answer: WsgiAnswer, response: Response) -> None:
-    """Take the status and headers of a response; raises as `start_response` does."""
+    """Check and keep the status and headers of a response; raises the errors of `start_response`."""
     answer.start_response(status_line(response.status), response.headers)
 
 
 def allowed_part(answer: WsgiAnswer, part: bytes) -> bytes:
-    """Return the bytes of a part that may be sent: none if the status allows no body, never more than declared."""
+    """Return the bytes of a part that may be sent: none if the answer has no body, and never more than declared."""
     if not isinstance(part, bytes):
         raise TypeError(f"a part of the body is a {type(part).__name__}, not bytes")
     if answer.omits_body:
@@ -169,7 +170,7 @@ def allowed_part(answer: WsgiAnswer, part: bytes) -> bytes:
 
 
 def in_order(answer: WsgiAnswer, app_iter: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the parts of a body in order: parts given to `write` come before the next part that is returned."""
+    """Yield the parts of a body in order. Parts that were passed to `write` come before the next returned part."""
     for part in app_iter:
         if answer.written:
             written, answer.written = answer.written, None
@@ -180,10 +181,10 @@ def in_order(answer: WsgiAnswer, app_iter: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def complete_body(answer: WsgiAnswer, parts: Sequence[bytes]) -> bytes:
-    """Return a whole body, and add its length to the head if the application gave none.
+    """Return a whole body, and add its length to the headers if the application has not set it.
 
     Raises:
-        AssertionError: the application broke the protocol.
+        AssertionError: the application has violated PEP 3333.
     """
     if not answer.status:
         raise AssertionError("the application did not call start_response")
@@ -198,11 +199,11 @@ def complete_body(answer: WsgiAnswer, parts: Sequence[bytes]) -> bytes:
 
 
 def whole_body(answer: WsgiAnswer, response: Response) -> bytes:
-    """Take a response whose body is whole, and return that body.
+    """Set the head of an answer from a response whose body is whole, and return that body.
 
     Raises:
         TypeError: the body is an iterator.
-        Exception: as `set_head` and `complete_body`.
+        Exception: an error of `set_head` or `complete_body`.
     """
     body = response.body
     if not isinstance(body, bytes):
@@ -219,7 +220,7 @@ def close(body: Any) -> None:
 
 
 class SendQueue(deque[memoryview]):
-    """The bytes on their way to one client that the kernel has not taken yet. Belongs to the loop's thread.
+    """The bytes for one client that the kernel has not accepted yet. Belongs to the loop's thread.
 
     It also counts the bytes that the client has read.
     """
@@ -229,15 +230,15 @@ class SendQueue(deque[memoryview]):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
         self._sock = sock
-        self._sent_bytes = 0  # given to the kernel
-        self._read_bytes = 0  # of those, acknowledged by the client's end
+        self._sent_bytes = 0  # accepted by the kernel
+        self._read_bytes = 0  # sent bytes that the client's kernel has acknowledged
 
     def keep(self, *parts: bytes | memoryview) -> None:
         """Append bytes, to be sent by `flush`."""
         self.extend(memoryview(part) for part in parts if part)
 
     def send(self, head: bytes, body: bytes) -> int:
-        """Send as much as the kernel takes now, keep the rest, and return the number of bytes sent.
+        """Send as much as the kernel accepts now, keep the rest, and return the number of bytes sent.
 
         Raises:
             OSError: the client is gone.
@@ -258,7 +259,7 @@ class SendQueue(deque[memoryview]):
         return sent_bytes
 
     def flush(self) -> int:
-        """Send as much of the kept bytes as the kernel takes now, and return the number of bytes sent.
+        """Send as many kept bytes as the kernel accepts now, and return the number of bytes sent.
 
         Raises:
             OSError: the client is gone.
@@ -280,8 +281,8 @@ class SendQueue(deque[memoryview]):
     def newly_read_bytes(self) -> int:
         """Return how many bytes the client has read since the last call.
 
-        The kernel reports room only when a third of its buffer is free, which a slow client may take minutes to read,
-        so this counts the bytes that the client's end has acknowledged.
+        The kernel reports free space only when a third of its buffer is free. A slow client may take minutes to read so
+        much. So count the bytes that the client's kernel has acknowledged.
         """
         read_bytes = max(self._read_bytes, self._sent_bytes - unacknowledged_bytes(self._sock))
         newly_bytes, self._read_bytes = read_bytes - self._read_bytes, read_bytes

@@ -1,4 +1,4 @@
-"""Receive request bodies: by length or in chunks, into memory or a file, within the limits."""
+"""Request bodies as they arrive: by length or in chunks, into memory or a file, within the limits."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from app.server.contract import Environ, Refusal
 from app.server.limits import Limits
 
 WHOLE_BODY = "retort.body"
-"""Key of the environ for a body that came in parts. The worker closes it at the end of the request."""
+"""Key of the environ for a body that was received in parts. The worker closes it at the end of the request."""
 HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 CHUNK_SIZE_DIGITS = 16
 EXTENSION_BYTES = 16 * 1024
-"""Limit of all chunk extensions of a body together. They are ignored, but checking them takes time."""
+"""Limit of all chunk extensions of a body together. They are ignored, but to check them takes time."""
 CARRIAGE_RETURN = 13
 CLIENT_SHARE = 0.5
-"""Share of the room for bodies in files that one client may have."""
+"""Share of the space for bodies in files that one client may use."""
 DISK_SHARE = 0.8
-"""Share of the temporary folder's free space that bodies in files may have."""
+"""Share of the temporary folder's free space that bodies in files may use."""
 
 
 class BodyRefused(Exception):
-    """The body is over a limit, or there is no room for it."""
+    """The body is over a limit, or there is no space for it."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.detail)
@@ -48,16 +48,16 @@ class BodyRefused(Exception):
 
 @dataclass(slots=True)
 class Store:
-    """The bodies of one process, together: in memory while they are received, and in files until they are closed.
+    """Space for all bodies of one process: in memory while they are received, in files until the files are closed.
 
-    The bodies of one client have `CLIENT_SHARE` of the room for files. Belongs to the loop's thread.
+    The bodies of one client may use `CLIENT_SHARE` of the space for files. Belongs to the loop's thread.
     """
 
     spool_bytes: int
     in_memory_bytes: int
     in_files_bytes: int = 2**40
     one_body_bytes: int = 0
-    """The longest body. Each client may have one of this length in a file if there is room at all."""
+    """Length of the longest body. A client may have one such body in a file even beyond its share."""
     held_bytes: int = 0
     spooled_bytes: int = 0
     by_client: dict[Hashable, int] = field(default_factory=dict)
@@ -74,7 +74,11 @@ class Store:
         return tempfile.TemporaryFile("w+b", buffering=1 << 16, prefix="retort-body-")
 
     def reserve(self, client: Hashable, count: int) -> None:
-        """Reserve room in files for bytes of a client; raise `BodyRefused` if there is none."""
+        """Reserve space in files for bytes of a client.
+
+        Raises:
+            BodyRefused: there is no space.
+        """
         while self.closed:
             self.release(*self.closed.popleft())
         of_client_bytes = self.by_client.get(client, 0) + count
@@ -86,7 +90,7 @@ class Store:
         self.spooled_bytes += count
 
     def release(self, client: Hashable, count: int) -> None:
-        """Release reserved room."""
+        """Release reserved space."""
         self.spooled_bytes -= count
         self.by_client[client] -= count
         if not self.by_client[client]:
@@ -110,9 +114,9 @@ class RequestBody:
         The result does not depend on how the bytes are divided into calls.
 
         Raises:
-            BodyRefused: it is over a limit, or there is no room for it.
+            BodyRefused: the body is over a limit, or there is no space for it.
             ParseException: an error of Gunicorn's parser.
-            OSError: its file cannot be written.
+            OSError: the file of the body cannot be written.
         """
         raise NotImplementedError
 
@@ -126,9 +130,9 @@ class RequestBody:
         store.held_bytes += len(part)
         if self.size_bytes > store.spool_bytes or store.held_bytes > store.in_memory_bytes:
             self._file = store.open()
-            for held in self._parts:
-                self._spool(held)
-            self._forget()
+            for received in self._parts:
+                self._spool(received)
+            self._forget_parts()
 
     def _spool(self, part: bytes) -> None:
         self._store.reserve(self._client, len(part))
@@ -140,7 +144,7 @@ class RequestBody:
         """Return the whole body, at its beginning; the caller closes it.
 
         Raises:
-            OSError: there is no room for its end.
+            OSError: the disk has no space for the last bytes.
         """
         if self._file is not None:
             self._file.seek(0)
@@ -150,27 +154,27 @@ class RequestBody:
             self._spooled_bytes = 0
             return whole
         memory = io.BytesIO(b"".join(self._parts))
-        self._forget()
+        self._forget_parts()
         return memory
 
     def discard(self) -> None:
-        """Free the storage; may be called at any time."""
-        spooled, self._file = self._file, None
-        if spooled is not None:
-            with contextlib.suppress(OSError):  # closing writes the buffer, for which there may be no room
-                spooled.close()
+        """Free the memory and the file. May be called at any time."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # closing writes the buffer, for which there may be no space
+                file.close()
         if self._spooled_bytes:
             self._store.release(self._client, self._spooled_bytes)
             self._spooled_bytes = 0
-        self._forget()
+        self._forget_parts()
 
-    def _forget(self) -> None:
+    def _forget_parts(self) -> None:
         self._store.held_bytes -= sum(map(len, self._parts))
         self._parts = []
 
 
 class LengthBody(RequestBody):
-    """A body whose length was declared, and is within the limit."""
+    """A body with a declared length, which is within the limit."""
 
     def __init__(self, length_bytes: int, store: Store, client: Hashable = None) -> None:
         super().__init__(store, client)
@@ -187,7 +191,7 @@ class LengthBody(RequestBody):
 class ChunkedBody(RequestBody):
     """A body in chunks: the grammar and limits of Gunicorn's `ChunkedReader`, and the limits of this worker.
 
-    `head_request` is Gunicorn's request, which parses the trailers. `limit_bytes` is the limit at its path.
+    `head_request` is Gunicorn's request, which parses the trailers. `limit_bytes` is the limit at the request's path.
     Source: RFC 9112 section 7.1.
     """
 
@@ -200,11 +204,11 @@ class ChunkedBody(RequestBody):
         self._limit_bytes = self._allowed_bytes = limit_bytes
         self._chunks_left = limits.body_chunks
         self._extension_bytes_left = EXTENSION_BYTES
-        self._left_bytes = 0  # of the chunk that is being read
-        self._looked_bytes = 0  # of the trailers
-        self._pending = b""  # a line that has not ended
+        self._left_bytes = 0  # unread bytes of the present chunk
+        self._looked_bytes = 0  # bytes of the trailers that were searched for their end
+        self._pending = b""  # an incomplete line
         self._is_whole = False
-        self._state = self._size
+        self._state = self._read_size
 
     def feed(self, received: bytes) -> bytes | None:
         """Take chunks and trailers."""
@@ -218,7 +222,7 @@ class ChunkedBody(RequestBody):
         self._pending = received[at:]
         return None
 
-    def _size(self, received: bytes, at: int) -> int:
+    def _read_size(self, received: bytes, at: int) -> int:
         end = received.find(b"\r\n", at)
         if end < 0:
             if len(received) - at > self._line_bytes:
@@ -237,10 +241,10 @@ class ChunkedBody(RequestBody):
         if self._chunks_left < 0:
             raise BodyRefused(refusals.too_many_chunks(self._limits))
         self._left_bytes = size_bytes
-        self._state = self._content if size_bytes else self._trailers
-        return end + 2 if size_bytes else self._trailers(received, end + 2)
+        self._state = self._read_content if size_bytes else self._read_trailers
+        return end + 2 if size_bytes else self._read_trailers(received, end + 2)
 
-    def _content(self, received: bytes, at: int) -> int:
+    def _read_content(self, received: bytes, at: int) -> int:
         part = received[at : at + self._left_bytes]
         if part:
             self._write(part)
@@ -253,14 +257,14 @@ class ChunkedBody(RequestBody):
             raise ChunkMissingTerminator(ending)
         if len(ending) < 2:
             return end
-        self._state = self._size
+        self._state = self._read_size
         return end + 2
 
-    def _trailers(self, received: bytes, at: int) -> int:
+    def _read_trailers(self, received: bytes, at: int) -> int:
         if received[at : at + 2] == b"\r\n":
             self._is_whole = True
             return at + 2
-        # Look at each byte once, or a client that sends byte by byte would be costly.
+        # Search each byte only once. Otherwise a client that sends byte by byte would be costly.
         looked = at + self._looked_bytes
         end = received.find(b"\r\n\r\n", max(at, looked - 3))
         if end < 0:
@@ -290,7 +294,7 @@ def _chunk_size(line: bytes) -> int:
 
 
 def close_body(environ: Environ) -> None:
-    """Close a request's body that is in a file. A middleware may have put another stream into its place."""
+    """Close a request's body that was received in parts, even if a middleware has replaced `wsgi.input`."""
     body = environ.get(WHOLE_BODY)
     if body is not None:
         body.close()

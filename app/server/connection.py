@@ -1,7 +1,7 @@
-"""One client's connection: reads its requests and writes their answers without blocking.
+"""One client's connection, which reads requests and writes their answers without blocking.
 
 The socket is registered with epoll once, edge-triggered, for all events. `readable` records that the kernel may have
-more.
+more bytes.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ class PendingAnswer(Protocol):
     """The request that a connection answers."""
 
     is_queued: bool
-    """It has not begun, or is a stream that waits for its turn."""
+    """Whether the request has not begun, or is a stream that waits for its turn."""
 
     def on_sent(self, sent_bytes: int) -> None:
         """Count bytes of the answer that were sent."""
 
 
 class RequestListener(Protocol):
-    """Receives the events of all connections of a worker, on the loop's thread."""
+    """Receiver of the events of all connections of a worker, on the loop's thread."""
 
     def on_request(self, connection: Connection, head: Head, now_s: float) -> None:
         """Answer a request that was read whole, now or later. The connection is WAITING."""
 
     def on_refused(self, connection: Connection, head: Head | None, refusal: Refusal, now_s: float) -> None:
-        """Answer with a refusal and close, because the following bytes cannot be parsed. `head` is None if it was not
-        parsed."""
+        """Answer with a refusal and close, because the further bytes cannot be parsed. `head` is None if it could not
+        be parsed either."""
 
     def on_body(self, connection: Connection, head: Head, now_s: float) -> bool:
-        """Name the client of a request whose body is about to be read. Return False after refusing the request."""
+        """Set the client of a request whose body is about to be read. Return False after refusing the request."""
 
     def on_gone(self, connection: Connection) -> None:
         """Handle a client that left before its answer was sent whole."""
@@ -78,7 +78,7 @@ class Shared:
     stats: Stats
     keep_alive_s: float
     on_unfinished: Callable[[Connection], None]
-    """Called with a connection that has more to do than fits into one turn: `resume` it in the next turn."""
+    """Function to call with a connection that has more work than fits into one turn. It is resumed in the next turn."""
     on_closed: Callable[[Connection], None]
 
 
@@ -94,7 +94,7 @@ class ConnectionState(enum.IntEnum):
     CLOSED = 6
 
 
-# An attribute of an enum costs as much as the rest of a comparison.
+# Names of the module, because reading an attribute of an enum would double the time of a comparison.
 IDLE, HEAD, BODY, WAITING, ANSWERING, LINGERING, CLOSED = ConnectionState
 
 
@@ -105,7 +105,7 @@ class Connection:
     sock: socket.socket
     peer: Peer
     idle_since_s: float
-    """Time when it became idle, or when its present request began."""
+    """Time when the connection became idle, or when its present request began to arrive."""
     _shared: Shared
     fd: int = -1
     deadline_s: float = 0.0
@@ -116,17 +116,17 @@ class Connection:
     readable: bool = False
     events: int = 0  # reported by the poller, and not acted on yet
     client: Hashable = None
-    """The client as the application named it at the last head that was read; before that, the peer's address."""
+    """The application's name for the client at the last head; before the first head, the peer's address."""
     pending: PendingAnswer | None = None
     _head: Head | None = None  # of the request whose body is being read
     _body: RequestBody | None = None
-    received: bytes = b""  # and not parsed yet
+    received: bytes = b""  # received and not parsed yet
     _seen_bytes: int = 0
     unsent: SendQueue = field(init=False)
     _more_to_come: bool = False
     _close_after: bool = False
-    _fin: bool = False  # the client sends no more, though not all may have been read
-    _ended: bool = False  # all that the client sent has been read
+    _fin: bool = False  # the client sends no more; some of its bytes may be unread
+    _ended: bool = False  # the client sends no more, and all its bytes were read
     _linger_until_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -154,20 +154,20 @@ class Connection:
             self.readable = True
             if mask & ENDED and not self._fin:
                 self._fin = True
-                # A client that ends while its request is queued has left. A client that ended with its request gets
-                # its answer.
+                # A client that closes its side while its request is queued has left. One that has closed it together
+                # with the request gets its answer.
                 if self.state is WAITING and self.pending is not None and self.pending.is_queued:
                     self.abort()
                     return
             self.read(now_s)
 
     def read(self, now_s: float) -> None:
-        """Read the available bytes as far as the state allows, and act on them."""
+        """Read the available bytes as far as the state allows, and handle them."""
         for _ in range(READS_PER_TURN):
             if not self.readable or self.state in (WAITING, ANSWERING, CLOSED):
                 return
             if self.received and self.state is IDLE:
-                return  # more requests than fit into one turn: continue in the next
+                return  # the buffer has more requests than fit into one turn: continue in the next turn
             try:
                 part = self.sock.recv(READ_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -316,9 +316,9 @@ class Connection:
             if self.pending is not None:
                 self.pending.on_sent(sent_bytes)
             if not unsent and last:
-                self._answered(now_s)
+                self._end_answer(now_s)
                 return
-            # With nothing left to send, only the application's deadline counts.
+            # While nothing is left to send, only the application's deadline counts.
             self.deadline_s = now_s + self._shared.limits.answer_grace_s if unsent else float("inf")
         self.state = ANSWERING
 
@@ -336,14 +336,14 @@ class Connection:
             if self._more_to_come:
                 self.deadline_s = float("inf")
             else:
-                self._answered(now_s)
+                self._end_answer(now_s)
                 self.resume(now_s)
 
     def _extend_by_reading(self, now_s: float) -> None:
         """Extend the deadline by the bytes that the client has read since the last time.
 
-        The client's end may acknowledge nothing until it has read a whole buffer, so the client gets the time to read
-        the bytes that it acknowledged at once.
+        A client's kernel may acknowledge nothing until the client has read a whole buffer. So the client gets the time
+        to read as many bytes as were acknowledged at once.
         """
         limits, read_bytes = self._shared.limits, self.unsent.newly_read_bytes()
         if read_bytes:
@@ -351,7 +351,7 @@ class Connection:
             most_s = max(limits.answer_grace_s, min(read_bytes, limits.client_buffer_bytes) / floor_bytes_per_s)
             self.deadline_s = min(self.deadline_s + read_bytes / floor_bytes_per_s, now_s + most_s)
 
-    def _answered(self, now_s: float) -> None:
+    def _end_answer(self, now_s: float) -> None:
         self.pending = None
         if self._close_after:
             self._linger(now_s)
@@ -361,7 +361,7 @@ class Connection:
         self.deadline_s = now_s + self._shared.keep_alive_s
 
     def resume(self, now_s: float) -> None:
-        """Serve the next request, if it has arrived, after an answer."""
+        """Serve the next request after an answer, if it has arrived."""
         if self.received:
             self.proceed(now_s)
         if self.readable:
@@ -374,7 +374,8 @@ class Connection:
     # --- the end
 
     def _linger(self, now_s: float) -> None:
-        """End this side, and read on for a while: a close with unread bytes would reset the client's connection."""
+        """Close the sending side, and discard the client's bytes for a while: to close with unread bytes would reset
+        the connection before the client has read its answer."""
         self._discard_body()
         if self._ended:
             self.close()
@@ -406,7 +407,7 @@ class Connection:
             self.abort()
 
     def bytes_per_s(self, now_s: float) -> float:
-        """Return how fast its present request arrives."""
+        """Return the rate at which the present request arrives."""
         received_bytes = len(self.received) + (self._body.size_bytes if self._body is not None else 0)
         return received_bytes / max(now_s - self.idle_since_s, 0.001)
 
@@ -419,7 +420,7 @@ class Connection:
             self.close()
 
     def close(self) -> None:
-        """Close the socket, which also takes it off the poller."""
+        """Close the socket, which also removes it from the poller."""
         if self.state is CLOSED:
             return
         self.state = CLOSED
@@ -437,5 +438,5 @@ class Connection:
 
 
 def jittered(most: float) -> float:
-    """Return a value up to a fifth smaller, at random, so that simultaneous starts do not end simultaneously."""
+    """Return a value up to a fifth smaller, at random, so that connections that began together do not end together."""
     return most * (1.0 - 0.2 * random.random())  # noqa: S311 - no secret

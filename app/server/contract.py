@@ -17,7 +17,7 @@ Headers = list[tuple[str, str]]
 WSGIApplication = Callable[[Environ, Any], Iterable[bytes]]
 
 RENAMED = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
-"""Names in RFC 9110 for which the standard library has older ones."""
+"""Statuses whose names in the standard library are older than those in RFC 9110."""
 STATUS_LINES = {status.value: f"{status.value} {RENAMED.get(status, status.phrase)}" for status in HTTPStatus}
 
 
@@ -40,7 +40,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The reason why the worker itself refuses a request, which the application formats.
+    """A refusal by the worker itself, which the application formats.
 
     `name` is the last part of a problem's type (`queue-full`), `detail` one sentence for the client.
     """
@@ -56,32 +56,32 @@ class ServedRequest(Protocol):
 
     environ: Environ
     runs_inline: bool
-    """It takes microseconds and never blocks. `respond` is called on the loop's thread as far as the budgets of the
-    loop and of its client allow, otherwise in a thread."""
+    """Whether the request takes microseconds and never blocks. It then runs on the loop's thread as far as the budgets
+    of the loop and of its client allow, otherwise in a thread."""
     inline_us: float
     """Estimated microseconds on the loop if it runs inline."""
     batch_key: Hashable
     """Waiting requests with the same key, other than None, share one call of `respond`."""
     may_block: bool
-    """It may wait for other processes: it gets a thread of its own while it runs, and takes no place from requests that
-    compute."""
+    """Whether the request may wait for other processes. It then gets a thread of its own, and takes no place from
+    requests that compute."""
     is_stream: bool
-    """Its answer is computed in parts. It may wait for its client, like a request that may block, and each part takes a
-    place among the requests that compute."""
+    """Whether the answer is computed in parts. The request may wait for its client, like one that may block, but takes
+    a place among the requests that compute for each part."""
     through_wsgi: bool
-    """It runs by calling the application (PEP 3333). All others run by `respond`."""
+    """Whether the worker calls the application (PEP 3333) to run the request. Otherwise it calls `respond`."""
     deadline_s: float
-    """Monotonic. Written by the worker before the request runs."""
+    """Deadline (monotonic). The worker sets it before the request runs."""
     queued_s: float
-    """Time that it waited for its thread. Written by the worker before the request runs."""
+    """Time that the request waited for its thread. The worker sets it before the request runs."""
 
     @property
     def progressed_s(self) -> float:
-        """Monotonic time of its last progress."""
+        """Time of the last progress (monotonic)."""
 
     @property
     def is_awaited(self) -> bool:
-        """Whether it waits only by `await`: `respond_async` answers it, without a thread of its own."""
+        """Whether the request waits only by `await`. Then `respond_async` answers it, without a thread of its own."""
 
     @property
     def client(self) -> Hashable:
@@ -92,13 +92,16 @@ class ServingApp(Protocol):
     """The application that the worker serves. `admit`, `client_of`, `refuse_by_head`, `refuse`, `started`, `observe`
     and `draining` are called on the loop's thread: they run no user code and never block.
 
-    A subclass may leave out the methods that return at once."""
+    A subclass may leave out the methods that have a body here."""
 
     def admit(self, environ: Environ) -> ServedRequest:
         """Set how a request is run, without running it. Its body is whole, in `wsgi.input`."""
 
     def client_of(self, environ: Environ) -> Hashable:
-        """Return the client of a request whose head was read, as `ServedRequest.client` will. Only reads `environ`."""
+        """Return the client of a request whose head was read: the same value as `ServedRequest.client` later.
+
+        Only reads `environ`.
+        """
 
     def refuse_by_head(self, environ: Environ) -> Response | None:
         """Refuse a request whose head was read and whose body was not; return None to read its body.
@@ -145,7 +148,7 @@ class ServingApp(Protocol):
         return
 
     def draining(self) -> None:
-        """Learn that this worker stops, and report that it is not ready."""
+        """Report from now on that this worker is not ready, because it stops."""
         return
 
 
@@ -165,7 +168,7 @@ class Stats:
     left: int = 0
     """Clients that left before their answer (nginx logs these as 499)."""
     dropped: int = 0
-    """Requests of these clients that were still queued and never ran."""
+    """Requests that never ran, because their clients left while they were queued."""
     late: int = 0
     """Requests whose answer came after their 504."""
     refused: dict[str, int] = field(default_factory=dict)
@@ -196,7 +199,7 @@ class Stats:
 
 @dataclass(slots=True)
 class PlainRequest:
-    """A request of a plain WSGI application: run in a thread, alone, through WSGI."""
+    """A request of a plain WSGI application. It runs alone in a thread, through WSGI."""
 
     environ: Environ
     client: Hashable
@@ -219,7 +222,7 @@ class PlainApp(ServingApp):
         self._application = application
 
     def admit(self, environ: Environ) -> PlainRequest:
-        """Run every request in a thread."""
+        """Make a request that runs in a thread."""
         return PlainRequest(environ, self.client_of(environ))
 
     def client_of(self, environ: Environ) -> Hashable:

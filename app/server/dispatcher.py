@@ -1,4 +1,4 @@
-"""Connects connections and the application: admits each request once, runs inline requests, sends every answer."""
+"""The dispatcher between connections and application: it admits requests, runs inline ones, and sends all answers."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from app.server.threaded import ThreadedRequests
 log = logging.getLogger(__name__)
 
 SHORT_BODY_BYTES = 65536
-"""A body of at most this length is read before its request is refused: the connection then stays open."""
+"""A body of at most this length is read even if its request will be refused: the connection can then stay open."""
 TIMEOUT_KEY = "HTTP_X_REQUEST_TIMEOUT"
 TIMEOUT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?", re.ASCII)
 
 
 class Dispatcher:
-    """Serves the requests of all connections of one worker. Belongs to the loop's thread.
+    """Dispatcher of the requests of all connections of one worker. Belongs to the loop's thread.
 
-    Inline requests are collected during one turn of the loop and answered at its end, those of one batch key in one
-    call, because that costs much less than one call for each.
+    Inline requests are collected during one turn of the loop and answered at its end. Requests of one batch key are
+    answered in one call, which costs much less than a call for each.
     """
 
     def __init__(self, worker: Any, app: ServingApp, limits: Limits, stats: Stats) -> None:
@@ -45,12 +45,12 @@ class Dispatcher:
         self.common_headers = CommonHeaders()
         self.draining = False
         self.inline: dict[Hashable, list[PendingRequest]] = {}
-        """The inline requests that were read in this turn of the loop, in groups. A request without a batch key is its
-        own group."""
+        """The inline requests of this turn of the loop, in groups by batch key. A request without a key is a group of
+        its own."""
         self._inline_us = self._largest_us = 0.0
         self._over_budget: ClientTurns[tuple[PendingRequest, bool]] = ClientTurns()
-        """Inline requests beyond the budgets of a turn, which go to the threads, and whether their client is over its
-        own."""
+        """Inline requests over the budgets of a turn, which go to the threads, and whether their client is over its
+        own budget."""
         self.app = app
         self._worker = worker
         self._keep_alive_s = float(worker.cfg.keepalive)
@@ -65,14 +65,14 @@ class Dispatcher:
         environ = head.environ
         try:
             request = self.app.admit(environ)
-            hash((request.batch_key, request.client))  # both are keys below
+            hash((request.batch_key, request.client))  # both must be hashable: they become keys of dicts
         except BaseException:  # noqa: BLE001 - logged, or raised again
             self._log_failure(environ)
             close_body(environ)
             self.on_refused(connection, head, refusals.FAILED, now_s, may_keep=True)
             return
-        asked, limit_s = environ.get(TIMEOUT_KEY), self.limits.request_timeout_s
-        allowed_s = limit_s if asked is None else min(limit_s, timeout_s(asked))
+        timeout, limit_s = environ.get(TIMEOUT_KEY), self.limits.request_timeout_s
+        allowed_s = limit_s if timeout is None else min(limit_s, timeout_s(timeout))
         answer = WsgiAnswer(environ["REQUEST_METHOD"] == "HEAD")
         pending = PendingRequest(connection, head, request, answer, now_s, now_s + allowed_s, limit_s - allowed_s)
         request.deadline_s = pending.deadline_s
@@ -84,7 +84,7 @@ class Dispatcher:
             self.threads.enter(pending, now_s)
 
     def on_body(self, connection: Connection, head: Head, now_s: float) -> bool:
-        """Name the client of a request whose body is about to be read. Return False after refusing the request."""
+        """Set the client of a request whose body is about to be read. Refuse it by its head, and return False then."""
         connection.client = head.environ.get("REMOTE_ADDR")
         answer = WsgiAnswer(head.environ["REQUEST_METHOD"] == "HEAD")
         try:
@@ -105,7 +105,7 @@ class Dispatcher:
         return False
 
     def on_gone(self, connection: Connection) -> None:
-        """Drop or stop the request of a client that is gone."""
+        """Cancel the request of a client that is gone."""
         self.stats.left += 1
         pending = connection.pending
         if not isinstance(pending, PendingRequest):
@@ -142,12 +142,12 @@ class Dispatcher:
     def _answer_within_budgets(self, now_s: float) -> None:
         limits = self.limits
         if self._inline_us > limits.inline_client_us or self._largest_us > limits.inline_request_us:
-            self._keep_to_budgets()
+            self._apply_budgets()
         groups, self.inline = self.inline, {}
         self._inline_us = self._largest_us = 0.0
         until_s = time.monotonic() + WORK_S
         for group in groups.values():
-            if not group:  # all its clients left in this turn
+            if not group:  # all its clients have left in this turn
                 continue
             if time.monotonic() < until_s:
                 self._answer_group(group, now_s)
@@ -155,14 +155,14 @@ class Dispatcher:
                 for pending in group:
                     self._collect(pending)
 
-    def _keep_to_budgets(self) -> None:
-        """Keep as many inline requests as fit into the budgets of a turn, fairly by client."""
+    def _apply_budgets(self) -> None:
+        """Keep the inline requests that fit into the budgets of a turn, fairly by client; move the others out."""
         limits, collected, self.inline = self.limits, self.inline, {}
-        asked_us: defaultdict[Hashable, float] = defaultdict(float)
+        sums_us: defaultdict[Hashable, float] = defaultdict(float)
         ranked = []
         for pending in chain.from_iterable(collected.values()):
-            asked_us[pending.request.client] += pending.request.inline_us
-            ranked.append((asked_us[pending.request.client], pending))
+            sums_us[pending.request.client] += pending.request.inline_us
+            ranked.append((sums_us[pending.request.client], pending))
         ranked.sort(key=itemgetter(0))
         turn_us = 0.0
         for client_us, pending in ranked:
@@ -175,7 +175,7 @@ class Dispatcher:
 
     def _answer_group(self, group: list[PendingRequest], now_s: float) -> None:
         began_s = now_s
-        if self._hooks.wanted:
+        if self._hooks.are_configured:
             for pending in group:
                 self._hooks.before(pending.head)
             began_s = time.monotonic()
@@ -195,7 +195,7 @@ class Dispatcher:
             try:
                 self._answer(pending, response, began_s, now_s)
                 pending.connection.resume(now_s)
-            except Exception:  # noqa: BLE001 - the top of a loop that must go on
+            except Exception:  # noqa: BLE001 - the loop must continue after any error
                 self.close_broken(pending.connection)
 
     def _answer(self, pending: PendingRequest, response: Response | None, began_s: float, now_s: float) -> None:
@@ -221,7 +221,7 @@ class Dispatcher:
         has_end = last or answer.chunked or answer.length_bytes is not None
         head.keep_alive = has_end and self._keeps(connection, head, now_s)
         if last:
-            connection.pending = None  # a client that leaves now has no request that waits or runs
+            connection.pending = None  # if the client leaves now, there is no request to cancel
         self.stats.answered += 1
         common = self.common_headers.keep_alive if head.keep_alive else self.common_headers.close
         first = answers.head(answer, head.environ["SERVER_PROTOCOL"], common)
@@ -233,7 +233,7 @@ class Dispatcher:
         self.on_refused(pending.connection, pending.head, refusal, now_s, pending.request, may_keep=True)
 
     def close_broken(self, connection: Connection) -> None:
-        """Close a connection after an error in the server itself. Call it in the handler of the exception."""
+        """Close a connection after an error in the server itself, and log the exception that is being handled."""
         log.exception("a connection is closed because of an error in the server")
         connection.abort()
 
@@ -246,7 +246,7 @@ class Dispatcher:
         request: ServedRequest | None = None,
         may_keep: bool = False,
     ) -> None:
-        """Refuse a request, and close the connection unless the following bytes can be parsed (`may_keep`)."""
+        """Refuse a request. Close the connection unless its further bytes can still be parsed (`may_keep`)."""
         self.stats.refuse(refusal.name.replace("-", "_"))
         environ = head.environ if head is not None else partial_environ(connection.received, connection.peer)
         try:
@@ -287,7 +287,7 @@ class Dispatcher:
     def _log_failure(self, environ: Environ) -> None:
         """Log the current exception; raise it again if it ends this process."""
         if self._worker.leaving:
-            raise  # noqa: PLE0704 - it is called where an exception is handled
+            raise  # noqa: PLE0704 - all callers are handling an exception
         log.exception("error in %s %r", environ["REQUEST_METHOD"], environ["RAW_URI"])
 
 
@@ -296,7 +296,7 @@ def _group_key(pending: PendingRequest) -> Hashable:
     return pending if key is None else key
 
 
-def timeout_s(asked: str) -> float:
-    """Parse X-Request-Timeout: seconds (`1.5`, `1.5s`) or milliseconds (`50ms`); infinity if it is neither."""
-    match = TIMEOUT.fullmatch(asked.strip())
+def timeout_s(value: str) -> float:
+    """Parse X-Request-Timeout: seconds (`1.5`, `1.5s`) or milliseconds (`50ms`); infinity if it is invalid."""
+    match = TIMEOUT.fullmatch(value.strip())
     return math.inf if match is None else float(match[1]) / (1000.0 if match[2] == "ms" else 1.0)

@@ -16,10 +16,10 @@ from app.server.pending import PendingRequest
 
 GROUP_REQUESTS = 128
 WORK_S = 0.001
-"""Longest time for each kind of work in one turn, not counting its last piece."""
-SPARED_AT_ONCE = 64
+"""Time for each kind of work in one turn of the loop. The piece of work that passes it is still finished."""
+EVICTABLE_AT_ONCE = 64
 RECEIVING_SHARE = 0.5
-"""Share of all places for connections that one client may use for requests that are being received."""
+"""Share of all connections that one client may use for requests that are still arriving."""
 
 WorkT = TypeVar("WorkT")
 ClientQueue = OrderedDict[PendingRequest, None]
@@ -27,11 +27,11 @@ ClientQueue = OrderedDict[PendingRequest, None]
 
 
 class AdmissionQueue:
-    """Lets at most `places` groups run and `queue_requests` wait, for `queue_max_wait_s` at most.
+    """Queue for one kind of requests: `places` groups run, `queue_requests` wait, each for at most `queue_max_wait_s`.
 
     Clients take turns; the requests of one client are served in the order of their arrival. A group is one request, or
-    all waiting requests of one batch key, of any client: one thread at a time answers those. A request that has begun
-    waits for places without being refused. Belongs to the loop's thread; the caller passes the time.
+    all waiting requests of one batch key, of any client; only one group of a batch key runs at a time. A request that
+    has begun and waits for a place again is never refused. Belongs to the loop's thread; the caller passes the time.
     """
 
     def __init__(self, places: int, queue_requests: int, queue_max_wait_s: float) -> None:
@@ -48,7 +48,7 @@ class AdmissionQueue:
         """When `take_expired` should be called again at the latest; infinity while no request waits."""
 
     def enter(self, request: PendingRequest) -> bool | None:
-        """Admit a request: True if it runs now, False if it waits, None if the queue is full."""
+        """Admit a request. Return True if it runs now, False if it waits, None if the queue is full."""
         # While a place is free, requests wait only for their batch key.
         if self.running < self.places and request.batch_key not in self._running_keys:
             self._begin(request.batch_key)
@@ -61,7 +61,7 @@ class AdmissionQueue:
         return False
 
     def rejoin(self, request: PendingRequest) -> bool:
-        """Request a place again for a request that has begun and left: True if it runs now, False if it waits."""
+        """Queue a request that has begun and left its place. Return True if it runs now, False if it waits."""
         if self.running < self.places:
             self._begin(None)
             return True
@@ -72,7 +72,7 @@ class AdmissionQueue:
         self._queues.setdefault(request.client, OrderedDict())[request] = None
 
     def fair_share(self, client: Hashable) -> float:
-        """Return how many requests each client may have in a full queue, if this client has one there too."""
+        """Return how many requests each client may have in a full queue, counting this client as one that waits."""
         return self._queue_requests / (len(self._queues) + (client not in self._queues))
 
     def over_fair_share(self, client: Hashable) -> bool:
@@ -80,9 +80,9 @@ class AdmissionQueue:
         return len(self._queues.get(client, ())) > self.fair_share(client)
 
     def make_room(self, client: Hashable) -> PendingRequest | None:
-        """Take the newest request of the client with most requests out of a full queue, and return it.
+        """Remove the newest request of the client with the most requests from a full queue, and return it.
 
-        Returns None if `client` already has its own fair share there.
+        Return None, and remove nothing, if `client` already has its own fair share there.
         """
         if len(self._queues.get(client, ())) + 1 > self.fair_share(client):
             return None
@@ -94,7 +94,7 @@ class AdmissionQueue:
         return longest[-1]
 
     def remove(self, request: PendingRequest) -> None:
-        """Take out a request that waits."""
+        """Remove a request that waits."""
         queue = self._queues[request.client]
         del queue[request]
         self.waiting -= not request.began_s
@@ -104,20 +104,20 @@ class AdmissionQueue:
                 self.next_expiry_s = math.inf
 
     def leave(self, batch_key: Hashable = None) -> list[PendingRequest]:
-        """End a group of this batch key, and return the group that takes its place, which may be empty."""
+        """Release the place of a group of this batch key, and return the next group, which may be empty."""
         self.running -= 1
         self._running_keys.discard(batch_key)
         for client, queue in self._queues.items():
             first = next((request for request in queue if request.batch_key not in self._running_keys), None)
             if first is not None:
-                self._queues[client] = self._queues.pop(client)  # its next turn comes after those of all others
+                self._queues[client] = self._queues.pop(client)  # move to the end: all other clients come first
                 self.remove(first)
                 self._begin(first.batch_key)
                 return [first] if first.batch_key is None else [first, *self._companions(first.batch_key)]
         return []
 
     def _companions(self, batch_key: Hashable) -> list[PendingRequest]:
-        """Take out the requests that join a group: one of each client in turn, until the group is full."""
+        """Remove and return the requests that join a group: one of each client in turn, until the group is full."""
         by_client = [
             [request for request in queue if request.batch_key == batch_key] for queue in self._queues.values()
         ]
@@ -136,30 +136,30 @@ class AdmissionQueue:
         return math.inf if request.began_s else min(request.arrived_s + self._queue_max_wait_s, request.deadline_s)
 
     def take_expired(self, now_s: float) -> Iterator[PendingRequest]:
-        """Take out one request after another that waited too long, or whose own deadline has passed."""
-        for request in [each for each in self._all() if self._expiry_s(each) <= now_s]:
+        """Remove and yield each request that has waited too long or whose own deadline has passed."""
+        for request in [request for request in self._requests() if self._expiry_s(request) <= now_s]:
             self.remove(request)
             yield request
-        self.next_expiry_s = min(map(self._expiry_s, self._all()), default=math.inf)
+        self.next_expiry_s = min(map(self._expiry_s, self._requests()), default=math.inf)
 
     def age_s(self, now_s: float) -> float:
-        """Return how long the oldest request has waited. Any thread may call this, so it reads copies."""
+        """Return how long the oldest request has waited. Any thread may call this, so read copies."""
         waiting = [request for queue in list(self._queues.values()) for request in list(queue) if not request.began_s]
         return max((now_s - request.arrived_s for request in waiting), default=0.0)
 
-    def _all(self) -> list[PendingRequest]:
+    def _requests(self) -> list[PendingRequest]:
         return [request for queue in self._queues.values() for request in queue]
 
     def clear(self) -> list[PendingRequest]:
-        """Take out all requests and return them."""
-        requests = self._all()
+        """Remove all requests and return them."""
+        requests = self._requests()
         for request in requests:
             self.remove(request)
         return requests
 
 
 class ClientTurns(Generic[WorkT]):
-    """Work for the loop, by client. Clients take turns, so that none waits for all the work of another."""
+    """Work for the loop, by client. Clients take turns, so that no client waits for all the work of another."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[Hashable, deque[WorkT]] = OrderedDict()
@@ -178,7 +178,7 @@ class ClientTurns(Generic[WorkT]):
         self._waiting += 1
 
     def popleft(self) -> WorkT:
-        """Take out the first piece of work of the next client."""
+        """Remove and return the first piece of work of the next client."""
         client, queue = self._queues.popitem(last=False)
         self._waiting -= 1
         work = queue.popleft()
@@ -188,9 +188,9 @@ class ClientTurns(Generic[WorkT]):
 
 
 def take_waiting(waiting: deque[WorkT] | ClientTurns[WorkT]) -> Iterator[WorkT]:
-    """Take out and yield the waiting work in order, for `WORK_S` at most. The rest stays for the next turn.
+    """Remove and yield the waiting work in order, for about `WORK_S`. The rest stays for the next turn.
 
-    Work that is added meanwhile also stays, so that work that creates work cannot block the loop.
+    Work that is added meanwhile also stays. Otherwise work that creates more work could block the loop.
     """
     until_s = time.monotonic() + WORK_S
     for _ in range(len(waiting)):
@@ -199,24 +199,24 @@ def take_waiting(waiting: deque[WorkT] | ClientTurns[WorkT]) -> Iterator[WorkT]:
             return
 
 
-def is_spared(connection: Connection, evict_idle_s: float, now_s: float) -> bool:
-    """Return whether a connection has been idle, or receiving a request, for long enough to be closed."""
-    is_one = connection.state in (IDLE, LINGERING, HEAD, BODY)
-    return is_one and now_s - connection.idle_since_s >= evict_idle_s
+def is_evictable(connection: Connection, evict_idle_s: float, now_s: float) -> bool:
+    """Return whether a connection has been idle, or receiving a request, for long enough to be closed for room."""
+    is_unanswered = connection.state in (IDLE, LINGERING, HEAD, BODY)
+    return is_unanswered and now_s - connection.idle_since_s >= evict_idle_s
 
 
 def evictable(connections: Iterable[Connection], evict_idle_s: float, now_s: float) -> list[Connection]:
-    """Return some connections to close for room: those idle for longest, else the slowest of the client with most."""
-    spared = [one for one in connections if is_spared(one, evict_idle_s, now_s)]
-    if idle := [one for one in spared if one.state in (IDLE, LINGERING)]:
-        return heapq.nsmallest(SPARED_AT_ONCE, idle, key=attrgetter("idle_since_s"))
-    for client, _ in Counter(one.client for one in spared).most_common(1):
-        return _slowest([one for one in spared if one.client == client], SPARED_AT_ONCE, now_s)
+    """Return some connections to close for room: the longest idle, else the slowest of the client with the most."""
+    candidates = [one for one in connections if is_evictable(one, evict_idle_s, now_s)]
+    if idle := [one for one in candidates if one.state in (IDLE, LINGERING)]:
+        return heapq.nsmallest(EVICTABLE_AT_ONCE, idle, key=attrgetter("idle_since_s"))
+    for client, _ in Counter(one.client for one in candidates).most_common(1):
+        return _slowest([one for one in candidates if one.client == client], EVICTABLE_AT_ONCE, now_s)
     return []
 
 
 def over_share(connections: Sequence[Connection], places: int, now_s: float) -> Iterator[Connection]:
-    """Yield the slowest receiving connections of each client beyond its share of all places."""
+    """Yield the connections by which a client exceeds its share of all places: its slowest with an arriving request."""
     at_most = int(places * RECEIVING_SHARE)
     if len(connections) <= at_most:
         return

@@ -1,9 +1,9 @@
-"""The end of a worker: its phases and their deadlines, and how no new client is lost when its listeners close.
+"""The end of a worker: its phases, their deadlines, and the closing of its listeners without losing a client.
 
 SERVING --stop()--> ACCEPTING ------> FINISHING ------> OVER
                     still accepts,    listeners closed, nothing is open, or
-                    every answer      what was accepted the time is up
-                    closes            is answered
+                    every answer      accepted requests the time is up
+                    closes            are answered
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MASTER_CLOSES_WITHIN_S = 0.5
-"""If all processes are signalled at once, a worker may stop before the master closes its listeners. The connections
-that the kernel accepts meanwhile would be reset. At a reload the master keeps them open.
+"""If all processes get the signal at once, a worker may stop before the master closes the listeners. The connections
+that the kernel accepts meanwhile would be reset. At a reload the master keeps the listeners open.
 """
 
 HANDSHAKE_S = 0.1
-"""Once no new connection can begin, those that have begun have this long to be made and accepted."""
+"""Once no new connection can begin, the unfinished ones have this long to be completed and accepted."""
 SO_ATTACH_FILTER = getattr(socket, "SO_ATTACH_FILTER", 26)
 DROP_SYN = (
     (0x30, 0, 0, 13),  # load the byte of the TCP header that has the flags
@@ -62,7 +62,7 @@ class Lifecycle:
     drain_timeout_s: float
     idle_at_stop_s: float
     server_ends: Callable[[], bool] = lambda: False
-    """Whether the server ends with this worker and its siblings, and nobody serves its listeners afterwards."""
+    """Function that returns whether the whole server ends and no other process serves its listeners afterwards."""
     phase: Phase = Phase.SERVING
     reason: Reason | None = None
     accept_until_s: float = float("inf")
@@ -72,7 +72,7 @@ class Lifecycle:
     new_dropped: bool = False
 
     def stop(self, reason: Reason, now_s: float) -> bool:
-        """Begin the end. Return False if it has begun: a recycled worker that is terminated keeps its deadlines."""
+        """Begin to stop. Return False if the worker stops already: it then keeps its deadlines."""
         if self.phase is not Phase.SERVING:
             return False
         self.phase, self.reason = Phase.ACCEPTING, reason
@@ -87,13 +87,13 @@ class Lifecycle:
         return True
 
     def wait_for_master(self, now_s: float) -> bool:
-        """Return whether the listeners may be closed, except that the master may still have them open."""
+        """Return whether the worker would close its listeners now, but must check first whether the master has."""
         return self.phase is Phase.ACCEPTING and self.accept_until_s <= now_s < self.master_until_s
 
     def drops_new(self, now_s: float) -> bool:
-        """Return True once, when the listeners would be closed for good: from now on nobody may begin a connection.
+        """Return True once, if the kernel must now refuse new connections, because the server closes its listeners.
 
-        The worker accepts for `HANDSHAKE_S` longer, and closes them then.
+        The worker accepts for `HANDSHAKE_S` longer, and then closes them.
         """
         would_close = self.phase is Phase.ACCEPTING and now_s >= self.accept_until_s
         if not would_close or self.new_dropped or not self.server_ends():
@@ -102,7 +102,7 @@ class Lifecycle:
         return True
 
     def step(self, now_s: float, connections: int, idle: int) -> Phase:
-        """Return the phase at this time, with this many open connections, of which `idle` wait for a request."""
+        """Advance to the phase of this time and return it. Of the open connections, `idle` ones wait for a request."""
         if self.phase is Phase.ACCEPTING:
             recycled_early = self.reason is Reason.RECYCLED and not idle
             if now_s >= self.accept_until_s or recycled_early:
@@ -113,16 +113,16 @@ class Lifecycle:
 
     @property
     def accepts_backlog(self) -> bool:
-        """Return whether all connections in the listener's queue are accepted before it is closed."""
+        """Whether the worker accepts all connections in the listener's queue before it closes the listener."""
         return self.reason in (Reason.TERMINATED, Reason.ORPHANED)
 
 
 def drop_new_connections(listeners: Iterable[socket.socket]) -> None:
-    """Make the kernel begin no new connection; those that have begun can still be accepted.
+    """Make the kernel drop the first packet of each new connection. Connections that have begun can still be accepted.
 
-    A client that connects between the last `accept` and `close` would be reset. A client whose first packet is dropped
-    sends it again a second later, and is refused. The filter belongs to the socket, not to this process, and stays.
-    Without Linux, or without the right to do so, nothing changes. A Unix socket has no packets.
+    Otherwise a client that connects between the last `accept` and `close` would be reset. A client whose first packet
+    is dropped sends it again a second later, and is refused. The filter belongs to the socket, not to this process, and
+    stays. Without Linux or the necessary right, nothing changes. Unix sockets have no packets.
     """
     for listener in listeners:
         if listener.family in (socket.AF_INET, socket.AF_INET6):
@@ -133,11 +133,11 @@ def drop_new_connections(listeners: Iterable[socket.socket]) -> None:
 
 
 def holds_any(process_id: int, listeners: Iterable[socket.socket]) -> bool:
-    """Return whether a process has one of these sockets open; False if that is unknown (other than on Linux)."""
-    wanted = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in listeners}
+    """Return whether a process has one of these sockets open; False if that is unknown, as on systems without /proc."""
+    links = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in listeners}
     with contextlib.suppress(OSError):
         for descriptor in Path(f"/proc/{process_id}/fd").iterdir():
             with contextlib.suppress(OSError):
-                if str(descriptor.readlink()) in wanted:
+                if str(descriptor.readlink()) in links:
                     return True
     return False

@@ -10,24 +10,24 @@ from dataclasses import dataclass, field
 class Limits:
     """The limits of one worker process. Gunicorn's own limits (lines, fields) apply as well.
 
-    Rates are minimums: a body or an answer that is slower uses up its grace.
+    Rates (`…_per_s`) are minimums: a slower body or answer uses up its grace.
     """
 
     head_bytes: int = 64 * 1024
     body_bytes: int = 32 * 2**20
     upload_bytes: int = 0
-    """Limit of bodies that are sent to `upload_path`, if it is larger."""
+    """Limit of bodies at `upload_path`, if it is larger than `body_bytes`."""
     upload_path: str = ""
     body_chunks: int = 100_000
     spool_bytes: int = 2**20
-    """A longer body goes to a temporary file as it arrives."""
+    """A longer body is written to a temporary file while it arrives."""
     bodies_in_memory_bytes: int = 128 * 2**20
-    """Limit of all bodies that are being received, in memory. Beyond it, they go to files."""
+    """Limit of the memory for all bodies that are arriving. Beyond it, they are written to files."""
     bodies_in_files_bytes: int = 2**30
-    """Limit of all bodies in files until they are closed. A client may have half of it."""
+    """Limit of all bodies in files until the files are closed. One client may use half of it."""
 
     silent_s: float = 15.0
-    """Time from the connect to the first byte. Then the connection is closed without an answer."""
+    """Time from the connect to the first byte. After it, the connection is closed without an answer."""
     head_s: float = 10.0
     """Time from the first byte of a head to its end."""
     body_grace_s: float = 10.0
@@ -35,12 +35,12 @@ class Limits:
     answer_grace_s: float = 15.0
     answer_floor_bytes_per_s: float = 1024.0
     client_buffer_bytes: int = 64 * 1024
-    """Bytes that a client may acknowledge at once while they are unread in its kernel's buffer."""
+    """Most bytes that the kernel of a client acknowledges at once, before the client itself has read them."""
     linger_s: float = 3.0
-    """Time for which the client's bytes are discarded after the last answer, so that it can read the answer."""
+    """Time after the last answer in which the client's bytes are discarded, so that it can read the answer."""
 
     inline_turn_us: float = 10_000.0
-    """Limit of inline requests in one turn of the loop, by their estimates. The others wait for a thread."""
+    """Limit of all inline requests in one turn of the loop, by their estimates. The others wait for a thread."""
     inline_client_us: float = 5_000.0
     """The same limit for one client."""
     inline_request_us: float = 1_000.0
@@ -48,31 +48,32 @@ class Limits:
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
     computing_cores: int = field(default_factory=lambda: max(2, os.cpu_count() or 2))
-    """Limit of streams that compute at once, and of groups of inline requests over their budgets. More would not be
-    faster, and the loop would wait longer for the interpreter's lock."""
+    """Limit of the streams that compute at once, and of the groups of inline requests over their budgets. More would
+    not be faster, and would make the loop wait longer for the interpreter's lock."""
     waiting_threads: int = 512
     """Limit of concurrent requests that may block."""
     waiting_requests: int = 10_000
-    """Limit of concurrent requests that wait by `await`, without a thread. A client may have half of them."""
+    """Limit of concurrent requests that wait by `await`, without a thread. One client may have half of them."""
     waiting_idle_s: float = 10.0
     """An idle thread beyond Gunicorn's `threads` ends after this time."""
     request_timeout_s: float = 30.0
     stuck_grace_s: float = 10.0
-    """Longest time without progress of a thread after its deadline, before the worker is replaced."""
+    """Longest time for which a thread may make no progress after its deadline. Then the worker is replaced."""
 
     answer_buffer_bytes: int = 256 * 1024
-    """Most bytes of a streamed answer that the client has not yet read."""
+    """Limit of the bytes of a streamed answer that wait to be sent. Beyond it, the stream pauses."""
 
     connection_requests: int = 100_000
     connection_age_s: float = 900.0
-    """A connection ends, with an answer, after this many requests or this time, both up to a fifth less at random."""
+    """A connection is closed after an answer, once it has had this many requests or this age. Both are reduced by up to
+    a fifth at random."""
     evict_idle_s: float = 0.25
-    """Without room for a new connection, a connection that was idle for longer is closed."""
+    """If there is no room for a new connection, one that has been idle for longer than this is closed."""
 
     drain_delay_s: float = 0.0
     """Time from SIGTERM to the end of accepting, for load balancers that check rarely."""
     drain_timeout_s: float = 20.0
-    """Time from SIGTERM to the end of the process. Unanswered requests get 503 then."""
+    """Time from SIGTERM to the end of the process. Requests that are unanswered then get 503."""
     idle_at_stop_s: float = 2.0
     """Time for which a stopping worker keeps idle connections: their next request may be on its way."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from app.server.bodies import Store
 from app.server.connection import IDLE, Connection, ConnectionState, Shared
 from app.server.dispatcher import Dispatcher
-from app.server.fairness import WORK_S, ClientTurns, evictable, is_spared, over_share, take_waiting
+from app.server.fairness import WORK_S, ClientTurns, evictable, is_evictable, over_share, take_waiting
 from app.server.lifecycle import Lifecycle, Phase, drop_new_connections, holds_any
 from app.server.parsing import HeadReader
 
@@ -29,17 +29,17 @@ ACCEPTS_PER_MS = 16
 ACCEPTS_PER_MS_SHARED = 2
 """Accepted connections for each millisecond of the turn, if other workers accept too, so that they share each burst."""
 BACKLOG_S = 1.0
-"""Longest time in which a stopping worker accepts the connections in the kernel's queue."""
+"""Longest time for which a stopping worker accepts the connections in the kernel's queue."""
 NO_DESCRIPTORS_PAUSE_S = 0.1
 WATCHED = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 LONGEST_TURN_OVER_S = 10.0
 COLLECT_S = 0.001
-"""Pause before a turn while many awaited requests are answered. Each turn takes the interpreter's lock from the event
-loop that answers them; a turn for each answer would take a fifth of the time of an answer."""
+"""Pause before a turn while the event loop answers many awaited requests. Each turn takes the interpreter's lock from
+the event loop. One turn for each answer would add a fifth to the time of an answer."""
 
 
 class Loop:
-    """All connections of one worker, on one thread."""
+    """The loop of one worker: all its connections, on one thread."""
 
     def __init__(
         self, listeners: list[socket.socket], signals_fd: int, dispatcher: Dispatcher, life: Lifecycle, cfg: Any
@@ -75,14 +75,14 @@ class Loop:
         self._most = int(cfg.worker_connections)
         self._accepts = ACCEPTS_PER_MS_SHARED if cfg.workers > 1 else ACCEPTS_PER_MS
         self._own_queue = bool(cfg.reuse_port)
-        self._backlog = int(cfg.backlog) + 1  # more do not fit into the kernel's queue
+        self._backlog = int(cfg.backlog) + 1  # the most that fit into the kernel's queue
         self.connections: dict[int, Connection] = {}
         self._poller = select.epoll()
         self._poller.register(signals_fd, select.EPOLLIN)
         self._wake_fd = dispatcher.threads.pool.wake_fd
         self._poller.register(self._wake_fd, select.EPOLLIN)
         self._evictable: deque[Connection] = deque()
-        """Connections that are closed next if there is no room."""
+        """Connections to close next when there is no room."""
         self._accepting = False
         self._has_room = False  # a connection was closed since the last attempt to accept more
         self._accept_after_s = 0.0
@@ -93,7 +93,8 @@ class Loop:
     def close_in_child(self) -> None:
         """Close the sockets in a child that a model has forked.
 
-        Otherwise the child would keep the port when the server has stopped, and connections after they were closed.
+        Otherwise the child would keep the port open after the server has stopped, and connections after they were
+        closed.
         """
         for listener in self._listeners.values():
             listener.close()
@@ -118,7 +119,7 @@ class Loop:
         dispatcher.common_headers.refresh(now_s)
         connections = self.connections
         accept: list[int] = []
-        has_made = False
+        has_results = False
         for fd, mask in events:
             connection = connections.get(fd)
             if connection is not None:
@@ -128,20 +129,20 @@ class Loop:
             elif fd in self._listeners:
                 accept.append(fd)
             elif fd == self._wake_fd:
-                has_made = True
+                has_results = True
             elif fd == self._signals_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.read(fd, 4096)
         for connection in take_waiting(self._due):
             self._guard(connection, Connection.act, now_s)
-        if has_made:
+        if has_results:
             threads.take(now_s)
         if self.ready:
             for connection in take_waiting(self.ready):
                 self._guard(connection, Connection.resume, now_s)
         if dispatcher.has_inline:
             dispatcher.answer_inline(now_s)
-        # Accept last: a new connection may reuse a closed descriptor, and must not get its old events.
+        # Accept last: a new connection may get the number of a closed descriptor, and must not get its old events.
         for fd in accept:
             self._accept(fd, self._accepts * (1 + int(1000 * (time.monotonic() - began_s))), now_s)
         if self._has_room and not self._accepting:
@@ -164,7 +165,7 @@ class Loop:
     def _guard(self, connection: Connection, act: Callable[[Connection, float], None], now_s: float) -> None:
         try:
             act(connection, now_s)
-        except Exception:  # noqa: BLE001 - the top of a loop that must go on
+        except Exception:  # noqa: BLE001 - the loop must continue after any error
             self.dispatcher.close_broken(connection)
 
     def _sweep(self, now_s: float) -> None:
@@ -174,7 +175,7 @@ class Loop:
             self._close_early(connection, now_s)
         self._accept_more(now_s)
         if self._accepting:
-            # The kernel wakes only one worker for a new connection, which may be stopped or stuck.
+            # The kernel wakes only one worker for a new connection, and that worker may be stopped or stuck.
             for fd in list(self._listeners):
                 self._accept(fd, self._accepts, now_s)
 
@@ -241,7 +242,7 @@ class Loop:
             self._evictable.extend(evictable(self.connections.values(), self._limits.evict_idle_s, now_s))
         while self._evictable:
             connection = self._evictable.popleft()
-            if is_spared(connection, self._limits.evict_idle_s, now_s):
+            if is_evictable(connection, self._limits.evict_idle_s, now_s):
                 self._close_early(connection, now_s)
                 return True
         return False
@@ -259,7 +260,7 @@ class Loop:
     # --- the end
 
     def step(self, now_s: float) -> Phase:
-        """Advance the end of this worker by one step."""
+        """Advance this worker towards its end, once it has begun to stop; return its phase."""
         before = self.life.phase
         if before is Phase.SERVING:
             return before

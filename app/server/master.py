@@ -1,6 +1,7 @@
-"""Changes to Gunicorn's master for its workers, and a guard against the signals of models.
+"""Changes to Gunicorn's master for its workers, and a guard against signals that models send.
 
-`server` is Gunicorn's arbiter before its first worker, and `has_booted` tells of a worker whether it has booted.
+In all functions, `server` is Gunicorn's arbiter before its first worker, and `has_booted` returns whether a worker has
+booted.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from gunicorn.workers.workertmp import WorkerTmp
 log = logging.getLogger(__name__)
 
 STOPPED_S = 1.5
-"""Heartbeats come once a second. After this much silence, check whether the worker is stopped."""
-EVERYBODY = -1
-"""The process id by which kill(2) signals all processes of the user."""
-ONLY_LOOK = 0
-"""The signal by which kill(2) only looks whether a process is there."""
+"""A worker sends a heartbeat once a second. If none has come for this time, check whether a signal has stopped it."""
+ALL_PROCESSES = -1
+"""The process id with which kill(2) signals all processes of the user."""
+CHECK_EXISTENCE = 0
+"""The signal with which kill(2) only checks whether a process exists."""
 
 TIMER_SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
 """Signals of timers, which any thread may set. They end a process that does not handle them."""
@@ -40,8 +41,8 @@ Send = Callable[[int, int], None]
 def keep_steady_time() -> None:
     """Make the master wait for stopping workers by the monotonic clock.
 
-    `Arbiter.stop` (Gunicorn 27.0.1) measures `graceful_timeout` by the wall clock: if that steps forward meanwhile, it
-    kills running requests at once. Its module uses the time for nothing else of importance.
+    `Arbiter.stop` (Gunicorn 27.0.1) measures `graceful_timeout` by the wall clock. If that clock steps forward
+    meanwhile, it kills running requests at once. Its module has no other important use of the time.
     """
     steady = types.ModuleType("time")
     vars(steady).update(vars(time), time=time.monotonic)
@@ -49,7 +50,7 @@ def keep_steady_time() -> None:
 
 
 class MemoryHeartbeat(WorkerTmp):  # type: ignore[misc]  # Gunicorn ships no types
-    """A heartbeat file in memory, whose time tells the master that a worker lives. It needs no disk."""
+    """A heartbeat file in memory, without a disk. Its modification time shows the master that a worker is alive."""
 
     def __init__(self, cfg: Any) -> None:
         self._tmp = os.fdopen(os.memfd_create("retort-heartbeat"), "w+b", 0)
@@ -77,28 +78,28 @@ class SharedFlag:
 
 
 def tell_workers_of_the_end(server: Any) -> Callable[[], bool]:
-    """Make a server that stops tell its workers, unless its listeners outlive it in systemd or in a new master.
+    """Make a server that stops set a flag for its workers, unless systemd or a new master keeps its listeners.
 
     Returns:
-        For `RetortWorker.server_ends`.
+        The function for `RetortWorker.server_ends`.
     """
     stop, ends = server.stop, SharedFlag()
 
-    def stop_and_tell(graceful: bool = True) -> None:
+    def stop_with_flag(graceful: bool = True) -> None:
         # Gunicorn's own conditions for removing the path of a Unix socket: SIGUSR2 has started no new master.
         if server.reexec_pid == server.master_pid == 0 and not server.systemd:
             ends.set()
         stop(graceful)
 
-    server.stop = stop_and_tell
+    server.stop = stop_with_flag
     return ends.is_set
 
 
 def outlive_booted_workers(server: Any, has_booted: Callable[[Any], bool]) -> None:
-    """Keep the master running whatever the exit status of a worker that has booted.
+    """Keep the master running if a worker that has booted ends with any exit status.
 
-    `Arbiter.reap_workers` (Gunicorn 27.0.1) stops the server for two exit statuses, which say that a worker cannot
-    boot. A model that calls `os._exit` may choose the same ones.
+    `Arbiter.reap_workers` (Gunicorn 27.0.1) stops the server at two exit statuses, which mean that a worker cannot
+    boot. A model may call `os._exit` with the same statuses.
     """
     reap = server.reap_workers
 
@@ -108,8 +109,8 @@ def outlive_booted_workers(server: Any, has_booted: Callable[[Any], bool]) -> No
             try:
                 reap()
             except HaltServer:
-                # Gunicorn closes this file of each worker that it has reaped.
-                (ended,) = [each for each in before if each not in server.WORKERS.values() and not _is_closed(each.tmp)]
+                # Gunicorn closes `tmp` of each worker that it has reaped completely: the one left open has caused this.
+                (ended,) = [one for one in before if one not in server.WORKERS.values() and not _is_closed(one.tmp)]
                 if not has_booted(ended):
                     raise
                 ended.tmp.close()
@@ -124,11 +125,11 @@ ENDING_SIGNALS = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
 
 
 def hold_signals_of_new_workers(server: Any) -> None:
-    """Make signals that end a worker wait until it handles them.
+    """Block the signals that end a worker until the new worker has set its own handlers.
 
-    Until then a process that was forked has the handlers of the master, which only put a signal into a queue that the
-    master reads: a worker that was told to end while it was forked would serve on, and be killed after
-    `graceful_timeout`. `Arbiter.spawn_worker` (Gunicorn 27.0.1) has no other place for this.
+    Until then a forked process has the master's handlers, which only put a signal into a queue for the master. A worker
+    that got such a signal while it was forked would continue to serve, and be killed after `graceful_timeout`.
+    `Arbiter.spawn_worker` (Gunicorn 27.0.1) has no other place for this.
     """
     spawn, worker_class = server.spawn_worker, server.worker_class
     handle_signals = worker_class.init_signals
@@ -138,7 +139,7 @@ def hold_signals_of_new_workers(server: Any) -> None:
         try:
             return spawn()
         finally:
-            if os.getpid() == server.pid:  # a worker leaves by an exception when it ends
+            if os.getpid() == server.pid:  # a worker also comes here, by an exception, when it ends
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def init_signals(worker: Any) -> None:
@@ -150,14 +151,14 @@ def hold_signals_of_new_workers(server: Any) -> None:
 
 
 def watch_frozen_workers(server: Any, has_booted: Callable[[Any], bool], frozen_s: float) -> None:
-    """Continue workers that are stopped, and end those that are silent for longer than a request may take.
+    """Continue workers that a signal has stopped, and end workers that send no heartbeat for too long.
 
-    A model can stop its process by a signal, or keep the interpreter's lock, so that nothing else of the worker runs:
-    neither its loop nor its heartbeat. `Arbiter.murder_workers` (Gunicorn 27.0.1), which is called once a second, waits
-    for its `timeout`, which has to be long enough for a worker to boot.
+    A model can stop its process by a signal, or keep the interpreter's lock, so that neither the loop nor the heartbeat
+    of the worker runs. `Arbiter.murder_workers` (Gunicorn 27.0.1) is called once a second. Its own `timeout` is too
+    long for this, because a worker must be able to boot within it.
 
     Args:
-        frozen_s: The longest silence of a worker that has booted.
+        frozen_s: longest time without a heartbeat, for a worker that has booted.
     """
     murder = server.murder_workers
 
@@ -179,7 +180,7 @@ def watch_frozen_workers(server: Any, has_booted: Callable[[Any], bool], frozen_
 def _silent_s(worker: Any) -> float:
     with contextlib.suppress(OSError, ValueError):
         return time.monotonic() - float(worker.tmp.last_update())
-    return 0.0  # it has ended
+    return 0.0  # the worker has ended
 
 
 def is_stopped(process_id: int) -> bool:
@@ -199,35 +200,35 @@ def _is_closed(stream: Any) -> bool:
 
 
 def keep_signals_inside() -> None:
-    """Give this worker a process group of its own, refuse its signals to the server, and ignore those of timers.
+    """Give this worker a process group of its own, refuse its signals to the server, and ignore signals of timers.
 
-    A model that ends its group (`os.kill(0, …)`, `os.killpg`), its parent, or every process, ends the server
-    otherwise. The group also holds the processes that a model forks. This finds calls from Python only: nothing but
-    another user id keeps C code, or another program, from signalling the server.
+    Otherwise a model that ends its group (`os.kill(0, …)`, `os.killpg`), its parent or every process would end the
+    server. The processes that a model forks also belong to the group. Only calls from Python are refused: C code and
+    other programs can still signal the server, unless the worker has another user id.
     """
     server = os.getppid()
     os.setpgid(0, 0)
     for number in TIMER_SIGNALS:
         signal.signal(number, _ignore)
-    os.kill = _guarded(os.kill, {server, EVERYBODY, -os.getpgid(server)}, server)
+    os.kill = _guarded(os.kill, {server, ALL_PROCESSES, -os.getpgid(server)}, server)
     os.killpg = _guarded(os.killpg, {os.getpgid(server)}, server)
 
 
 def end_process_group(worker: int) -> None:
     """End the processes that models of an ended worker have forked and left."""
-    if worker <= 1 or worker == os.getpgrp():  # no worker's, and to signal them would end far more
+    if worker <= 1 or worker == os.getpgrp():  # no group of a worker: its end would end many other processes
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(worker, signal.SIGKILL)
 
 
 def _ignore(signal_number: int, frame: object) -> None:
-    """Ignore a signal in this process. Programs that it starts get the usual behaviour, unlike with SIG_IGN."""
+    """Ignore a signal in this process. With SIG_IGN, the programs that it starts would ignore the signal too."""
 
 
 def _guarded(send: Send, refused: set[int], server: int) -> Send:
     def guarded(target: int, signal_number: int, /) -> None:
-        if target in refused and signal_number != ONLY_LOOK:
+        if target in refused and signal_number != CHECK_EXISTENCE:
             log.error(
                 "refused signal %d of a model to process %d; the server is process %d", signal_number, target, server
             )

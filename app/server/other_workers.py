@@ -1,4 +1,4 @@
-"""Serve an application under Gunicorn's own workers, which answer errors of an application with a page of their own."""
+"""Serve an application under Gunicorn's own workers, whose error pages would replace the application's refusals."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from app.server.contract import Environ, Response, ServedRequest, ServingApp
 log = logging.getLogger(__name__)
 
 OF_RESPONSES = (InvalidResponseHeader, InvalidResponseHeaderName)
-"""Errors of the application that Gunicorn's parser has as well. All other parse errors are the client's."""
+"""Parse errors of Gunicorn that the application causes by its response. The client causes all other parse errors."""
 
 
 class OtherWorkers:
-    """A served application as a WSGI application. It runs each request as Retort's worker runs one in a thread.
+    """A served application as a WSGI application. It runs each request like Retort's worker in a thread.
 
-    An error that comes before the first bytes of the body becomes the refusal that the application formats.
+    An error before the first bytes of the body becomes a refusal that the application formats.
     """
 
     def __init__(self, app: ServingApp) -> None:
@@ -39,8 +39,8 @@ class OtherWorkers:
             raise
         except Exception as error:
             log.exception("error in %s %r", environ["REQUEST_METHOD"], environ.get("RAW_URI"))
-            is_clients = isinstance(error, ParseException) and not isinstance(error, OF_RESPONSES)
-            refusal = refusals.malformed(error) if is_clients else refusals.FAILED
+            is_malformed = isinstance(error, ParseException) and not isinstance(error, OF_RESPONSES)
+            refusal = refusals.malformed(error) if is_malformed else refusals.FAILED
             answer = WsgiAnswer(answer.is_head)
             parts = _parts_of(self._app.refuse(environ, request, refusal), answer)
             first = next(parts)

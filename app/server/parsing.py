@@ -1,9 +1,9 @@
 """Request heads: from bytes to a WSGI environ, by Gunicorn's parser and Gunicorn's header policy.
 
-A regular expression parses ordinary heads, nearly all, and this module makes their environ. Gunicorn's `Request`, with
-its Python parser (the reference), parses all others (an error, an underscore in a name, a repeated field, `Expect`,
-`Transfer-Encoding`, the PROXY protocol, an absolute target, ...), and its `wsgi.create` makes the environ. So the two
-parsers cannot disagree.
+Nearly all heads are ordinary: a regular expression parses them, and this module makes their environ. Gunicorn's
+`Request`, with its Python parser (the reference), parses all other heads: with an error, an underscore in a name, a
+repeated field, `Expect`, `Transfer-Encoding`, the PROXY protocol, an absolute target, and so on. Gunicorn's
+`wsgi.create` makes the environ of these. So no head can mean one thing here and another in Gunicorn.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from gunicorn.http.unreader import IterUnreader
 from app.server.contract import Environ
 
 ORIGIN_FORM = re.compile(rb"/(?!/)[!-\"$-~]*")
-"""RFC 9112 section 3.2.1. Gunicorn parses `//`, `#` and all others."""
+"""A target in origin form (RFC 9112 section 3.2.1). Gunicorn parses targets with `//` or `#`, and all other forms."""
 ORDINARY_HEAD = re.compile(
     rb"([A-Z]{3,20}+) (/[!-~]*+) HTTP/1\.([01])\r\n"
     rb"((?:[!#$%&'*+\-.^`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
 )
-"""RFC 9112 section 3 and RFC 9110 section 5.5, without anything that Gunicorn might parse differently."""
+"""An ordinary head (RFC 9112 section 3, RFC 9110 section 5.5): nothing in it that Gunicorn might parse differently."""
 METHOD = re.compile(rb"([!-~]+) ")
 PATH = re.compile(rb"[!-~]+ (/[^\s?]*)[ ?]")
 FIELD = re.compile(rb"\n([A-Za-z0-9-]{1,64}):[ \t]*([\t -~\x80-\xff]{0,4096}?)[ \t]*(?=\r?\n)")
@@ -37,16 +37,16 @@ KNOWN_NAMES, KNOWN_NAME_BYTES = 2048, 256
 KNOWN_HEADS, KNOWN_HEAD_BYTES = 512, 1024
 """Limits of the cached heads. Most clients send the same head again and again."""
 LEFT_TO_GUNICORN = ""
-"""Stands for the environ key of field names that Gunicorn parses."""
+"""The value in place of an environ key for field names that are left to Gunicorn."""
 FIELDS_LEFT_TO_GUNICORN = frozenset({"EXPECT", "TRANSFER-ENCODING"})
 CONNECTION_OPTIONS = {"close": False, "keep-alive": True}
 CONNECTION_SPECIFIC = ("wsgi.early_hints", "gunicorn.socket")
-"""Keys of Gunicorn's environ for a socket that only the loop may touch."""
+"""Keys of Gunicorn's environ that give access to the socket, which only the loop may use."""
 
 
 @dataclass(slots=True, eq=False)
 class Head:
-    """The head of one request. `length_bytes` is the length of its body, None if it is chunked."""
+    """The head of one request. `length_bytes` is the length of its body, None if the body is chunked."""
 
     environ: Environ
     consumed: int
@@ -58,7 +58,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class _OrdinaryHead:
-    """An ordinary head, parsed. `schemes` are those that its secure scheme headers name."""
+    """A parsed ordinary head. `schemes` has the scheme of each of its secure scheme headers."""
 
     fields: Environ
     length_bytes: int
@@ -68,7 +68,7 @@ class _OrdinaryHead:
 
 @dataclass(slots=True)
 class Peer:
-    """The two ends of a connection. `environ` is the common part of its requests' environs."""
+    """The addresses of both ends of a connection. `environ` is the common part of its requests' environs."""
 
     client: Any
     server: Any
@@ -78,7 +78,7 @@ class Peer:
 
 
 class _NoSocket:
-    """Ignores Gunicorn's `100 Continue`; the connection sends it."""
+    """A socket for Gunicorn that ignores its `100 Continue`: the connection itself sends one."""
 
     def send(self, content: bytes) -> int:
         return len(content)
@@ -97,7 +97,7 @@ class _WithPythonParser:
 
 
 class HeadReader:
-    """Reads heads according to one Gunicorn configuration. Belongs to the loop's thread."""
+    """Reader of heads with one Gunicorn configuration. Belongs to the loop's thread."""
 
     def __init__(self, cfg: Any, head_bytes: int) -> None:
         self._cfg = cfg
@@ -111,16 +111,16 @@ class HeadReader:
         self._scheme_keys = [(_key(name), value) for name, value in cfg.secure_scheme_headers.items()]
         self._keys: dict[bytes, str] = {}
         self._known_heads: dict[bytes, _OrdinaryHead] = {}
-        unknown_here = cfg.casefold_http_method, cfg.permit_obsolete_folding, cfg.strip_header_spaces
-        self._parses_ordinary = not (any(unknown_here) or os.environ.get("SCRIPT_NAME"))
+        gunicorn_only = cfg.casefold_http_method, cfg.permit_obsolete_folding, cfg.strip_header_spaces
+        self._parses_ordinary = not (any(gunicorn_only) or os.environ.get("SCRIPT_NAME"))
         fields, field_bytes = cfg.limit_request_fields, cfg.limit_request_field_size
         self._ordinary_fields = fields if 0 < fields <= message.MAX_HEADERS else message.MAX_HEADERS
-        # A whole head up to this length has no line and no field that is too long.
+        # In a head up to this length, no line and no field can be too long.
         field_bytes = field_bytes if field_bytes > 0 else message.DEFAULT_MAX_HEADERFIELD_SIZE
         self._ordinary_bytes = min(self._line_bytes or 2**20, field_bytes)
 
     def peer(self, client: Any, server: Any) -> Peer:
-        """Return the description of a connection between these two addresses."""
+        """Return the peer of a connection between these two addresses."""
         trusted = (
             not isinstance(client, tuple)
             or "*" in self._cfg.forwarded_allow_ips
@@ -138,14 +138,14 @@ class HeadReader:
     def read(self, received: bytes, seen_bytes: int, peer: Peer, number: int) -> Head | None:
         """Parse the head at the beginning of `received`; return None while it is incomplete.
 
-        `seen_bytes` of it were there at the last call. `number` counts the connection's requests from 1.
+        `seen_bytes` is the length of `received` at the last call. `number` counts the connection's requests from 1.
 
         Raises:
-            ParseException: an error of Gunicorn's parser. Nothing more on the connection may be read.
+            ParseException: an error of Gunicorn's parser. Read no further requests from the connection.
         """
         head = None
         if not self._parses_ordinary or (number == 1 and self._gunicorn_first):
-            # Parse from the start again: the result can differ only if a line has ended since.
+            # Parse from the start again, but only if a line has ended since: otherwise the result is the same.
             if b"\n" in received[max(0, seen_bytes - 1) :] or len(received) > self._line_bytes > 0 or not seen_bytes:
                 head = self.parse_by_gunicorn(received, peer, number)
         elif (end := received.find(b"\r\n\r\n", max(0, seen_bytes - 3))) >= 0:
@@ -219,7 +219,7 @@ class HeadReader:
         return parsed
 
     def parse_by_gunicorn(self, received: bytes, peer: Peer, number: int) -> Head | None:
-        """Parse any head by Gunicorn's parser; return None while it is incomplete.
+        """Parse any head with Gunicorn's parser; return None while it is incomplete.
 
         Raises:
             ParseException: an error of Gunicorn's parser.
@@ -257,7 +257,7 @@ class HeadReader:
 def partial_environ(received: bytes, peer: Peer) -> Environ:
     """Return an environ from the beginning of a request that could not be parsed.
 
-    It has `REQUEST_METHOD` and `PATH_INFO`, empty if unknown, and the header fields whose line arrived whole.
+    It has `REQUEST_METHOD` and `PATH_INFO`, empty if unknown, and the header fields whose lines are complete.
     """
     method, path = METHOD.match(received), PATH.match(received)
     environ = peer.environ.copy()

@@ -1,4 +1,4 @@
-"""One request in the worker, from its admission to the last byte of its answer."""
+"""The worker's record of one request."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ class PendingRequest:
     arrived_s: float
     deadline_s: float
     stuck_allowance_s: float
-    """Time after the client's deadline from which on a thread may count as stuck."""
+    """Time between the client's deadline and the worker's own: a thread is not stuck before the later one."""
     client: Hashable = None
     batch_key: Hashable = None
     is_queued: bool = False
     cancelled: bool = False
-    """The client will not read the answer."""
+    """Whether the answer is no longer wanted: the client is gone or has got a refusal."""
     began_s: float = 0.0
-    """Time when a thread took it."""
+    """Time when the request began to run; 0.0 before that."""
     thread_id: int = 0
     is_stuck: bool = False
     ends_group: bool = False
-    """The thread is free after this answer."""
+    """Whether this is the last answer of its group, after which the thread is free."""
     made_bytes: int = 0
     sent_bytes: int = 0
     may_continue: threading.Event | None = None
-    """Wakes the thread that streams after its last pause."""
+    """Event that ends the last pause of the thread that streams."""
     has_place: bool = False
-    """It holds one of the places for requests that compute."""
+    """Whether the request has one of the places for requests that compute."""
     on_read: Callable[[PendingRequest], None] | None = None
-    """Called when more of the answer was sent while its thread is paused."""
+    """Called after bytes of the answer were sent, while its thread is paused."""
     is_inline: bool = False
-    """It is an inline request over a budget, which runs in a thread."""
+    """Whether this is an inline request over a budget, which runs in a thread."""
     is_awaited: bool = False
-    """It runs as a coroutine, which `stop` cancels. All others run in threads."""
+    """Whether the request runs as a coroutine, which `stop` cancels. Other requests run in threads."""
     task: asyncio.Task[None] | None = None
     stop: Callable[[], None] | None = None
     needs_thread: bool = False
-    """Its coroutine has found that it must run in a thread."""
+    """Whether the coroutine has returned the request, because it must run in a thread."""
 
     @property
     def environ(self) -> Environ:
@@ -69,11 +69,11 @@ class PendingRequest:
 
     @property
     def unread_bytes(self) -> int:
-        """Number of bytes of the answer that were made and not sent."""
+        """Number of bytes of the answer that were made but not sent."""
         return self.made_bytes - self.sent_bytes
 
     def cancel(self) -> None:
-        """Stop the answer, because its client is gone."""
+        """Stop the answer, because nobody will read it."""
         self.cancelled = True
         self.on_read = None
         self.continue_streaming()

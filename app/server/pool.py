@@ -1,7 +1,7 @@
-"""Threads and coroutines that run requests. Some threads stay, and more start when none is free and end when idle.
+"""Threads and coroutines that run requests. Some threads stay; more start when no thread is free, and end when idle.
 
-A thread never touches a socket and the loop never waits for a thread: a thread puts the parts of an answer into a queue
-for `Pool.take`, and wakes the loop by an eventfd.
+A thread never touches a socket, and the loop never waits for a thread: a thread puts the parts of an answer into a
+queue for `Pool.take`, and wakes the loop by an eventfd.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from app.server.pending import PendingRequest
 log = logging.getLogger(__name__)
 
 SLICE_S = 0.02
-"""Time for which a stream makes parts before others have their turn."""
+"""Time for which a stream makes parts before other requests have their turn."""
 
 
 class ElasticPool:
-    """Runs each group of requests at once, in a thread of its own. The caller limits their number; `kept` of them stay.
+    """Threads, one for each group of requests that runs. The caller limits their number; `kept` idle threads stay.
 
     All methods belong to the loop's thread. The threads are daemons, so that a hanging thread cannot keep the process
     running.
@@ -45,7 +45,7 @@ class ElasticPool:
         self._inbox: SimpleQueue[list[PendingRequest] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._busy = 0
-        """Groups that were submitted and have not ended."""
+        """Number of groups that were submitted and have not ended."""
         self._threads: set[threading.Thread] = set()
         self._numbers = itertools.count(1)
         for _ in range(kept):
@@ -64,7 +64,7 @@ class ElasticPool:
                 log.warning("a request waits for a thread: %s", error)
 
     def ended(self) -> None:
-        """Count a group as ended: its thread is free, or soon will be."""
+        """Count a group as ended: its thread is free, or will be soon."""
         with self._lock:
             self._busy -= 1
 
@@ -74,7 +74,7 @@ class ElasticPool:
         self._threads.add(thread)
 
     def close(self, deadline_s: float) -> None:
-        """End each thread as soon as it is free, and wait for them until the deadline."""
+        """End each thread when it is free, and wait for the threads until the deadline."""
         threads = list(self._threads)
         for _ in threads:
             self._inbox.put(None)
@@ -85,7 +85,7 @@ class ElasticPool:
         try:
             while (group := self._next()) is not None:
                 self._work(group)
-                del group  # else this thread keeps it alive while it waits for the next
+                del group  # otherwise this thread would keep it in memory while it waits for the next group
         finally:
             self._threads.discard(threading.current_thread())
 
@@ -101,7 +101,7 @@ class ElasticPool:
 
 
 class Pool:
-    """Runs each group of requests in a thread of its own. The admission queues limit how many run at once.
+    """Pool of threads, one for each group of requests. The admission queues limit how many run at once.
 
     The threads start after the fork. `submit`, `take` and `close` belong to the loop's thread.
     """
@@ -118,7 +118,7 @@ class Pool:
     def take(self) -> Iterator[tuple[PendingRequest, bytes | None, bool]]:
         """Yield the results of the threads: request, part, whether it is the last.
 
-        A part of None means that the request failed, or, if it is not the last, that its thread is paused.
+        If the part is None, the request failed; if it is also not the last part, its thread is paused.
         """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.wake_fd)
@@ -131,9 +131,9 @@ class Pool:
             self._wake()
 
     def close(self, timeout_s: float) -> None:
-        """End the threads as far as they are free in time, and free the eventfd."""
+        """End the threads that are free before the timeout, and close the eventfd."""
         self._threads.close(time.monotonic() + timeout_s)
-        self._awake = True  # nobody writes to it any more
+        self._awake = True  # so that no thread writes to the eventfd
         os.close(self.wake_fd)
 
     # --- in the threads
@@ -157,8 +157,8 @@ class Pool:
         through_wsgi = group[0].request.through_wsgi
         responses: dict[PendingRequest, Response] = {}
         if not through_wsgi:
-            found = self._respond([pending for pending in group if not pending.cancelled])
-            through_wsgi, responses = found is None, found or {}
+            result = self._respond([pending for pending in group if not pending.cancelled])
+            through_wsgi, responses = result is None, result or {}
         # Send whole answers first: they must not wait for the reader of a stream.
         in_order = sorted(group, key=lambda pending: _is_streamed(responses.get(pending)))
         in_order[-1].ends_group = True
@@ -187,7 +187,7 @@ class Pool:
         answer = pending.answer
         body: Iterable[bytes] | bytes = response.body if response is not None else ()
         try:
-            if pending.cancelled:  # its client has left, or got a 504
+            if pending.cancelled:  # the client has left or has got a 504
                 return b""
             if through_wsgi:
                 body = self._app(pending.environ, answer.start_response)
@@ -207,7 +207,7 @@ class Pool:
                 close_body(pending.environ)
 
     def _stream(self, pending: PendingRequest, parts: Iterable[bytes]) -> bytes:
-        """Send the parts as they are made; return the last one."""
+        """Send each part when it is made; return the last one."""
         answer = pending.answer
         slice_ends_s = time.monotonic() + SLICE_S
         for part in parts:
@@ -240,7 +240,8 @@ class Pool:
     def _pause(self, pending: PendingRequest) -> bool:
         """Wait until this stream may continue, because its client has read enough and it has a place.
 
-        Returns False if it was cancelled meanwhile.
+        Returns:
+            False if the stream was cancelled meanwhile.
         """
         pending.may_continue = may_continue = threading.Event()
         self.put(pending, None, last=False)
@@ -254,10 +255,11 @@ def _is_streamed(response: Response | None) -> bool:
 
 
 class Coroutines:
-    """Runs each request as a coroutine. `submit` and `start` belong to the loop's thread, all else to the event loop's.
+    """Requests that run as coroutines. `submit` and `start` belong to the loop's thread, the rest to the event loop's.
 
-    Requests are passed on once a turn of the loop, and answers once a turn of the event loop: two threads that wake
-    each other for each of them would spend much of their time waiting for the interpreter's lock. `put` is `Pool.put`.
+    Requests are passed on once in each turn of the loop, and answers once in each turn of the event loop. If the two
+    threads woke each other for each request, they would spend much of their time waiting for the interpreter's lock.
+    `put` is `Pool.put`.
     """
 
     def __init__(self, app: ServingApp, put: Callable[[PendingRequest, bytes | None, bool], None]) -> None:
@@ -267,7 +269,7 @@ class Coroutines:
         self._answered: list[tuple[PendingRequest, bytes | None]] = []
 
     def submit(self, pending: PendingRequest) -> None:
-        """Start a request at the next `start`. If its client leaves, cancel the coroutine."""
+        """Keep a request for the next `start`, and set its `stop`, which cancels the coroutine."""
         pending.stop = partial(self._app.call_soon, partial(_cancel, pending))
         self._submitted.append(pending)
 

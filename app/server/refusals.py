@@ -1,4 +1,4 @@
-"""The worker's own refusals, as values. The application makes responses of them."""
+"""The worker's own refusals. The application formats them as responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARSE_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (errors.ForbiddenProxyRequest, 403),
     (errors.ConfigurationProblem, 500),
 )
-"""The statuses of Gunicorn's own workers. Every other parse error is a 400."""
+"""The status for each parse error, as in Gunicorn's own workers. Every other parse error is a 400."""
 ERROR_TEXT_LENGTH = 300
 RETRY_AFTER_S = 1
 RETRY_LATER = {"Retry-After": str(RETRY_AFTER_S)}
@@ -43,7 +43,7 @@ def parse_status(error: Exception) -> int:
 
 
 def malformed(error: Exception) -> Refusal:
-    """Refuse a request that Gunicorn's parser does not accept."""
+    """Return the refusal of a request that Gunicorn's parser does not accept."""
     status = parse_status(error)
     detail = "the request is not valid HTTP/1.1: " + ascii(str(error))[1:-1][:ERROR_TEXT_LENGTH]
     if status == 500:
@@ -52,19 +52,22 @@ def malformed(error: Exception) -> Refusal:
 
 
 def body_too_large(limits: Limits, limit_bytes: int) -> Refusal:
-    """Refuse a body over the limit of its path."""
+    """Return the refusal of a body over the limit of its path."""
     error = BodyTooLarge(limit_bytes) if limit_bytes == limits.body_bytes else UploadTooLarge(limit_bytes)
     return Refusal(413, error.code, error.detail)
 
 
 def too_many_chunks(limits: Limits) -> Refusal:
-    """Refuse a body in too many chunks."""
+    """Return the refusal of a body in too many chunks."""
     detail = f"the body comes in more than {limits.body_chunks} chunks, the most this server reads"
     return Refusal(413, "body-too-large", detail)
 
 
 def over_fair_share(share: float) -> Refusal:
-    """Refuse a client with more requests in a full queue than its share (draft-ietf-httpapi-ratelimit-headers-11)."""
+    """Return the refusal of a client with more requests in a full queue than its share.
+
+    Its header fields follow draft-ietf-httpapi-ratelimit-headers-11.
+    """
     allowed = max(1, int(share))
     detail = (
         f"the server is at its capacity, and more requests of this client wait than of others: {allowed} may, as"
@@ -74,13 +77,13 @@ def over_fair_share(share: float) -> Refusal:
 
 
 def over_client_share(allowed: int) -> Refusal:
-    """Refuse a client at its limit of concurrent requests (as `over_fair_share`)."""
+    """Return the refusal of a client at its limit of concurrent requests."""
     detail = f"{allowed} requests of this client are under way, as many as one client may have; try again in a moment"
     return _over_share(allowed, detail)
 
 
 def deadline(allowed_s: float) -> Refusal:
-    """Refuse a request that was not answered before its deadline."""
+    """Return the refusal of a request that was not answered before its deadline."""
     return Refusal(504, "deadline", f"the answer was not ready within {allowed_s:.3g} s")
 
 

@@ -36,7 +36,7 @@ class LoggedRequest:
 
 
 class RequestHooks:
-    """Calls the hooks of one worker. `wanted` is False if there are none. Belongs to the loop's thread."""
+    """Gunicorn's hooks and access log for one worker. Belongs to the loop's thread."""
 
     def __init__(self, worker: Any) -> None:
         cfg, self._log = worker.cfg, worker.log
@@ -44,7 +44,7 @@ class RequestHooks:
         self._has_access = self._log.access_log_enabled or type(self._log).access is not Logger.access
         self._before = None if cfg.pre_request is cfg.settings[PreRequest.name].default else cfg.pre_request
         self._after = None if cfg.post_request is cfg.settings[PostRequest.name].default else cfg.post_request
-        self.wanted = bool(self._has_access or self._before or self._after)
+        self.are_configured = bool(self._has_access or self._before or self._after)
 
     def before(self, head: Head) -> None:
         """Call `pre_request`, before the application runs."""
@@ -54,7 +54,7 @@ class RequestHooks:
 
     def after(self, head: Head, answer: WsgiAnswer, began_s: float) -> None:
         """Write the access log and call `post_request`, after the answer was made."""
-        if not self.wanted:
+        if not self.are_configured:
             return
         request = head.request = head.request or LoggedRequest(head.environ)
         if self._has_access:
@@ -65,7 +65,7 @@ class RequestHooks:
 
 
 def call_logged(name: str, call: Callable[..., Any], *values: Any) -> None:
-    """Call code that is not the worker's; log its error, because it must not stop the worker or change an answer."""
+    """Call code of the application or of Gunicorn. Log its error: it must not stop the worker or change an answer."""
     try:
         call(*values)
     except Exception:

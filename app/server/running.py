@@ -16,7 +16,7 @@ from pathlib import Path
 
 CONFIGURATION = "python:app.gunicorn_conf"
 APPLICATION = "wsgi:app"
-LOOKED_AT_EVERY_S = 0.1
+CHECK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class RunningServer:
         """Send SIGHUP and wait until each worker is replaced.
 
         Returns:
-            The number of workers now; None if some old ones still answer requests after `within_s`.
+            The number of workers now; None if an old worker still runs after `within_s`.
         """
         before = self.workers()
         os.kill(self.pid, signal.SIGHUP)
@@ -47,7 +47,7 @@ class RunningServer:
             now = self.workers()
             if now and not now & before:
                 return len(now)
-            time.sleep(LOOKED_AT_EVERY_S)
+            time.sleep(CHECK_EVERY_S)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Requests in threads: queue them, start them, send their parts, and refuse them at their deadlines."""
+"""Requests in threads or coroutines: queue them, start them, send their parts, and refuse them at their deadlines."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from app.server.request_hooks import RequestHooks
 log = logging.getLogger(__name__)
 
 MANY_AWAITED = 64
-"""From so many requests that wait by `await` on, the loop collects their answers and the next requests."""
+"""If at least this many requests wait by `await`, the loop pauses briefly to collect answers and next requests."""
 
 
 class Responder(Protocol):
-    """Sends answers and refusals. The dispatcher implements it."""
+    """Sender of answers and refusals, which the dispatcher implements."""
 
     def send(self, pending: PendingRequest, part: bytes, now_s: float, last: bool = True) -> None:
         """Send the head of an answer with the first (or only) part of its body."""
@@ -56,13 +56,13 @@ class ThreadedRequests:
 
         self.queue = queue(threads)
         self.inline_queue = queue(min(threads, limits.computing_cores))
-        """For inline requests over their budgets, which only compute."""
+        """Queue for inline requests over their budgets, which only compute."""
         self.blocking_queue = queue(limits.waiting_threads)
-        """For requests that may block. They take no place from those that compute."""
+        """Queue for requests that may block. They take no place from requests that compute."""
         self.awaited_queue = queue(limits.waiting_requests)
-        """For requests that wait by `await`. They need no thread."""
+        """Queue for requests that wait by `await`. They need no thread."""
         self.stream_queue = queue(min(threads, limits.computing_cores))
-        """For streams between their slices. Each also has a place among the requests that may block."""
+        """Queue for streams between their slices. Each stream also has a place among the requests that may block."""
         self._queues = (self.queue, self.inline_queue, self.blocking_queue, self.awaited_queue)
         self._awaited_of: Counter[Hashable] = Counter()
         """Number of running awaited requests, by client."""
@@ -83,7 +83,7 @@ class ThreadedRequests:
     # --- to a thread
 
     def enter(self, pending: PendingRequest, now_s: float, over_budget: bool = False) -> None:
-        """Start a request, queue it, or refuse it. `over_budget` tells that its client asks for more than its share."""
+        """Start a request, queue it, or refuse it. With `over_budget`, its client has more than its share."""
         request = pending.request
         pending.client = request.client
         pending.is_awaited = request.is_awaited and not pending.needs_thread
@@ -137,7 +137,7 @@ class ThreadedRequests:
         else:
             self.pool.submit(group)
 
-    # --- streams, which leave their place while others have their turn
+    # --- streams, which leave their place while other requests have their turn
 
     def _pause(self, pending: PendingRequest, now_s: float) -> None:
         """Release the place of a stream until its client has read enough and it is its turn again."""
@@ -170,7 +170,7 @@ class ThreadedRequests:
     def _continue_stream(self, pending: PendingRequest) -> None:
         pending.is_queued = False
         if pending.request.is_stream:
-            self._extend(pending, time.monotonic())  # its time does not pass while it waits for its client or a place
+            self._extend(pending, time.monotonic())  # waiting for the client or a place does not use up its time
         pending.has_place = not pending.request.may_block or pending.request.is_stream
         pending.continue_streaming()
 
@@ -193,12 +193,12 @@ class ThreadedRequests:
                 if pending.is_awaited and pending.needs_thread and not pending.cancelled:
                     self.enter(pending, now_s)
                     continue
-                if not pending.cancelled and part is not None:  # otherwise its refusal is logged
+                if not pending.cancelled and part is not None:  # otherwise the hooks see its refusal
                     self._hooks.after(pending.head, pending.answer, pending.began_s)
             if not pending.cancelled:
                 try:
                     self._forward(pending, part, last, now_s)
-                except Exception:  # noqa: BLE001 - the top of a loop that must go on
+                except Exception:  # noqa: BLE001 - the loop must continue after any error
                     self._responder.close_broken(pending.connection)
             elif last:
                 self._stats.late += 1
@@ -212,18 +212,18 @@ class ThreadedRequests:
         self._has_awaited_answer = True
         self._awaited_of[pending.client] -= 1
         if not self._awaited_of[pending.client]:
-            del self._awaited_of[pending.client]  # else the counter grows with the number of clients
+            del self._awaited_of[pending.client]  # otherwise the counter would keep every client
 
     def _forward(self, pending: PendingRequest, part: bytes | None, last: bool, now_s: float) -> None:
         connection = pending.connection
         if part is None and connection.state is ANSWERING:
-            connection.abort()  # its head is sent: only a cut can say that this is not the whole answer
+            connection.abort()  # the head is sent, so only a cut connection shows that the answer is incomplete
             return
         if part is None:
             self._responder.refuse(pending, refusals.FAILED, now_s)
         else:
             if not last:
-                self._extend(pending, now_s)  # a stream has its time for each part, not for all of them
+                self._extend(pending, now_s)  # the time limit of a stream holds for each part
             if connection.state is WAITING:
                 self._responder.send(pending, part, now_s, last)
             else:
@@ -252,7 +252,7 @@ class ThreadedRequests:
         return min(self._next_check_s, *[queue.next_expiry_s for queue in self._queues])
 
     def expire(self, now_s: float) -> None:
-        """Refuse requests that waited too long, answer 504 for those that run too long, and find stuck threads."""
+        """Refuse requests that have waited too long or run too long, and find stuck threads."""
         for queue in self._queues:
             if queue.next_expiry_s <= now_s:
                 self._expire_queue(queue, now_s)
@@ -262,21 +262,23 @@ class ThreadedRequests:
         for pending in list(self._running):
             if pending.deadline_s <= now_s and not pending.cancelled:
                 if pending.connection.unsent:
-                    self._extend(pending, now_s)  # it waits for the client, who has a deadline too
+                    self._extend(pending, now_s)  # the request waits for its client, which has a deadline of its own
                     continue
                 self._refuse_late(pending, now_s)
                 if time.monotonic() >= until_s:
-                    return  # the others have their turn before the rest
+                    return  # check the rest in the next turn of the loop
             if not pending.is_stuck and self._stuck_at_s(pending) <= now_s:
                 pending.is_stuck = self.has_stuck_thread = True
                 log_stack(pending, now_s)
         running = [pending for pending in self._running if not pending.is_stuck]
-        checks_s = [self._stuck_at_s(each) if each.cancelled else each.deadline_s for each in running]
+        checks_s = [self._stuck_at_s(one) if one.cancelled else one.deadline_s for one in running]
         self._next_check_s = min(checks_s, default=math.inf)
 
     def _stuck_at_s(self, pending: PendingRequest) -> float:
-        """Return when the thread of a request counts as stuck unless it makes progress. After its deadline it is only
-        late."""
+        """Return when the thread of a request counts as stuck unless it makes progress.
+
+        Between the deadline and this time it is only late.
+        """
         since_s = max(pending.deadline_s + pending.stuck_allowance_s, pending.request.progressed_s)
         return since_s + self._limits.stuck_grace_s
 
@@ -307,7 +309,7 @@ class ThreadedRequests:
             self._stats.refuse("deadline")
             connection.abort()
             return
-        # Interceptors see only the first answer to a request, so make this one first.
+        # Interceptors see only the first answer to a request. So send the refusal before the thread is stopped.
         self._responder.refuse(pending, refusals.deadline(pending.deadline_s - pending.arrived_s), now_s)
         pending.cancel()
         connection.resume(now_s)
@@ -320,7 +322,7 @@ class ThreadedRequests:
 
     def shut_down(self, now_s: float) -> None:
         """Refuse all unanswered requests at the end of the worker's time."""
-        for pending in [*self._running, *(each for queue in self._queues for each in queue.clear())]:
+        for pending in [*self._running, *(waiting for queue in self._queues for waiting in queue.clear())]:
             pending.is_queued = False
             if not pending.cancelled and pending.connection.state is WAITING:
                 self._responder.refuse(pending, refusals.SHUTTING_DOWN, now_s)

@@ -26,15 +26,18 @@ log = logging.getLogger(__name__)
 
 NOTIFY_S = 1.0
 KILLED_BEFORE_S = 2.0
-"""A stopping worker ends this long before Gunicorn would kill it."""
+"""Time from the end of a stopping worker to the moment when Gunicorn would kill it."""
 THREADS_END_S = 0.5
+"""Longest wait for the threads at the end of a worker."""
 EXIT_S = 5.0
-"""Longest time in which the interpreter ends with a hanging thread."""
+"""Longest time for the interpreter to end while a thread still runs."""
 OTHER_DESCRIPTORS = 256
+"""Descriptors that a worker needs for anything but connections."""
 SPARE_DESCRIPTORS = 8
-"""Descriptors that a worker must be able to open beside its connections, for example to read a file."""
+"""Descriptors that a worker must always be able to open, for example to read a file."""
 SWITCH_S = 0.0001
-"""Time after which the loop asks a computing thread for the interpreter's lock. Python's default is 0.005."""
+"""Python's switch interval: the loop asks a computing thread for the interpreter's lock after this time. Python's
+default is 0.005."""
 
 
 class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
@@ -43,9 +46,10 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
     limits: ClassVar[Limits] = Limits()
     """Set before the fork: `RetortWorker.limits = Limits(...)` in Gunicorn's configuration file."""
     serving_app: ClassVar[Callable[[WSGIApplication], ServingApp]] = PlainApp
-    """Makes the served application from the WSGI application that Gunicorn loaded. Set like `limits`."""
+    """Function that makes the served application from the WSGI application that Gunicorn loaded. Set like `limits`."""
     server_ends: ClassVar[Callable[[], bool]] = lambda: False
-    """Whether the server stops, and nobody serves its listeners afterwards. Set like `limits`; see `master`."""
+    """Function that returns whether the server stops and no other process serves its listeners afterwards. Set like
+    `limits`; see `master`."""
 
     leaving = False
     _loop: Loop | None = None
@@ -87,7 +91,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         super().handle_abort(sig, frame)
 
     def init_process(self) -> None:
-        """Prepare this process and serve. Models run first, so the interpreter is set up before them."""
+        """Prepare this process and serve. The base class runs models first, so set up the interpreter before that."""
         sys.setswitchinterval(SWITCH_S)
         super().init_process()
 
@@ -128,7 +132,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         self.alive = False
         dispatcher.threads.pool.close(THREADS_END_S)
         if stats.running():
-            # The interpreter does not wait for these threads, but may wait for threads that a model has started.
+            # The interpreter does not wait for our threads, but may wait for threads that a model has started.
             faulthandler.dump_traceback_later(EXIT_S, exit=True)
 
     def _stop(self, loop: Loop, reason: Reason, now_s: float) -> None:
@@ -144,7 +148,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
 def lacks_descriptors(descriptor: int, connections: int) -> bool:
     """Return whether this process cannot open more files, although its connections take less than half of the limit.
 
-    A model may leave files or sockets open. `descriptor` is any open one.
+    The cause is a model that leaves files or sockets open. `descriptor` is any open descriptor.
     """
     if 2 * connections >= resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
         return False
@@ -155,14 +159,14 @@ def lacks_descriptors(descriptor: int, connections: int) -> bool:
     except OSError:
         return True
     finally:
-        for each in opened:
-            os.close(each)
+        for duplicate in opened:
+            os.close(duplicate)
     return False
 
 
-def _allow_descriptors(wanted: int) -> None:
-    """Raise the soft limit of open files to `wanted` or as far as allowed."""
+def _allow_descriptors(count: int) -> None:
+    """Raise the soft limit of open files to `count`, or as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
