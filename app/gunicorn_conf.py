@@ -195,11 +195,11 @@ def post_fork(server: Any, worker: Any) -> None:
     gc.set_threshold(COLLECT_AFTER_OBJECTS)
     if not _settings.development:
         log_standard_streams()
-    for app, number in _numbered(worker):
+    for app, number in _applications_with_numbers(worker):
         app.extensions["retort_metrics"].begin(number)
 
 
-def _numbered(worker: Any) -> list[tuple[Any, int | None]]:
+def _applications_with_numbers(worker: Any) -> list[tuple[Any, int | None]]:
     """Return each application with the number of the worker; None if a user's configuration replaced `pre_fork`."""
     apps = _applications()
     return list(zip(apps, getattr(worker, "retort_numbers", [None] * len(apps)), strict=True))
@@ -234,7 +234,7 @@ def _has_booted(worker: Any) -> bool:
 def child_exit(server: Any, worker: Any) -> None:
     """Count the end of a worker in the master, end its processes, and pass its running versions to the registry."""
     end_process_group(worker.pid)
-    for app, number in _numbered(worker):
+    for app, number in _applications_with_numbers(worker):
         app.extensions["retort"].worker_crashed(app.extensions["retort_metrics"].ended(number))
 
 

@@ -58,7 +58,7 @@ class Cors(Interceptor):
         environ = context.environ
         if environ["REQUEST_METHOD"] != "OPTIONS" or "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ:
             return None
-        if not self._allowed(environ):
+        if not self._fields_for(environ):
             return None
         requested_headers = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
         headers = [("Access-Control-Allow-Methods", METHODS), ("Access-Control-Max-Age", self._max_age)]
@@ -73,12 +73,12 @@ class Cors(Interceptor):
             response.headers.append(VARY)
         if context.through_wsgi and any(name.lower() == ALLOW_ORIGIN.lower() for name, _ in response.headers):
             return
-        if fields := self._allowed(context.environ):
+        if fields := self._fields_for(context.environ):
             response.headers += fields
         elif "HTTP_ORIGIN" in context.environ:
             self._note_blocked(context)
 
-    def _allowed(self, environ: Environ) -> Sequence[tuple[str, str]]:
+    def _fields_for(self, environ: Environ) -> Sequence[tuple[str, str]]:
         """Return the header fields that allow the origin of a request; none if it is not allowed."""
         return self._fields.get(ANY) or self._fields.get(environ.get("HTTP_ORIGIN", "").lower(), ())
 

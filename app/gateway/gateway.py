@@ -120,7 +120,7 @@ class Gateway:
             return None
         except Exception as error:  # noqa: BLE001 - an interceptor refuses, or fails: no request passes then
             response = self._errors.response(context, error)
-        return self._refused(context, response)
+        return self._pass_refusal(context, response)
 
     def respond(self, requests: Sequence[Any]) -> list[Response] | None:
         """Answer requests of one route between their interceptors; return None if they must go through Flask now."""
@@ -183,9 +183,9 @@ class Gateway:
         """Format a refusal of the worker, with the header fields of every response."""
         context = request if isinstance(request, RequestContext) else RequestContext(environ)
         error = RequestRefused(refusal.status, refusal.name, refusal.detail, refusal.headers)
-        return self._refused(context, self._errors.response(context, error))
+        return self._pass_refusal(context, self._errors.response(context, error))
 
-    def _refused(self, context: RequestContext, response: Response) -> Response:
+    def _pass_refusal(self, context: RequestContext, response: Response) -> Response:
         """Pass a refusal to the interceptors, on the loop's thread."""
         self._chain.after(context, response, on_loop=True)
         response.headers = valid_headers(response.headers)

@@ -141,7 +141,7 @@ class KeyTable:
         now_s = self._looked_s = time.monotonic()
         try:
             keys = {key.id: key for key in self.source.read()}
-        except Exception as error:  # noqa: BLE001 - the thread goes on, whatever a driver raises
+        except Exception as error:  # noqa: BLE001 - the thread must continue after any error of a driver
             cause = error.detail if isinstance(error, RetortError) else type(error).__name__
             if cause != self._failure:
                 effect = "the last known ones hold" if self._is_read else "those in the database are refused"

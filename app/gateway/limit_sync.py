@@ -156,10 +156,10 @@ class HostState:
     def change(self, is_up: bool) -> bool:
         """Set the state, and return whether this worker has changed it."""
         try:
-            taken = os.read(self._pipes[not is_up][0], 1)
+            byte = os.read(self._pipes[not is_up][0], 1)
         except BlockingIOError:
             return False
-        os.write(self._pipes[is_up][1], taken)
+        os.write(self._pipes[is_up][1], byte)
         return True
 
     def close(self) -> None:

@@ -205,7 +205,7 @@ class ChunkedBody(RequestBody):
         self._chunks_left = limits.body_chunks
         self._extension_bytes_left = EXTENSION_BYTES
         self._left_bytes = 0  # unread bytes of the present chunk
-        self._looked_bytes = 0  # bytes of the trailers that were searched for their end
+        self._searched_bytes = 0  # bytes of the trailers that were searched for their end
         self._pending = b""  # an incomplete line
         self._is_whole = False
         self._state = self._read_size
@@ -265,15 +265,15 @@ class ChunkedBody(RequestBody):
             self._is_whole = True
             return at + 2
         # Search each byte only once. Otherwise a client that sends byte by byte would be costly.
-        looked = at + self._looked_bytes
-        end = received.find(b"\r\n\r\n", max(at, looked - 3))
+        searched = at + self._searched_bytes
+        end = received.find(b"\r\n\r\n", max(at, searched - 3))
         if end < 0:
             if len(received) - at > self._section_bytes:
                 raise LimitRequestHeaders("limit request trailer section size")
-            begin = looked - 1 if looked > at and received[looked - 1] == CARRIAGE_RETURN else looked
+            begin = searched - 1 if searched > at and received[searched - 1] == CARRIAGE_RETURN else searched
             if received.count(b"\n", begin) != received.count(b"\r\n", begin):
                 raise InvalidHeader("bare LF as line terminator")
-            self._looked_bytes = len(received) - at
+            self._searched_bytes = len(received) - at
             return at
         self._request.parse_headers(received[at:end], from_trailer=True)
         self._is_whole = True

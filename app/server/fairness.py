@@ -122,10 +122,10 @@ class AdmissionQueue:
             [request for request in queue if request.batch_key == batch_key] for queue in self._queues.values()
         ]
         turns = itertools.chain.from_iterable(itertools.zip_longest(*by_client))
-        taken = list(itertools.islice(filter(None, turns), GROUP_REQUESTS - 1))
-        for request in taken:
+        companions = list(itertools.islice(filter(None, turns), GROUP_REQUESTS - 1))
+        for request in companions:
             self.remove(request)
-        return taken
+        return companions
 
     def _begin(self, batch_key: Hashable) -> None:
         self.running += 1

@@ -210,8 +210,8 @@ def keep_signals_inside() -> None:
     os.setpgid(0, 0)
     for number in TIMER_SIGNALS:
         signal.signal(number, _ignore)
-    os.kill = _guarded(os.kill, {server, ALL_PROCESSES, -os.getpgid(server)}, server)
-    os.killpg = _guarded(os.killpg, {os.getpgid(server)}, server)
+    os.kill = _guard(os.kill, {server, ALL_PROCESSES, -os.getpgid(server)}, server)
+    os.killpg = _guard(os.killpg, {os.getpgid(server)}, server)
 
 
 def end_process_group(worker: int) -> None:
@@ -226,7 +226,9 @@ def _ignore(signal_number: int, frame: object) -> None:
     """Ignore a signal in this process. With SIG_IGN, the programs that it starts would ignore the signal too."""
 
 
-def _guarded(send: Send, refused: set[int], server: int) -> Send:
+def _guard(send: Send, refused: set[int], server: int) -> Send:
+    """Return `send` with a guard that refuses to signal these targets."""
+
     def guarded(target: int, signal_number: int, /) -> None:
         if target in refused and signal_number != CHECK_EXISTENCE:
             log.error(

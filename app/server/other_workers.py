@@ -46,7 +46,7 @@ class OtherWorkers:
             first = next(parts)
         answer.started = True
         start_response(answer.status, [*answer.headers])
-        return _joined(first, parts)
+        return _join(first, parts)
 
     def _parts(self, request: ServedRequest, answer: WsgiAnswer) -> Iterator[bytes]:
         """Run a request, and yield the parts of its body."""
@@ -77,6 +77,6 @@ def _parts_of(response: Response, answer: WsgiAnswer) -> Iterator[bytes]:
         answers.close(response.body)
 
 
-def _joined(first: bytes, parts: Iterator[bytes]) -> Iterator[bytes]:
+def _join(first: bytes, parts: Iterator[bytes]) -> Iterator[bytes]:
     yield first
     yield from parts

@@ -102,7 +102,7 @@ class WorkerPage:
                 return self._blocks[key][0]
             name = key.encode()
             begins = HEADER_BYTES + self._counts[USED]
-            values = begins + ENTRY.size + _padded(len(name))
+            values = begins + ENTRY.size + _padded_bytes(len(name))
             ends = values + cells * CELL_BYTES
             if ends > self._end_bytes:
                 if not self._is_full:
@@ -125,7 +125,7 @@ class WorkerPage:
                 length, cells = ENTRY.unpack_from(self._memory, at)
                 at += ENTRY.size
                 key = str(self._memory[at : at + length], "utf-8")
-                at += _padded(length)
+                at += _padded_bytes(length)
                 self._blocks[key] = (at // CELL_BYTES, cells)
                 at += cells * CELL_BYTES
             self._known_bytes = end - HEADER_BYTES
@@ -165,5 +165,5 @@ class SharedCounters:
         return [content for content in contents if content.pid or content.values]
 
 
-def _padded(length_bytes: int) -> int:
+def _padded_bytes(length_bytes: int) -> int:
     return -length_bytes % CELL_BYTES + length_bytes

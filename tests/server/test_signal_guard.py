@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from app.server.master import _guarded, end_process_group
+from app.server.master import _guard, end_process_group
 
 SERVER = 4711
 
@@ -15,7 +15,7 @@ SERVER = 4711
 @pytest.mark.parametrize("target", [SERVER, -1, -SERVER])
 def test_signals_to_the_server_and_to_everybody_are_refused(target: int, caplog: pytest.LogCaptureFixture) -> None:
     sent: list[tuple[int, int]] = []
-    send = _guarded(lambda *call: sent.append(call), {SERVER, -1, -SERVER}, SERVER)
+    send = _guard(lambda *call: sent.append(call), {SERVER, -1, -SERVER}, SERVER)
     with pytest.raises(PermissionError, match="may not signal"):
         send(target, signal.SIGTERM)
     assert sent == []
@@ -24,7 +24,7 @@ def test_signals_to_the_server_and_to_everybody_are_refused(target: int, caplog:
 
 def test_other_signals_are_sent() -> None:
     sent: list[tuple[int, int]] = []
-    send = _guarded(lambda *call: sent.append(call), {SERVER}, SERVER)
+    send = _guard(lambda *call: sent.append(call), {SERVER}, SERVER)
     for call in ((SERVER, 0), (1234, signal.SIGTERM), (0, signal.SIGKILL)):
         send(*call)
     assert sent == [(SERVER, 0), (1234, signal.SIGTERM), (0, signal.SIGKILL)]
