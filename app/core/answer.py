@@ -1,4 +1,4 @@
-"""The answer of a model, independent of the protocol, also as flat columns for tables in responses and in files."""
+"""The answer of a model, independent of the protocol; and its flat columns, for tables in responses and in files."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Answer:
 def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
     """Return an answer as flat columns, each of shape (rows,).
 
-    `prediction` keeps its name. Probabilities become `probability_<class>`, those of several targets
-    `probability_<position of the target>_<class>`, and other outputs of several values `<output>_<position>`. An output
-    stays one column, with JSON in text, if its values differ in number, or if two columns would have one name.
+    `prediction` keeps its name. Probabilities become `probability_<class>`; with several targets, they become
+    `probability_<position of the target>_<class>`. Other outputs of several values become `<output>_<position>`. An
+    output stays one column of JSON texts if its rows differ in length, or if two columns would have the same name.
     """
     columns: dict[str, NDArray[Any]] = {}
     for name, output in answer.outputs.items():
@@ -69,7 +69,7 @@ def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
 
 
 def column_names(manifest: Manifest) -> tuple[str, ...]:
-    """Return the names of the columns of an answer, by the example of a version. None if it has no example."""
+    """Return the names of an answer's columns, taken from the first example of a version; none without an example."""
     outputs: dict[str, NDArray[Any]] = {}
     for example in manifest.examples[:1]:
         for name in (name for name in manifest.signature.defaults if name in example.outputs):
@@ -78,8 +78,8 @@ def column_names(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _labels(classes: Sequence[object]) -> list[str]:
-    """Return the classes as texts; those of several targets with the position of the target before them."""
-    if classes and all(isinstance(each, list) for each in classes):
+    """Return the classes as texts. With several targets, each text begins with the position of its target."""
+    if classes and all(isinstance(labels, list) for labels in classes):
         targets: Sequence[Any] = classes
         return [f"{target}_{label}" for target, labels in enumerate(targets) for label in labels]
     return [str(label) for label in classes]
@@ -95,10 +95,10 @@ def _to_matrix(array: NDArray[Any], width: int) -> NDArray[Any]:
     try:
         if width and all(type(row[0]) is list for row in rows):  # probabilities of several targets
             rows = [np.concatenate(row) for row in rows]
-        made = np.array(rows)
-    except (ValueError, IndexError):  # they differ in length
+        matrix = np.array(rows)
+    except (ValueError, IndexError):  # the rows differ in length
         return array
-    return made if made.dtype.kind in "fiu" else array
+    return matrix if matrix.dtype.kind in "fiu" else array
 
 
 def _as_text(array: NDArray[Any]) -> NDArray[Any]:

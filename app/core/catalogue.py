@@ -23,7 +23,7 @@ EntriesT = TypeVar("EntriesT")
 
 
 class Catalogue:
-    """Describes the versions of the registry. Safe to call from many threads."""
+    """The models and versions of the registry, described for clients. Safe to call from many threads."""
 
     def __init__(
         self, registry: Registry, failing: Callable[[], Sequence[str]] = tuple, ready_in_quarantine: bool = True
@@ -40,7 +40,7 @@ class Catalogue:
     def models(self) -> dict[str, Any]:
         """Return every model with its versions, their states, and the reasons of failed versions.
 
-        As in `current`, models are left out that the API key of the request may not use.
+        Like `current`, this leaves out the models that the API key of the request may not use.
         """
         default = self._registry.default()
         return {
@@ -63,7 +63,7 @@ class Catalogue:
         """Return all facts about every model's current version, by model, in one pass: there may be hundreds."""
         default, described = self._registry.default(), {}
         for name, entries in permitted(self._registry.entries()).items():
-            with contextlib.suppress(RetortError):  # it went away meanwhile
+            with contextlib.suppress(RetortError):  # the model was removed meanwhile
                 described[name] = self._whole(self._registry.entry(name), entries, default)
         return described
 
@@ -72,7 +72,8 @@ class Catalogue:
 
         The process is ready when every version is AVAILABLE (or was taken out of service by hand) and every service of
         the steps passes its check. A quarantined version does not make it unready while another version is AVAILABLE,
-        unless the settings say otherwise. Else a client could take the instance out of rotation by crashing a model.
+        unless the settings say otherwise. Otherwise a client could stop all traffic to this process by crashing a
+        model.
         """
         if self._drains:
             return False, {"status": "draining", "reasons": []}
@@ -95,13 +96,13 @@ class Catalogue:
         return ready, {"status": "ready" if ready else "unready", "models": len(entries), "reasons": reasons}
 
     def _whole(self, entry: Entry, versions: Sequence[Entry], default: str | None) -> dict[str, Any]:
-        known = describe(entry.manifest) if entry.manifest else {}
+        facts = describe(entry.manifest) if entry.manifest else {}
         return {
             "name": entry.model,
             "default": entry.model == default,
             **self._version(entry),
             "versions": [self._version(other) for other in versions],
-            **known,
+            **facts,
             "runtime": entry.runtime,
         }
 
@@ -140,7 +141,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "sha256": {name: record.sha256 for name, record in manifest.files.items()},
         "runtime": manifest.runtime,
         "proof": manifest.proof,
-        "assumptions": [_assumption(each) for each in manifest.assumptions],
+        "assumptions": [_assumption(assumption) for assumption in manifest.assumptions],
         "out_of_range": signature.out_of_range,
     }
     if manifest.trained_with:
@@ -148,20 +149,20 @@ def describe(manifest: Manifest) -> dict[str, Any]:
             "requirements": list(manifest.trained_with),
             "source": manifest.trained_with_source,
         }
-    if (found := manifest.explanation) is not None:
+    if (explanation := manifest.explanation) is not None:
         described["explanation"] = {
-            "method": found.method,
-            "exact": found.method != "sampled",
-            "output": found.output,
-            "rows": found.rows,
-            "largest_difference": found.largest_difference,
+            "method": explanation.method,
+            "exact": explanation.method != "sampled",
+            "output": explanation.output,
+            "rows": explanation.rows,
+            "largest_difference": explanation.largest_difference,
         }
     others = {"profile": manifest.profile, "card": manifest.card, "served_by": manifest.served_by}
     described |= {name: value for name, value in others.items() if value}
     if manifest.before or manifest.after:
         described["steps"] = {"before": list(manifest.before), "after": list(manifest.after)}
-    absent = ("classes", "out_of_range")
-    return {key: value for key, value in described.items() if key not in absent or value is not None}
+    optional = ("classes", "out_of_range")
+    return {key: value for key, value in described.items() if key not in optional or value is not None}
 
 
 def _assumption(assumption: Assumption) -> dict[str, Any]:

@@ -17,7 +17,7 @@ COUNTS, LAST, SIZES = "inferences", "inferences_last", "inferences_of_size"
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The number of times that something was done, and the total duration."""
+    """How often a phase ran, and its total duration."""
 
     count: int = 0
     ns: int = 0
@@ -39,7 +39,7 @@ class Counts:
 
 
 class InferenceStatistics:
-    """Counts requests in the shared counters of the workers. Safe to call from many threads."""
+    """Statistics of requests, in the shared counters of the workers. Safe to call from many threads."""
 
     def __init__(self, metrics: SharedMetrics) -> None:
         self._metrics = metrics
@@ -49,8 +49,8 @@ class InferenceStatistics:
         labels = (model, str(version))
         queue_ns, input_ns, run_ns, output_ns = _phases_ns(timings)
         computed = (1, input_ns, 1, run_ns, 1, output_ns)
-        in_all_ns = queue_ns + input_ns + run_ns + output_ns
-        self._metrics.add(key(COUNTS, *labels), (rows, 1, in_all_ns, 0, 0, 1, queue_ns, *computed))
+        total_ns = queue_ns + input_ns + run_ns + output_ns
+        self._metrics.add(key(COUNTS, *labels), (rows, 1, total_ns, 0, 0, 1, queue_ns, *computed))
         self._metrics.put(key(LAST, *labels), time.time_ns() // 1_000_000)
         sizes, of_size = key(SIZES, *labels, ""), key(SIZES, *labels, str(rows))
         if self._metrics.has(of_size) or len(self._metrics.names(sizes)) < MAX_BATCH_SIZES:
@@ -76,7 +76,7 @@ class InferenceStatistics:
 
 
 def _phases_ns(timings: Timings) -> tuple[int, int, int, int]:
-    """Return how long a request waited, was read, ran, and was encoded."""
+    """Return the durations of a request: in the queue, parsing and validation, the run, encoding."""
     return timings.ns("queue"), timings.ns("parse") + timings.ns("validate"), timings.ns("run"), timings.ns("encode")
 
 

@@ -23,11 +23,11 @@ SMALL_ROWS = 32
 class _Call:
     """A prediction that this process requests itself. It is its own adapter and keeps the answer unencoded."""
 
-    body_bytes = sys.maxsize  # no client can make its texts longer than it has sent
+    body_bytes = sys.maxsize  # no client sent a body, so the limit of texts does not apply
 
     def __init__(self, instances: Sequence[Any], outputs: Sequence[str] | None) -> None:
         self.instances = instances
-        self._asked = PredictRequest(instances, outputs=outputs)
+        self._request = PredictRequest(instances, outputs=outputs)
         self.adapter: ProtocolAdapter = self
         self.timings = Timings()
         self.model, self.version, self.rows, self.content = "", 0, 0, b""
@@ -35,7 +35,7 @@ class _Call:
         self.values: dict[str, list[Any]] = {}
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        return self._asked
+        return self._request
 
     def encode(self, answer: Answer) -> bytes:
         self.values = answer.values()

@@ -1,6 +1,6 @@
-"""Run a model for one request, once for several, or for the blocks of a stream.
+"""Run a model for one request, once for several requests, or for the blocks of a stream.
 
-Its exceptions become ModelFailed, and its outputs are checked against the batch.
+Exceptions of the model become ModelFailed. The number of outputs must fit the batch.
 """
 
 from __future__ import annotations
@@ -52,13 +52,16 @@ def run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
     return outputs
 
 
-def run_each(lease: Lease, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | RetortError]:
-    """Return for each batch its outputs or the error of its run. A servable that joins requests runs them together."""
-    shared: Sequence[Outputs | RetortError | None] = [None] * len(asked)
-    if len(asked) > 1 and isinstance(lease.servable, JoiningServable):
-        shared = lease.servable.run_each(asked)
+def run_each(lease: Lease, requests: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | RetortError]:
+    """Return the outputs of each batch, or the error of its run. A servable that joins batches runs them together."""
+    shared: Sequence[Outputs | RetortError | None] = [None] * len(requests)
+    if len(requests) > 1 and isinstance(lease.servable, JoiningServable):
+        shared = lease.servable.run_each(requests)
         mark_progress()
-    return [_run_alone(lease, *each) if found is None else found for each, found in zip(asked, shared, strict=True)]
+    return [
+        _run_alone(lease, *request) if outputs is None else outputs
+        for request, outputs in zip(requests, shared, strict=True)
+    ]
 
 
 def _run_alone(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs | RetortError:
@@ -79,13 +82,13 @@ class _ReadyBatch:
 
 
 class TurnRuns:
-    """Collects the batches of one turn of the event loop, and runs them together. Belongs to the loop's thread."""
+    """The batches of one turn of the event loop, which run together. Used on the loop's thread only."""
 
     def __init__(self) -> None:
         self._ready: dict[Lease, list[_ReadyBatch]] = {}
 
     async def run(self, lease: Lease, batch: Batch, names: tuple[str, ...]) -> Outputs:
-        """Return the outputs of a batch, which runs at the end of this turn. Raises as the function `run`."""
+        """Return the outputs of a batch, which runs at the end of this turn. Raises like the function `run`."""
         loop = asyncio.get_running_loop()
         ready = self._ready.get(lease)
         if ready is None:
@@ -96,23 +99,23 @@ class TurnRuns:
         return await this.outputs
 
     def _run(self, lease: Lease) -> None:
-        ready = [each for each in self._ready.pop(lease) if not each.outputs.done()]  # without cancelled ones
+        ready = [waiting for waiting in self._ready.pop(lease) if not waiting.outputs.done()]  # without cancelled ones
         if not ready:
             return
-        current_request.set(scope_of([each.scope for each in ready]))  # in the context of this call alone
-        found: Sequence[Outputs | Exception]
+        current_request.set(scope_of([waiting.scope for waiting in ready]))  # in the context of this call alone
+        results: Sequence[Outputs | Exception]
         try:
-            found = run_each(lease, [(each.batch, each.names) for each in ready])
-        except Exception as error:  # noqa: BLE001 - whatever it is, no coroutine may wait for ever
-            found = [error] * len(ready)
-        for each, outputs in zip(ready, found, strict=True):
-            if isinstance(outputs, Exception):
-                each.outputs.set_exception(outputs)
+            results = run_each(lease, [(waiting.batch, waiting.names) for waiting in ready])
+        except Exception as error:  # noqa: BLE001 - after any error, no coroutine may wait forever
+            results = [error] * len(ready)
+        for waiting, result in zip(ready, results, strict=True):
+            if isinstance(result, Exception):
+                waiting.outputs.set_exception(result)
             else:
-                each.outputs.set_result(outputs)
+                waiting.outputs.set_result(result)
 
 
-# --- streams: instances arrive in blocks, and each block is answered alone
+# --- Predict for a stream, block by block
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ class PartialAnswer:
 
 
 class PredictionStream:
-    """Answers blocks of instances of one request. Holds a lease until `close`."""
+    """Predictions for one request whose instances arrive in blocks. Keeps its lease until `close`."""
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease.__enter__()
@@ -143,73 +146,74 @@ class PredictionStream:
         return self._lease.validator.max_instances
 
     def predict(self, instances: Sequence[Any]) -> PartialAnswer:
-        """Return the default outputs of the acceptable instances. Errors of single instances are not raised."""
+        """Return the default outputs of the valid instances, and the error of each refused one."""
         refused = dict[int, RetortError]()
         kept = dict(enumerate(instances))
-        batch, warnings = self._accepted(instances) or self._acceptable(kept, refused)
+        batch, warnings = self._validate_all(instances) or self._validate_rest(kept, refused)
         try:
             outputs = run(self._lease, batch, self._lease.manifest.signature.defaults)
         except DeadlineExceeded as error:
             refused |= dict.fromkeys(kept, error)
-            outputs = self._each_alone({}, refused)
+            outputs = self._run_one_by_one({}, refused)
         except ModelFailed:
-            outputs = self._each_alone(kept, refused)
+            outputs = self._run_one_by_one(kept, refused)
         self.rows += len(instances) - len(refused)
-        new = {at: warnings[row] for row, at in enumerate(kept) if warnings.get(row)}
-        return PartialAnswer(Answer.of(self._lease.manifest, outputs, NO_WARNINGS), refused, new)
+        by_position = {at: warnings[row] for row, at in enumerate(kept) if warnings.get(row)}
+        return PartialAnswer(Answer.of(self._lease.manifest, outputs, NO_WARNINGS), refused, by_position)
 
-    def _accepted(self, instances: Sequence[Any]) -> tuple[Batch, Mapping[int, Warnings]] | None:
-        """Return the instances as a batch with the warnings of each row; None if one is not acceptable."""
-        with contextlib.suppress(InvalidInstances):  # else it would be the context of later errors
+    def _validate_all(self, instances: Sequence[Any]) -> tuple[Batch, Mapping[int, Warnings]] | None:
+        """Return the instances as a batch, and its warnings by row; None if an instance is not valid."""
+        with contextlib.suppress(InvalidInstances):  # otherwise it would be the context of later errors
             batch = self._lease.validator.accepted(instances)
-            return None if batch is None else (batch, self._news(batch, instances))
+            return None if batch is None else (batch, self._warnings_of(batch, instances))
         return None
 
-    def _news(self, batch: Batch, instances: Sequence[Any]) -> Mapping[int, Warnings]:
+    def _warnings_of(self, batch: Batch, instances: Sequence[Any]) -> Mapping[int, Warnings]:
         watch = self._lease.validator.watch
         return {} if watch is None else watch.check_each(batch, lambda row: ("#", in_row(instances[row])))
 
-    def _acceptable(
+    def _validate_rest(
         self, kept: dict[int, Any], refused: dict[int, RetortError]
     ) -> tuple[Batch, Mapping[int, Warnings]]:
-        """Like `_accepted`, but move unacceptable instances from `kept` to `refused` and keep the others.
+        """Move invalid instances from `kept` to `refused`, and return the others like `_validate_all`.
 
-        Instances that pass the cheap rules are validated together, so that a bad instance costs the others little.
+        Instances that pass the cheap rules are validated together, so that a bad instance does not slow down the
+        others.
         """
         validator = self._lease.validator
         for position, looks_good in zip([*kept], validator.look_acceptable([*kept.values()]), strict=True):
             if not looks_good:
-                self._alone(position, kept, refused)
-        if (accepted := self._accepted([*kept.values()])) is not None:
-            return accepted
-        alone = [each for position in [*kept] if (each := self._alone(position, kept, refused)) is not None]
-        batch = Batch.joined([each for each, _ in alone] or [validator.validate([])])
-        return batch, {row: each for row, (_, warnings) in enumerate(alone) for each in warnings.values()}
+                self._validate_one(position, kept, refused)
+        if (together := self._validate_all([*kept.values()])) is not None:
+            return together
+        valid = [one for position in [*kept] if (one := self._validate_one(position, kept, refused)) is not None]
+        batch = Batch.joined([one_row for one_row, _ in valid] or [validator.validate([])])
+        return batch, {row: warning for row, (_, warnings) in enumerate(valid) for warning in warnings.values()}
 
-    def _alone(
+    def _validate_one(
         self, position: int, kept: dict[int, Any], refused: dict[int, RetortError]
     ) -> tuple[Batch, Mapping[int, Warnings]] | None:
-        """Return an instance as a batch of one; if it is not acceptable, move it to `refused` and return None."""
+        """Return an instance as a batch of one; if it is not valid, move it to `refused` and return None."""
         try:
-            # A line of a stream is its own document: pointers begin at the instance.
+            # Each line of a stream is a document of its own: pointers begin at the instance.
             batch = self._lease.validator.validate([kept[position]], "#", single=True)
-            return batch, self._news(batch, [kept[position]])
+            return batch, self._warnings_of(batch, [kept[position]])
         except InvalidInstances as error:
             # Its traceback would keep the whole block in memory.
             refused[position] = error.with_traceback(None)
             del kept[position]
             return None
 
-    def _each_alone(self, kept: Mapping[int, Any], refused: dict[int, RetortError]) -> Outputs:
-        """Run each kept instance alone and join the outputs. Move failing instances to `refused`."""
+    def _run_one_by_one(self, kept: Mapping[int, Any], refused: dict[int, RetortError]) -> Outputs:
+        """Run each kept instance alone and join the outputs. Add the errors of failing instances to `refused`."""
         names = self._lease.manifest.signature.defaults
-        found = []
+        rows = []
         for position, instance in kept.items():
             try:
-                found.append(run(self._lease, self._lease.validator.validate([instance]), names))
+                rows.append(run(self._lease, self._lease.validator.validate([instance]), names))
             except (ModelFailed, DeadlineExceeded) as error:
                 refused[position] = error.with_traceback(None)
-        return {name: np.concatenate([each[name] for each in found]) if found else np.empty(0) for name in names}
+        return {name: np.concatenate([row[name] for row in rows]) if rows else np.empty(0) for name in names}
 
     def close(self) -> None:
         """Release the lease."""

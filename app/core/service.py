@@ -19,7 +19,7 @@ from app.telemetry import Timings, check_deadline, mark_progress
 
 
 class ProtocolAdapter(Protocol):
-    """Parses one request and encodes its answer in the form of a protocol. Belongs to one request."""
+    """The parser of one request, and the encoder of its answer, in the form of a protocol."""
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """Parse the body, or raise an error about its form. `decode` reads common JSON into a batch."""
@@ -28,7 +28,7 @@ class ProtocolAdapter(Protocol):
         """Return the body of the answer."""
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
-        """Return the error with pointers to the places of the values in the body."""
+        """Return the error with pointers into the body of this protocol."""
 
 
 class PredictCall(Protocol):
@@ -51,7 +51,7 @@ class PredictCall(Protocol):
 
 
 class PredictService:
-    """Answers requests for predictions. Lives as long as the process; safe to call from many threads."""
+    """Predictions for requests of any protocol. Lives as long as the process; safe to call from many threads."""
 
     def __init__(self, registry: Registry, event_loop: EventLoop | None = None) -> None:
         self._registry = registry
@@ -61,9 +61,9 @@ class PredictService:
     def predict(self, model: str | None, version: str | None, calls: Sequence[PredictCall]) -> None:
         """Answer requests for one model version. Each phase runs for all requests before the next phase.
 
-        Nothing is raised. The `error` of a call is ModelNotFound, VersionNotFound or ModelUnavailable if nothing can
-        answer, InvalidInstances or TooManyInstances if the request is not acceptable, ModelFailed or StepFailed, or any
-        exception of its adapter.
+        This never raises: it sets the `error` of a call. That is ModelNotFound, VersionNotFound or ModelUnavailable if
+        no version can answer, InvalidInstances or TooManyInstances if the request is not valid, ModelFailed,
+        StepFailed, or any exception of the adapter.
 
         Args:
             model: None for the default model.
@@ -77,9 +77,9 @@ class PredictService:
                 call.error = error
             return
         with lease:
-            accepted = [(call, *asked) for call in calls if (asked := _accept(lease, call)) is not None]
-            for each, outputs in zip(accepted, self._run(lease, accepted), strict=True):
-                _encode(lease, each, outputs)
+            accepted = [(call, *parsed) for call in calls if (parsed := _accept(lease, call)) is not None]
+            for request, outputs in zip(accepted, self._run(lease, accepted), strict=True):
+                _encode(lease, request, outputs)
 
     async def predict_async(self, model: str | None, version: str | None, call: PredictCall, is_small: bool) -> None:
         """Like `predict`, for one request on the event loop, where it awaits the model's steps.
@@ -107,26 +107,26 @@ class PredictService:
         is_quick = is_small and lease.is_quick
         runner = LoopRunner(self.event_loop, is_quick)
         with lease:
-            asked = await runner.compute(_accept, lease, call)
-            if asked is not None:
-                accepted = (call, *asked)
+            parsed = await runner.compute(_accept, lease, call)
+            if parsed is not None:
+                accepted = (call, *parsed)
                 outputs = await _run_with_steps(lease, accepted, runner, self._turn_runs if is_quick else None)
                 await runner.compute(_encode, lease, accepted, outputs)
 
     def _run(self, lease: Lease, accepted: Sequence[Accepted]) -> Sequence[Outputs | Exception]:
         """Return the outputs of each accepted call, or its error."""
         if lease.steps is not None:
-            return [completed(_run_with_steps(lease, each, ThreadRunner(self.event_loop))) for each in accepted]
-        found = run_each(lease, [(batch, outputs) for _, _, batch, outputs, _ in accepted])
+            return [completed(_run_with_steps(lease, request, ThreadRunner(self.event_loop))) for request in accepted]
+        results = run_each(lease, [(batch, names) for _, _, batch, names, _ in accepted])
         for call, *_ in accepted:
             call.timings.ended("run")
-        return found
+        return results
 
     def open_stream(self, model: str | None, version: str | None) -> PredictionStream:
         """Return a stream that answers blocks of instances with one version. The caller closes it.
 
         Raises:
-            ModelNotFound, VersionNotFound, ModelUnavailable: nothing can answer.
+            ModelNotFound, VersionNotFound, ModelUnavailable: no version can answer.
             UnsupportedMediaType: the model has steps, which take whole requests.
         """
         lease = self._registry.lease(model, version)
@@ -138,31 +138,32 @@ class PredictService:
 
 
 Accepted = tuple[PredictCall, PredictRequest, Batch, tuple[str, ...], Warnings]
+"""A valid request: its call, its parsed form, its batch, the names of the requested outputs, and the warnings."""
 
 
 def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tuple[str, ...], Warnings] | None:
     """Return the parsed request, its batch, the output names and the warnings; None after setting `call.error`."""
     manifest, timings = lease.manifest, call.timings
     call.model, call.version = manifest.model, manifest.version
-    # Steps need the instances, and the decoder keeps only the batch.
+    # Steps need the instances, but the decoder keeps only the batch.
     decode = lease.validator.decode if lease.steps is None else (lambda body: None)
     try:
         check_deadline()
-        asked = call.adapter.parse(manifest.signature, decode)
+        request = call.adapter.parse(manifest.signature, decode)
         timings.ended("parse")
-        outputs = _output_names(asked, manifest.signature)
-        batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
+        outputs = _output_names(request, manifest.signature)
+        batch = request.batch or lease.validator.validate(request.instances, request.pointer, request.single)
         lease.validator.require_short_texts(batch, call.body_bytes)
         if EXPLANATION in outputs and batch.rows > lease.most_explained:
             raise TooManyExplanations(batch.rows, lease.most_explained)
         watch = lease.validator.watch
-        warnings = NO_WARNINGS if watch is None else watch.check(batch, asked.place)
+        warnings = NO_WARNINGS if watch is None else watch.check(batch, request.place)
     except Exception as error:  # noqa: BLE001
         call.error = call.adapter.located(error) if isinstance(error, InvalidInstances) else error
         return None
     timings.ended("validate")
     call.rows = batch.rows
-    return asked, batch, outputs, warnings
+    return request, batch, outputs, warnings
 
 
 def _encode(lease: Lease, accepted: Accepted, outputs: Outputs | Exception) -> None:
@@ -182,22 +183,22 @@ def _encode(lease: Lease, accepted: Accepted, outputs: Outputs | Exception) -> N
 async def _run_with_steps(
     lease: Lease, accepted: Accepted, runner: StepRunner, turn_runs: TurnRuns | None = None
 ) -> Outputs | Exception:
-    """Run the model between its steps: alone, or by `turn_runs` with others."""
-    call, asked, batch, outputs, _ = accepted
+    """Run the steps before, the model and the steps after. `turn_runs` joins the run with those of other requests."""
+    call, request, batch, outputs, _ = accepted
     timings = call.timings
 
     def refusal(wrong: Sequence[tuple[int, str, str]]) -> InvalidInstances:
         names = lease.manifest.signature.names
-        errors = [_refused(asked, names, *each) for each in wrong[:MOST_ERRORS]]
+        errors = [_field_error(request, names, *value) for value in wrong[:MOST_ERRORS]]
         return call.adapter.located(InvalidInstances(errors, len(wrong)))
 
     if batch.rows == 0 or lease.steps is None:
         return run(lease, batch, outputs)
     try:
         async with lease.steps.start(refusal, runner) as steps:
-            prepared = await steps.prepare(batch, asked.instances)
+            prepared = await steps.prepare(batch, request.instances)
             timings.ended("prepare")
-            names = steps.run_for(outputs)
+            names = steps.outputs_to_run(outputs)
             if turn_runs is None:
                 results = await runner.compute(run, lease, prepared, names)
             else:
@@ -210,20 +211,20 @@ async def _run_with_steps(
     return finished
 
 
-def _refused(asked: PredictRequest, names: Sequence[str], position: int, name: str, detail: str) -> FieldError:
+def _field_error(request: PredictRequest, names: Sequence[str], position: int, name: str, detail: str) -> FieldError:
     """Return the error for a value that a step refuses, with its place in the document."""
-    place, is_row = asked.place(position)
+    place, is_row = request.place(position)
     at = names.index(name) if name in names else -1
     return FieldError(place_of(place, is_row if at >= 0 else False, name, at), detail)
 
 
-def _output_names(asked: PredictRequest, signature: Signature) -> tuple[str, ...]:
-    if asked.outputs is None:
+def _output_names(request: PredictRequest, signature: Signature) -> tuple[str, ...]:
+    if request.outputs is None:
         return signature.defaults
     allowed = ", ".join(signature.outputs)
     refuse(
-        FieldError(f"{asked.outputs_pointer}/{position}", f"must be one of: {allowed}", str(name)[:100])
-        for position, name in enumerate(asked.outputs)
+        FieldError(f"{request.outputs_pointer}/{position}", f"must be one of: {allowed}", str(name)[:100])
+        for position, name in enumerate(request.outputs)
         if not isinstance(name, str) or name not in signature.outputs
     )
-    return tuple(dict.fromkeys(asked.outputs)) or signature.defaults
+    return tuple(dict.fromkeys(request.outputs)) or signature.defaults

@@ -206,8 +206,8 @@ def test_the_log_names_the_values_of_a_step_that_the_model_does_not_accept(
 @pytest.mark.parametrize(
     ("before", "reason"),
     [
-        ("unheard_of", "it lists the step 'unheard_of', which is not known; there are: asks_itself, drops, enrich"),
-        ("greedy", "step 'greedy' asks for number: complex, which nothing offers"),
+        ("unheard_of", "it lists 'unheard_of', an unknown step; known steps: asks_itself, drops, enrich"),
+        ("greedy", "step 'greedy' asks for number: complex, but no factory provides it"),
         ("misplaced", "step 'misplaced' asks for outputs, which do not exist before the run"),
         ("impatient", "asks for httpx.AsyncClient, which only an `async def` step can have"),
         ("stray", "step 'stray' provides weather: none is an input of the model, whose inputs are feature1, feature2"),

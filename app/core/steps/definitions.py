@@ -28,7 +28,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 INSTANCES, OUTPUTS = "instances", "outputs"
 GIVEN = (INSTANCES, OUTPUTS)
-"""Parameters that are passed by name; all others are found by their type."""
+"""Parameters that a step receives by their name. It receives all others by their type."""
 KIND_OF: dict[type, tuple[str, str]] = {
     bool: ("boolean", "bool"),
     int: ("integer", "int64"),
@@ -45,8 +45,8 @@ class Step:
     """One named function.
 
     `needs` are fields that the client sends for this step beside the model's inputs, each with a type or an example.
-    `provides` are inputs that the client then need not send, or additional outputs. `services` holds the types of its
-    other parameters, by name.
+    `provides` are inputs that the client then need not send, or additional outputs. `given` are the parameters for
+    instances and outputs; `services` holds the types of all other parameters, by name.
     """
 
     name: str
@@ -83,26 +83,26 @@ class Factory:
 
 @dataclass(frozen=True, slots=True)
 class StepModule:
-    """The steps of a module by name, and its factories."""
+    """The steps of a module, by name, and its factories."""
 
     steps: Mapping[str, Step] = field(default_factory=dict)
     factories: tuple[Factory, ...] = ()
 
 
 class Refused(Exception):
-    """Raised by a step to refuse instances. Each (position, field, message) becomes an entry of the 422 answer.
+    """A step raises this to refuse instances. Each (position, field, message) becomes an entry of the 422 answer.
 
     Raises:
-        TypeError: an argument is no tuple of these three.
+        TypeError: an argument is not a tuple of these three.
     """
 
     def __init__(self, *wrong: tuple[int, str, str]) -> None:
-        given: tuple[object, ...] = wrong  # steps are seldom checked for types
-        for each in given:
-            if not (isinstance(each, tuple | list) and len(each) == 3):
+        arguments: tuple[object, ...] = wrong  # few users check the types of their steps
+        for argument in arguments:
+            if not (isinstance(argument, tuple | list) and len(argument) == 3):
                 raise TypeError(
                     "Refused takes a tuple of position, field and message for each value, as in"
-                    f' Refused((0, "age", "is negative")); got {each!r}'
+                    f' Refused((0, "age", "is negative")); got {argument!r}'
                 )
         super().__init__(f"{len(wrong)} values are refused")
         self.wrong = wrong
@@ -137,10 +137,10 @@ def factory(per: str = "request", *, check: Callable[[Any], Any] | None = None) 
 
 
 def load(name: str) -> StepModule:
-    """Import a module from the working directory and return its steps and factories; nothing for an empty name.
+    """Import a module from the working directory and return its steps and factories. An empty name has none.
 
     Raises:
-        InvalidSettings: the module cannot be imported, or contains unusable steps; one sentence for each.
+        InvalidSettings: the module cannot be imported, or has unusable steps. The error has a sentence for each.
     """
     if not name:
         return StepModule()
@@ -171,13 +171,14 @@ def found_in(module: ModuleType) -> StepModule:
             continue
         try:
             if mark[0] == "step":
-                made = _step(function, *mark[1:])
-                _require(made.name not in steps, "there is another step of that name")
-                steps[made.name] = made
+                marked_step = _make_step(function, *mark[1:])
+                _require(marked_step.name not in steps, "there is another step of that name")
+                steps[marked_step.name] = marked_step
             else:
-                maker = _factory(function, *mark[1:])
-                _require(maker.type not in factories, f"there is another factory of {shown(maker.type)}")
-                factories[maker.type] = maker
+                marked_factory = _make_factory(function, *mark[1:])
+                type_ = marked_factory.type
+                _require(type_ not in factories, f"there is another factory of {shown(type_)}")
+                factories[type_] = marked_factory
         except (TypeError, NameError) as error:
             wrong.append(f"RETORT_STEPS={module.__name__!r}: {mark[0]} {function.__name__}: {error}")
     if wrong:
@@ -192,21 +193,21 @@ def shown(type_: Any) -> str:
     return type_.__name__ if type_.__module__ == "builtins" else f"{type_.__module__}.{type_.__qualname__}"
 
 
-def _step(function: Callable[..., Any], name: str, needs: Mapping[str, Any], provides: tuple[str, ...]) -> Step:
+def _make_step(function: Callable[..., Any], name: str, needs: Mapping[str, Any], provides: tuple[str, ...]) -> Step:
     _require(bool(name) and name.isprintable(), f"its name {name!r} is not printable")
-    for key, wanted in needs.items():
-        type_ = wanted if isinstance(wanted, type) else type(wanted)
+    for key, need in needs.items():
+        type_ = need if isinstance(need, type) else type(need)
         allowed = ", ".join(map(shown, KIND_OF))
         _require(type_ in KIND_OF, f"it needs {key!r} as {shown(type_)}; allowed: {allowed}, or an example of one")
     parameters = _parameters(function)
-    given = tuple(each for each in parameters if each in GIVEN)
+    given = tuple(parameter for parameter in parameters if parameter in GIVEN)
     return Step(name, function, needs, provides, given, _services(function, parameters))
 
 
-def _factory(function: Callable[..., Any], per: str, check: Callable[[Any], Any] | None) -> Factory:
+def _make_factory(function: Callable[..., Any], per: str, check: Callable[[Any], Any] | None) -> Factory:
     _require(per in LIFETIMES, f"it lives per {per!r}; allowed: {', '.join(LIFETIMES)}")
     hints = typing.get_type_hints(function)
-    _require("return" in hints, "it has no return type, by which services are found")
+    _require("return" in hints, "it has no return type, which names its service")
     type_ = hints["return"]
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         type_ = (typing.get_args(type_) or (type_,))[0]
@@ -216,14 +217,14 @@ def _factory(function: Callable[..., Any], per: str, check: Callable[[Any], Any]
 def _services(function: Callable[..., Any], parameters: Sequence[str]) -> dict[str, Any]:
     """Return the types of the parameters that are services."""
     hints = typing.get_type_hints(function)
-    others = [each for each in parameters if each not in GIVEN]
-    untyped = [each for each in others if each not in hints]
+    services = [parameter for parameter in parameters if parameter not in GIVEN]
+    untyped = [parameter for parameter in services if parameter not in hints]
     _require(not untyped, f"parameters {', '.join(untyped)} have no type, by which services are found")
-    return {each: hints[each] for each in others}
+    return {parameter: hints[parameter] for parameter in services}
 
 
 def as_context_manager(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a factory as svcs takes it: a generator becomes a context manager."""
+    """Return a factory in the form that svcs takes: a generator becomes a context manager."""
     if inspect.isgeneratorfunction(function):
         return contextmanager(typing.cast(Callable[..., Iterator[Any]], function))
     if inspect.isasyncgenfunction(function):
@@ -233,11 +234,11 @@ def as_context_manager(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _parameters(function: Callable[..., Any]) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
-    starred = [each.name for each in parameters if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    starred = [p.name for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     _require(not starred, f"parameters {', '.join(starred)} take any number of arguments; each needs a name and a type")
-    positional = [each.name for each in parameters if each.kind is each.POSITIONAL_ONLY]
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
     _require(not positional, f"parameters {', '.join(positional)} cannot be given by name")
-    return [each.name for each in parameters]
+    return [p.name for p in parameters]
 
 
 def _require(condition: bool, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""The event loop of this process, on its own thread: it runs async steps and requests that only wait."""
+"""The event loop of this process, on its own thread. It runs async steps, and requests that only wait for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 COMPUTING_THREADS, WAITING_THREADS = 8, 512
 TICK_S = 0.01
-"""The deadlines in an interval of this length share a timer."""
+"""Deadlines within an interval of this length share a timer."""
 ABSENT = object()
 
 ResultT = TypeVar("ResultT")
@@ -27,7 +27,7 @@ ArgumentTs = TypeVarTuple("ArgumentTs")
 
 
 class Deadlines:
-    """Cancels coroutines at their deadlines, up to `TICK_S` late. Belongs to the thread of an event loop.
+    """The deadlines of coroutines, which are cancelled up to `TICK_S` late. Used on the thread of an event loop only.
 
     `asyncio.timeout_at` makes a timer for each coroutine. With uvloop that takes as long as a small prediction.
     """
@@ -76,7 +76,7 @@ class Deadlines:
 
 @dataclass(slots=True, eq=False)
 class _Wait:
-    """One coroutine, and the number of requests to cancel its task at the beginning (`Task.cancelling`)."""
+    """One coroutine that has a deadline. `requests_before` is `Task.cancelling()` at its beginning."""
 
     task: asyncio.Task[Any]
     requests_before: int
@@ -84,11 +84,11 @@ class _Wait:
 
 
 class EventLoop:
-    """Runs coroutines. Lives as long as the process; safe to call from many threads.
+    """An event loop on its own thread. Lives as long as the process; safe to call from many threads.
 
     The first coroutine starts the thread, so the thread starts after the fork. A child process starts its own.
-    `computing_threads` limits concurrent calls of `compute`, `waiting_threads` those of `block` and
-    `asyncio.to_thread`. `deadlines` is for coroutines that run on the loop.
+    `computing_threads` limits concurrent calls of `compute`; `waiting_threads` limits concurrent calls of `block` and
+    `asyncio.to_thread`. Coroutines on the loop use `deadlines`.
     """
 
     deadlines: Deadlines
@@ -103,7 +103,7 @@ class EventLoop:
         self._executor: ThreadPoolExecutor | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, ResultT], timeout_s: float | None = None) -> ResultT:
-        """Wait for a coroutine in the calling thread and return its result. It runs in the caller's context.
+        """Run a coroutine in the caller's context, wait for it in the calling thread, and return its result.
 
         Raises:
             TimeoutError: the coroutine took longer than `timeout_s` and was cancelled.
@@ -143,14 +143,14 @@ class EventLoop:
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(executor, context.run, function, *arguments)
         try:
-            found: ResultT = await asyncio.shield(future)
+            result: ResultT = await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
         for variable, value in context.items():
             if variable.get(ABSENT) is not value:
                 variable.set(value)
-        return found
+        return result
 
     @property
     def runs(self) -> bool:
@@ -220,7 +220,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class ThreadRunner:
-    """Runs the steps of a request in its own thread, which blocks for each coroutine: see `completed`."""
+    """A runner of steps in the thread of their request. The thread blocks for each coroutine: see `completed`."""
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
@@ -235,7 +235,7 @@ class ThreadRunner:
 
 
 class LoopRunner:
-    """Runs the steps of a request on the event loop. It computes there only if that is quick."""
+    """A runner of steps on the event loop. Slow computation runs in a thread instead."""
 
     def __init__(self, loop: EventLoop, is_quick: bool) -> None:
         self._loop = loop
@@ -251,7 +251,7 @@ class LoopRunner:
 
 
 StepRunner = ThreadRunner | LoopRunner
-"""Runs the steps of a request: awaits coroutines until a monotonic time, and computes."""
+"""Runs the steps of a request: `wait` awaits a coroutine until a monotonic time, `compute` calls a function."""
 
 
 def completed(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -259,7 +259,7 @@ def completed(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
     try:
         coroutine.send(None)
     except StopIteration as end:
-        found: ResultT = end.value
-        return found
+        result: ResultT = end.value
+        return result
     coroutine.close()
     raise AssertionError("a coroutine that runs in a thread was suspended")

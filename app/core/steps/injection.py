@@ -1,7 +1,6 @@
-"""svcs, without the web frameworks that it imports wherever they are installed.
+"""Import svcs without its integrations of other web frameworks, which it imports if they are installed.
 
-Importing aiohttp takes a tenth of a second of each start, and Retort is a Flask application. Code of a user that
-imports `svcs.aiohttp` still gets it.
+Importing aiohttp would add a tenth of a second to each start. A user's code can still import `svcs.aiohttp`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The steps before and after the run of one model: checked when it is loaded, and run for each request."""
+"""The steps before and after the run of a model: checked when the model is loaded, and run for each request."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ModelSteps:
         return all(step.is_async for step in (*self.before, *self.after))
 
     def start(self, refusal: RefuseInstances, runner: StepRunner) -> StepRun:
-        """Return the steps for one request."""
+        """Return the run of the steps for one request."""
         return StepRun(self, refusal, runner)
 
 
@@ -111,31 +111,30 @@ class StepRun:
         for step in self._steps.before:
             rows = len(self._instances)
             given = {INSTANCES: self._instances} if INSTANCES in step.given else {}
-            made = await self._call(step, given)
-            if made is None:
-                made = self._instances
-            if not isinstance(made, list) or len(made) != rows:
-                raise self._failed(step, f"it returned no list of {rows} instances")
-            self._instances = made
-        return await self._runner.compute(self._validated)
+            returned = await self._call(step, given)
+            instances = self._instances if returned is None else returned
+            if not isinstance(instances, list) or len(instances) != rows:
+                raise self._failed(step, f"it must return a list of {rows} instances")
+            self._instances = instances
+        return await self._runner.compute(self._validate)
 
-    def _validated(self) -> Batch:
+    def _validate(self) -> Batch:
         """Return the instances as a batch of the model's own signature."""
         names = self._steps.manifest.signature.names
         try:
-            wanted = [{name: instance[name] for name in names} for instance in self._instances]
-            return self._steps.validator.validate(wanted)
+            records = [{name: instance[name] for name in names} for instance in self._instances]
+            return self._steps.validator.validate(records)
         except (KeyError, TypeError, AttributeError) as error:
             raise self._failed(self._steps.before[-1], f"an instance lacks an input of the model ({error})") from error
         except InvalidInstances as error:
             cause = f"the model does not accept its result: {sentence_of(error)}"
             raise self._failed(self._steps.before[-1], cause) from error
 
-    def run_for(self, asked: Sequence[str]) -> tuple[str, ...]:
+    def outputs_to_run(self, asked: Sequence[str]) -> tuple[str, ...]:
         """Return the outputs to request from the model. Steps after it always see the default outputs too."""
         signature = self._steps.manifest.signature
-        usual = signature.defaults if self._steps.after else ()
-        return tuple(dict.fromkeys([*usual, *(name for name in asked if name in signature.outputs)]))
+        defaults = signature.defaults if self._steps.after else ()
+        return tuple(dict.fromkeys([*defaults, *(name for name in asked if name in signature.outputs)]))
 
     async def finish(self, outputs: Outputs, asked: Sequence[str]) -> Outputs:
         """Run the steps after the model and return the requested outputs."""
@@ -144,14 +143,13 @@ class StepRun:
         rows = len(self._instances)
         values = await self._runner.compute(json_outputs, outputs)
         for step in self._steps.after:
-            given = {
-                name: each for name, each in ((OUTPUTS, values), (INSTANCES, self._instances)) if name in step.given
-            }
-            made = await self._call(step, given)
-            values = values if made is None else made
+            parameters: dict[str, Any] = {OUTPUTS: values, INSTANCES: self._instances}
+            given = {name: parameters[name] for name in parameters if name in step.given}
+            returned = await self._call(step, given)
+            values = values if returned is None else returned
             columns = values.values() if isinstance(values, dict) else [None]
-            if not all(isinstance(each, list | tuple | np.ndarray) and len(each) == rows for each in columns):
-                raise self._failed(step, f"it returned no dict of lists of {rows} values")
+            if not all(isinstance(column, list | tuple | np.ndarray) and len(column) == rows for column in columns):
+                raise self._failed(step, f"it must return a dict of lists of {rows} values")
         absent = [name for name in asked if name not in values]
         if absent:
             raise self._failed(self._steps.after[-1], f"outputs {', '.join(absent)} are missing")
@@ -162,9 +160,9 @@ class StepRun:
         check_deadline()
         try:
             if step.is_async:
-                return await self._runner.wait(_awaited(step, self._container, given), self._deadline_s)
+                return await self._runner.wait(_await_step(step, self._container, given), self._deadline_s)
             return step.function(**given, **arguments(self._container, step.services))
-        except CALLED_MODEL_ERRORS as error:  # from the step's own call of another model: the client cannot mend it
+        except CALLED_MODEL_ERRORS as error:  # from the step's own call of another model: the client cannot correct it
             raise self._failed(step, sentence_of(error), error) from error
         except RetortError:
             raise
@@ -176,7 +174,7 @@ class StepRun:
             raise StepTimedOut(step.name, manifest.model, manifest.version) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
-            if task is None or task.cancelling():  # the request is given up
+            if task is None or task.cancelling():  # the request itself was cancelled
                 raise
             raise self._failed(step, "it was cancelled", error) from error
         except (Exception, SystemExit) as error:
@@ -192,11 +190,11 @@ class StepRun:
 
 def sentence_of(error: RetortError) -> str:
     """Return an error as one sentence, with the first few bad fields."""
-    fields = "; ".join(f"{each.pointer} {each.detail}" for each in getattr(error, "errors", ())[:5])
+    fields = "; ".join(f"{field.pointer} {field.detail}" for field in getattr(error, "errors", ())[:5])
     return f"{error.detail}: {fields}" if fields else error.detail
 
 
-async def _awaited(step: Step, container: Any, given: Mapping[str, Any]) -> Any:
+async def _await_step(step: Step, container: Any, given: Mapping[str, Any]) -> Any:
     return await step.function(**given, **await arguments_async(container, step.services))
 
 
@@ -250,24 +248,24 @@ def plan_steps(
     def plan(manifest: Manifest) -> ModelSteps | None:
         if not manifest.before and not manifest.after:
             return None
-        before = tuple(_known(name, services) for name in manifest.before)
-        after = tuple(_known(name, services) for name in manifest.after)
+        before = tuple(_find_step(name, services) for name in manifest.before)
+        after = tuple(_find_step(name, services) for name in manifest.after)
         for step in (*before, *after):
             _require_services(step, services)
         for step in before:
             if OUTPUTS in step.given:
                 raise LoadingFailed(f"step {step.name!r} asks for outputs, which do not exist before the run")
-        public = _public(manifest, before, after)
+        public = _public_manifest(manifest, before, after)
         return ModelSteps(manifest, public, validator_for(manifest.signature), before, after, services, timeout_s)
 
     return services, plan
 
 
-def _known(name: str, services: Services) -> Step:
-    steps = services.found.steps
+def _find_step(name: str, services: Services) -> Step:
+    steps = services.module.steps
     if name not in steps:
-        there = f"there are: {', '.join(sorted(steps))}" if steps else "RETORT_STEPS names no module with steps"
-        raise LoadingFailed(f"it lists the step {name!r}, which is not known; {there}")
+        known = f"known steps: {', '.join(sorted(steps))}" if steps else "RETORT_STEPS names no module with steps"
+        raise LoadingFailed(f"it lists {name!r}, an unknown step; {known}")
     return steps[name]
 
 
@@ -275,42 +273,42 @@ def _require_services(step: Step, services: Services) -> None:
     for parameter, type_ in step.services.items():
         if type_ not in services.registry:
             raise LoadingFailed(
-                f"step {step.name!r} asks for {parameter}: {shown(type_)}, which nothing offers: "
+                f"step {step.name!r} asks for {parameter}: {shown(type_)}, but no factory provides it: "
                 "write a @factory for it" + (", or set DATABASE_URL" if shown(type_).startswith("sqlalchemy.") else "")
             )
         if services.awaited(type_) and not step.is_async:
             raise LoadingFailed(f"step {step.name!r} asks for {shown(type_)}, which only an `async def` step can have")
 
 
-def _public(manifest: Manifest, before: Sequence[Step], after: Sequence[Step]) -> Manifest:
+def _public_manifest(manifest: Manifest, before: Sequence[Step], after: Sequence[Step]) -> Manifest:
     """Return the manifest that clients see. It has no examples, because steps may change inputs and outputs."""
     signature = manifest.signature
-    known = set(signature.names)
-    every = {name for step in before for name in step.provides}
+    inputs_of_model = set(signature.names)
+    provided_by_steps = {name for step in before for name in step.provides}
     needs: dict[str, Any] = {}
     provided: set[str] = set()
     for step in before:
-        asked = {key: need for key, need in step.needs.items() if key not in provided}
-        needs |= {key: need for key, need in asked.items() if key not in known or key in every}
+        unmet = {key: need for key, need in step.needs.items() if key not in provided}
+        needs |= {key: need for key, need in unmet.items() if key not in inputs_of_model or key in provided_by_steps}
         provided |= set(step.provides)
     for step in before:
-        if step.provides and not known & set(step.provides):
+        if step.provides and not inputs_of_model & set(step.provides):
             raise LoadingFailed(
                 f"step {step.name!r} provides {', '.join(step.provides)}: none is an input of the model, whose inputs "
                 f"are {', '.join(signature.names[:20])}"
             )
-    inputs = [_need(key, need) for key, need in needs.items()]
-    inputs += [spec for spec in signature.inputs if spec.name not in every]
+    inputs = [_input_for(key, need) for key, need in needs.items()]
+    inputs += [spec for spec in signature.inputs if spec.name not in provided_by_steps]
     if not inputs:
         raise LoadingFailed("its steps provide every input, and need none: there is nothing left to send")
     more = tuple(dict.fromkeys(name for step in after for name in step.provides if name not in signature.outputs))
-    seen = replace(
+    public = replace(
         signature, inputs=tuple(inputs), outputs=(*signature.outputs, *more), defaults=(*signature.defaults, *more)
     )
-    return replace(manifest, signature=seen, examples=())
+    return replace(manifest, signature=public, examples=())
 
 
-def _need(name: str, need: Any) -> Input:
+def _input_for(name: str, need: Any) -> Input:
     """Return the input for a field that a step needs."""
     kind, dtype = KIND_OF[need if isinstance(need, type) else type(need)]
     return Input(name, kind, dtype, example=None if isinstance(need, type) else need)

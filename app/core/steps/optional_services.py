@@ -19,16 +19,16 @@ log = logging.getLogger(__name__)
 def factories(settings: Settings) -> list[Factory]:
     """Return the factories of the services that are installed and configured.
 
-    While traces are on, HTTP clients name the span of the request that they work for in `traceparent`.
+    While traces are on, HTTP clients send the span of the current request in the header `traceparent`.
     """
-    found: list[Factory] = []
+    available: list[Factory] = []
     if installed("aiohttp"):
-        found += _aiohttp(settings)
+        available += _aiohttp(settings)
     if installed("httpx"):
-        found += _httpx(settings)
+        available += _httpx(settings)
     if settings.database_url and installed("sqlalchemy"):
-        found += _sql(settings.database_url)
-    return found
+        available += _sql(settings.database_url)
+    return available
 
 
 def installed(name: str) -> bool:
@@ -53,8 +53,8 @@ def timeouts() -> tuple[type[Exception], ...]:
 def _httpx(settings: Settings) -> list[Factory]:
     """Return the factories of httpx's clients.
 
-    The blocking client is for blocking steps. The async one works in async steps, but costs several times as much as
-    aiohttp's.
+    The blocking client is for blocking steps. The async client is for async steps, but takes several times as long as
+    aiohttp's session.
     """
     import httpx
 
@@ -75,14 +75,14 @@ def _httpx(settings: Settings) -> list[Factory]:
 
     def client() -> Iterator[httpx.Client]:
         most = limits(settings.waiting_threads)
-        with httpx.Client(limits=most, timeout=timeout_s, event_hooks={"request": hooks}) as made:
-            yield made
+        with httpx.Client(limits=most, timeout=timeout_s, event_hooks={"request": hooks}) as http:
+            yield http
 
     async def async_client() -> AsyncIterator[httpx.AsyncClient]:
         most = limits(settings.connections_per_host)
         events = {"request": async_hooks}
-        async with httpx.AsyncClient(limits=most, timeout=timeout_s, trust_env=False, event_hooks=events) as made:
-            yield made
+        async with httpx.AsyncClient(limits=most, timeout=timeout_s, trust_env=False, event_hooks=events) as http:
+            yield http
 
     return [Factory(httpx.Client, client, "process"), Factory(httpx.AsyncClient, async_client, "process")]
 
@@ -90,8 +90,8 @@ def _httpx(settings: Settings) -> list[Factory]:
 def _aiohttp(settings: Settings) -> list[Factory]:
     """Return the factory of the session that async steps share. It keeps connections, but no cookies.
 
-    Cookies would leak between clients. The session needs no timeout, because a step is cancelled at its request's
-    deadline.
+    Cookies would leak between clients. The session needs no timeout, because a step is cancelled at the deadline of
+    its request.
     """
     import aiohttp
 
@@ -112,14 +112,14 @@ def _aiohttp(settings: Settings) -> list[Factory]:
         no_timeout, jar = aiohttp.ClientTimeout(total=None), aiohttp.DummyCookieJar()
         async with aiohttp.ClientSession(
             connector=connector, timeout=no_timeout, cookie_jar=jar, trace_configs=traced
-        ) as made:
-            yield made
+        ) as http:
+            yield http
 
     return [Factory(aiohttp.ClientSession, session, "process")]
 
 
 def _sql(url: str) -> list[Factory]:
-    """Return the sessions that the driver of a database has: blocking ones, async ones, or both (psycopg)."""
+    """Return the factories of the sessions that the driver of a database supports: blocking, async, or both."""
     from sqlalchemy import exc
 
     from app.storage.database import database_url
@@ -127,56 +127,56 @@ def _sql(url: str) -> list[Factory]:
     try:
         parsed = database_url(url)
         dialect = parsed.get_dialect()
-    except exc.ArgumentError as error:  # a platform may set it for another program: it is no fault unless a step asks
+    except exc.ArgumentError as error:  # no error: a platform may set the variable for another program
         log.warning("steps get no session of a database, since DATABASE_URL cannot be used: %s", error)
         return []
-    found = [] if dialect.is_async else _blocking_sessions(parsed)
-    return found + (_async_sessions(parsed) if dialect.get_async_dialect_cls(parsed).is_async else [])
+    blocking = [] if dialect.is_async else _blocking_sessions(parsed)
+    return blocking + (_async_sessions(parsed) if dialect.get_async_dialect_cls(parsed).is_async else [])
 
 
 def _blocking_sessions(url: URL) -> list[Factory]:
-    """Return an engine of the process, and a session for each request."""
+    """Return the factories of an engine per process, and of a session per request."""
     from sqlalchemy import Engine, create_engine, text
     from sqlalchemy.orm import Session
 
     def engine() -> Iterator[Engine]:
-        made = create_engine(url)
-        yield made
-        made.dispose()
+        new_engine = create_engine(url)
+        yield new_engine
+        new_engine.dispose()
 
     def session(engine: Engine) -> Iterator[Session]:
-        with Session(engine) as made:
-            yield made
+        with Session(engine) as new_session:
+            yield new_session
 
-    def answers(engine: Engine) -> None:
+    def ping(engine: Engine) -> None:
         with engine.connect() as connection:
             connection.execute(text("select 1"))
 
-    return [Factory(Engine, engine, "process", answers), Factory(Session, session, "request", None, {"engine": Engine})]
+    return [Factory(Engine, engine, "process", ping), Factory(Session, session, "request", None, {"engine": Engine})]
 
 
 def _async_sessions(url: URL) -> list[Factory]:
     """Like `_blocking_sessions`, for async steps.
 
-    What a session has read stays readable after a commit, as an attribute cannot be awaited.
+    Objects stay loaded after a commit (`expire_on_commit`), because reading an attribute cannot await the database.
     """
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
     async def engine() -> AsyncIterator[AsyncEngine]:
-        made = create_async_engine(url)
-        yield made
-        await made.dispose()
+        new_engine = create_async_engine(url)
+        yield new_engine
+        await new_engine.dispose()
 
     async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-        async with AsyncSession(engine, expire_on_commit=False) as made:
-            yield made
+        async with AsyncSession(engine, expire_on_commit=False) as new_session:
+            yield new_session
 
-    async def answers(engine: AsyncEngine) -> None:
+    async def ping(engine: AsyncEngine) -> None:
         async with engine.connect() as connection:
             await connection.execute(text("select 1"))
 
     return [
-        Factory(AsyncEngine, engine, "process", answers),
+        Factory(AsyncEngine, engine, "process", ping),
         Factory(AsyncSession, session, "request", None, {"engine": AsyncEngine}),
     ]

@@ -1,7 +1,7 @@
-"""The services that steps request by type: built-in ones, those of the extras, and those of the user's factories.
+"""The services that steps request by type: built-in ones, optional ones, and the services of the user's factories.
 
 There are two registries of svcs. A service per process is made on its first use (so after the fork) and kept in one
-container. All other services are made in a container of each request, and cleaned up with it.
+container. Each request makes all other services in a container of its own, and cleans them up at its end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHECK_TIMEOUT_S = 5.0
 class Caller:
     """The client of one request.
 
-    `deadline_s` is a monotonic time. After it the client no longer waits for the answer.
+    After `deadline_s`, a monotonic time, the client no longer waits for the answer.
     """
 
     address: str = ""
@@ -41,12 +41,12 @@ class Caller:
     deadline_s: float = math.inf
 
     def check_deadline(self) -> None:
-        """Look at the deadline; call it now and then in a step that takes long.
+        """Raise DeadlineExceeded if the deadline has passed. Call it from time to time in a slow step.
 
-        A thread that does so is late past its deadline; one that does not may be taken for stuck.
+        Otherwise the server may take the thread for stuck and replace the worker.
 
         Raises:
-            DeadlineExceeded: the deadline has passed; the step need not catch it.
+            DeadlineExceeded: the deadline has passed. The step need not catch it.
         """
         check_deadline()
 
@@ -60,24 +60,24 @@ def caller() -> Caller:
 class Services:
     """The services of this process. Lives as long as the process; safe to call from many threads."""
 
-    def __init__(self, found: StepModule, settings: Settings) -> None:
-        self.found = found
+    def __init__(self, module: StepModule, settings: Settings) -> None:
+        self.module = module
         self.loop = EventLoop(settings.threads, settings.waiting_threads)
         self.registry = svcs.Registry()
-        self.timeouts = optional_services.timeouts() if found.steps else (TimeoutError,)
-        """Exceptions of a step whose service did not answer in time."""
+        self.timeouts = optional_services.timeouts() if module.steps else (TimeoutError,)
+        """Exceptions that a step raises if another service does not answer in time."""
         self._lasting = svcs.Registry()
         self._process = svcs.Container(self._lasting)
         self._lock = threading.RLock()
         self._awaited: set[Any] = set()
-        """Types whose factory is a coroutine function, or requests such a type."""
+        """Types that only async steps can request: their factory is async, or requests such a type."""
         self._awaits_in_requests = self._awaits_in_process = False
-        """Whether such types are made per request, and whether one was made per process."""
-        self._factories = [*(optional_services.factories(settings) if found.steps else ()), *found.factories]
+        """Whether requests may make such a service, and whether the process has made one."""
+        self._factories = [*(optional_services.factories(settings) if module.steps else ()), *module.factories]
         self.offer(Settings, settings)
         self.registry.register_factory(Caller, caller)
-        for made in self._factories:
-            self._register(made)
+        for factory in self._factories:
+            self._register(factory)
 
     def offer(self, type_: Any, value: object) -> None:
         """Offer one object to every request."""
@@ -85,32 +85,33 @@ class Services:
         self._lasting.register_value(type_, value)
 
     def complete(self, more: Mapping[Any, object], replaced: Mapping[Any, object]) -> None:
-        """Offer more objects, and objects that replace factories. Nothing is offered later.
+        """Offer more objects, and objects that replace factories. Call it once, after the last `offer`.
 
         Raises:
-            InvalidSettings: factories request types that nothing provides; the error names all of them.
+            InvalidSettings: factories request types that no factory provides; the error names all of them.
         """
-        self._factories = [made for made in self._factories if made.type not in replaced]
+        self._factories = [factory for factory in self._factories if factory.type not in replaced]
         self._awaited.difference_update(replaced)
         for type_, value in {**more, **replaced}.items():
             self.offer(type_, value)
         wrong = []
-        for made in self._factories:
-            offered = self._lasting if made.per == "process" else self.registry
+        for factory in self._factories:
+            offered = self._lasting if factory.per == "process" else self.registry
             wrong += [
-                f"the factory of {shown(made.type)} asks for {shown(type_)}, which nothing offers per {made.per}"
-                for type_ in made.services.values()
+                f"the factory of {shown(factory.type)} asks for {shown(type_)}, "
+                f"but no factory with per={factory.per!r} provides it"
+                for type_ in factory.services.values()
                 if type_ not in offered
             ]
         if wrong:
             raise InvalidSettings(wrong)
 
     def container(self) -> svcs.Container:
-        """Return a container for one request, which makes services on demand. The caller must `clean_up` after it."""
+        """Return a container for one request, which makes services on demand. The caller must call `clean_up`."""
         return svcs.Container(self.registry)
 
     async def clean_up(self, container: svcs.Container, runner: StepRunner, what: str = "after a request") -> None:
-        """Clean up after a request. A clean-up that takes too long is abandoned and logged."""
+        """Clean up the services of a container. Abandon and log a clean-up that takes too long."""
         awaits = self._awaits_in_process if container is self._process else self._awaits_in_requests
         if awaits and self.loop.runs:
             try:
@@ -118,7 +119,7 @@ class Services:
                 return
             except TimeoutError:
                 log.error("the clean-up %s was given up: it took longer than %g s", what, CHECK_TIMEOUT_S)
-        container.close()  # the clean-ups that are not async
+        container.close()  # blocking clean-ups only
 
     def failing(self) -> list[str]:
         """Return the type names of services whose check fails. The log has the causes."""
@@ -148,62 +149,64 @@ class Services:
         """Return whether only an async step can request this type."""
         return type_ in self._awaited
 
-    def _register(self, made: Factory) -> None:
-        is_async = made.is_async or not self._awaited.isdisjoint(made.services.values())
+    def _register(self, factory: Factory) -> None:
+        is_async = factory.is_async or not self._awaited.isdisjoint(factory.services.values())
         if is_async:
-            self._awaited.add(made.type)
-        if made.per == "request":
+            self._awaited.add(factory.type)
+        if factory.per == "request":
             self._awaits_in_requests = self._awaits_in_requests or is_async
-            self.registry.register_factory(made.type, _svcs_factory(made, is_async), ping=made.check)
+            self.registry.register_factory(factory.type, _svcs_factory(factory, is_async), ping=factory.check)
             return
-        self._lasting.register_factory(made.type, _svcs_factory(made, is_async))
-        kept = self._kept_async(made.type) if is_async else self._kept(made.type)
-        self.registry.register_factory(made.type, kept, enter=False, ping=made.check)
+        self._lasting.register_factory(factory.type, _svcs_factory(factory, is_async))
+        getter = self._make_async_getter(factory.type) if is_async else self._make_getter(factory.type)
+        self.registry.register_factory(factory.type, getter, enter=False, ping=factory.check)
 
-    def _kept(self, type_: Any) -> Callable[[], Any]:
+    def _make_getter(self, type_: Any) -> Callable[[], Any]:
+        """Return a function that returns the process's service of a type, and makes it the first time."""
+
         def get() -> Any:
             with self._lock:
                 return self._process.get(type_)
 
         return get
 
-    def _kept_async(self, type_: Any) -> Callable[[], Any]:
-        """Like `_kept`, for a service that is made on the event loop."""
+    def _make_async_getter(self, type_: Any) -> Callable[[], Any]:
+        """Like `_make_getter`, for a service that is made on the event loop."""
         lock = asyncio.Lock()
-        made: list[Any] = []
+        service: list[Any] = []
 
         async def get() -> Any:
-            if not made:
+            if not service:
                 async with lock:  # the first request makes the service while others wait
                     self._awaits_in_process = True
-                    made[:] = [await self._process.aget(type_)]
-            return made[0]
+                    service[:] = [await self._process.aget(type_)]
+            return service[0]
 
         return get
 
 
-def arguments(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(container: svcs.Container, types: Mapping[str, Any]) -> dict[str, Any]:
     """Return the services of these types, by parameter."""
-    return {name: container.get(type_) for name, type_ in wanted.items()}
+    return {name: container.get(type_) for name, type_ in types.items()}
 
 
-async def arguments_async(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str, Any]:
+async def arguments_async(container: svcs.Container, types: Mapping[str, Any]) -> dict[str, Any]:
     """Like `arguments`, on the event loop."""
-    return {name: await container.aget(type_) for name, type_ in wanted.items()}
+    return {name: await container.aget(type_) for name, type_ in types.items()}
 
 
-def _svcs_factory(made: Factory, is_async: bool) -> Callable[..., Any]:
-    """Return a factory as svcs calls it. The factory's own parameters are services too."""
-    make = as_context_manager(made.function)
+def _svcs_factory(factory: Factory, is_async: bool) -> Callable[..., Any]:
+    """Return a factory in the form that svcs calls. The factory's own parameters are services too."""
+    make = as_context_manager(factory.function)
     if is_async:
 
         async def make_async(svcs_container: svcs.Container) -> Any:
-            found = make(**await arguments_async(svcs_container, made.services))
-            return await found if isinstance(found, Awaitable) else found
+            service = make(**await arguments_async(svcs_container, factory.services))
+            return await service if isinstance(service, Awaitable) else service
 
         return make_async
 
     def make_now(svcs_container: svcs.Container) -> Any:
-        return make(**arguments(svcs_container, made.services))
+        return make(**arguments(svcs_container, factory.services))
 
     return make_now

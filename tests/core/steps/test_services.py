@@ -113,6 +113,9 @@ def test_a_factory_per_process_may_ask_for_the_settings_and_common_services() ->
 def test_a_factory_that_asks_for_an_unknown_service_is_refused() -> None:
     found = StepModule({}, (Factory(Shelf, Shelf, "process", services={"client": Client}),))
     one = Services(found, Settings())
-    with pytest.raises(InvalidSettings, match=r"the factory of .*Shelf asks for .*Client, which nothing offers per"):
+    with pytest.raises(
+        InvalidSettings,
+        match=r"the factory of .*Shelf asks for .*Client, but no factory with per='process' provides it",
+    ):
         one.complete({}, {})
     one.close()
