@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SERVER_FAILED = "the server failed on this request; its log has the cause under the request id"
-"""The detail of an internal error, by whichever part of the server."""
+"""The detail of an internal error, in any part of the server."""
 
 
 class _Absent:
@@ -35,15 +35,15 @@ class FieldError:
     value: object = ABSENT
 
     def document(self) -> dict[str, object]:
-        """Return it as a JSON object, without a value that is absent."""
-        found: dict[str, object] = {"pointer": self.pointer, "detail": self.detail}
-        return found if self.value is ABSENT else found | {"value": self.value}
+        """Return the error as a JSON object, without an absent value."""
+        members: dict[str, object] = {"pointer": self.pointer, "detail": self.detail}
+        return members if self.value is ABSENT else members | {"value": self.value}
 
 
 class RetortError(Exception):
     """The base class. `detail` is one sentence: what is wrong, where, and what is allowed.
 
-    `code` is the last part of the problem's `type`. Special cases of an error may have its code.
+    `code` is the last part of the problem's `type`. A subclass without a code has the code of its base class.
     """
 
     code = ""
@@ -69,7 +69,7 @@ class InvalidJson(RetortError, code="invalid-json"):
 
 
 class InvalidBody(RetortError, code="invalid-body"):
-    """The body does not match its media type or content coding. `form` is its name: CSV, gzip."""
+    """The body does not match its media type or content coding, whose name is `form`: CSV, gzip."""
 
     def __init__(self, form: str, reason: str) -> None:
         super().__init__(f"the body is not valid {form}: {reason}")
@@ -84,7 +84,7 @@ class IncompleteBody(RetortError, code="incomplete-body"):
 
 
 class InvalidInstances(RetortError, code="invalid-instances"):
-    """Values that the model's signature does not accept: the first errors, and the number of all."""
+    """Values that the model's signature does not accept. `errors` are the first ones, `total` counts all."""
 
     def __init__(self, errors: Sequence[FieldError], total: int) -> None:
         more = total - len(errors)
@@ -105,23 +105,26 @@ class MalformedRequest(RetortError, code="malformed-request"):
 class BodyTooLarge(RetortError, code="body-too-large"):
     """The body is longer than the server reads."""
 
-    said = "the body is longer than {} bytes, the most this server reads", "RETORT_BODY_LIMIT_BYTES"
+    message_and_setting = "the body is longer than {} bytes, the most this server reads", "RETORT_BODY_LIMIT_BYTES"
 
     def __init__(self, limit_bytes: int) -> None:
-        too_long, setting = self.said
+        too_long, setting = self.message_and_setting
         super().__init__(f"{too_long.format(limit_bytes)}; the server's operator can raise {setting}")
 
 
 class UploadTooLarge(BodyTooLarge, code="upload-too-large"):
     """The file for a job is longer than the server stores."""
 
-    said = "the file for the job is longer than {} bytes, the most this server stores", "RETORT_JOBS_UPLOAD_BYTES"
+    message_and_setting = (
+        "the file for the job is longer than {} bytes, the most this server stores",
+        "RETORT_JOBS_UPLOAD_BYTES",
+    )
 
 
 class TooManyInstances(RetortError, code="too-many-instances"):
     """More rows in one request than the server takes.
 
-    `is_set` says that the operator set the limit; else it follows from the size of the inputs.
+    `is_set` is True if the operator set the limit, and False if the limit follows from the size of the inputs.
     """
 
     def __init__(self, rows: int, limit_rows: int, is_set: bool = True) -> None:
@@ -154,7 +157,7 @@ class TooManyExplanations(RetortError, code="too-many-explanations"):
 
 
 class TooManyValues(RetortError, code="too-many-values"):
-    """More values in one body than the server reads. `kind` names the values that are too many."""
+    """More values in one body than the server reads. `kind` names these values."""
 
     def __init__(self, count: int, limit: int, kind: str = "values") -> None:
         super().__init__(
@@ -182,23 +185,23 @@ class NotAcceptable(RetortError, code="not-acceptable"):
 
 
 class ModelNotFound(RetortError, code="model-not-found"):
-    """There is no model of that name; or, without a name in a URL (None) or elsewhere (""), no default model."""
+    """There is no model of this name. Without a name, in a URL (None) or elsewhere (""), there is no default model."""
 
     def __init__(self, model: str | None, known: Sequence[str]) -> None:
-        there = "there are: " + ", ".join(known) if known else "the repository is empty"
+        existing = "there are: " + ", ".join(known) if known else "the repository is empty"
         if model is None:
-            detail = f"no model is the default one; name one in the URL, /models/<name>/predict; {there}"
+            detail = f"no model is the default one; name one in the URL, /models/<name>/predict; {existing}"
         elif not model:
-            detail = f"no model is named, and none is the default one; {there}"
+            detail = f"no model is named, and none is the default one; {existing}"
         else:
-            detail = f"there is no model {model!r}; {there}"
+            detail = f"there is no model {model!r}; {existing}"
         super().__init__(detail)
         self.model = model
         self.known = tuple(known)
 
 
 class VersionNotFound(RetortError, code="version-not-found"):
-    """The model has no such version or alias, or not the version that the alias names (`alias_of`)."""
+    """The model has no such version or alias, or its alias names a version (`alias_of`) that does not exist."""
 
     def __init__(self, model: str, version: str, known: Sequence[str], alias_of: int | None = None) -> None:
         lacks = f"version or alias {version!r}" if alias_of is None else f"version {alias_of}, which {version!r} names"
@@ -209,7 +212,7 @@ class VersionNotFound(RetortError, code="version-not-found"):
 
 
 class ModelUnavailable(RetortError, code="model-unavailable"):
-    """The model or version exists but cannot be served. `reason` is for operators and not in the message."""
+    """The model or version exists but cannot be served. `reason` is for operators and is not in the message."""
 
     def __init__(self, model: str, version: int | None, reason: str) -> None:
         which = f"model {model!r}" if version is None else f"model {model!r} version {version}"
@@ -220,7 +223,7 @@ class ModelUnavailable(RetortError, code="model-unavailable"):
 
 
 class ModelQuarantined(RetortError, code="model-quarantined"):
-    """The version is not run any more, because workers died while it ran. `reason` says what ends this."""
+    """The version is not run any more, because workers died while it ran. `reason` says how to end the quarantine."""
 
     def __init__(self, model: str, version: int, reason: str) -> None:
         super().__init__(f"model {model!r} version {version} is quarantined: {reason}")
@@ -235,7 +238,7 @@ class ModelFailed(RetortError, code="model-failed"):
 
 
 class DeadlineExceeded(RetortError, code="deadline-exceeded"):
-    """The model did not begin this request in time; with `limit_s` None, the body was not read in time."""
+    """The model did not begin this request in time. If `limit_s` is None, the body was not read in time."""
 
     def __init__(self, limit_s: float | None = None) -> None:
         super().__init__(
@@ -261,7 +264,7 @@ class StepTimedOut(RetortError, code="step-timed-out"):
 
 
 class InvalidSettings(RetortError, code="invalid-settings"):
-    """Environment variables that are unknown or cannot be parsed, all of them at once."""
+    """Environment variables that are unknown or cannot be parsed. `problems` has a sentence for each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("the settings are not usable: " + "; ".join(problems))
@@ -299,7 +302,7 @@ class KeyNotFound(RetortError, code="key-not-found"):
 
 
 class NoKeys(RetortError, code="no-keys"):
-    """The server would listen at an address that other machines reach, and no API key is configured."""
+    """The server would listen at an address that other machines can reach, but no API key is configured."""
 
     def __init__(self, address: str, because: str = "") -> None:
         super().__init__(
@@ -336,7 +339,7 @@ class ColumnsMissing(ScoringRefused):
 
 
 class TooManyRejects(ScoringRefused, code="too-many-rejects"):
-    """More rows of a file were rejected than the limit allows. `rejects` is where they are."""
+    """More rows of a file were rejected than the limit allows. `rejects` is the file that lists them."""
 
     def __init__(self, rejected: int, limit: int, rejects: str) -> None:
         rows = "1 row was" if rejected == 1 else f"{rejected} rows were"
@@ -372,11 +375,11 @@ class JobUnfinished(RetortError, code="job-unfinished"):
 
 
 class JobFileMissing(RetortError, code="job-file-missing"):
-    """The job has ended, and has no such file here. The detail says why."""
+    """The job has ended, but has no such file here. The detail says why."""
 
 
 class JobsFull(RetortError, code="jobs-full"):
-    """The files of all jobs have used their room."""
+    """The files of all jobs take as many bytes as they may."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
@@ -393,7 +396,7 @@ class JobsNotInstalled(RetortError, code="jobs-not-installed"):
 
 
 class JobsUnavailable(RetortError, code="jobs-unavailable"):
-    """No job can be taken or looked up now. The detail says what the operator has to do."""
+    """Jobs cannot be made or looked up now. The detail says what the operator has to do."""
 
 
 class TooManyJobs(RetortError, code="too-many-jobs"):
@@ -407,7 +410,7 @@ class TooManyJobs(RetortError, code="too-many-jobs"):
 
 
 class UrlNotPermitted(RetortError, code="url-not-permitted"):
-    """Jobs may not read or write this URL. `permitted` are the beginnings of those that they may."""
+    """Jobs may not read or write this URL. `permitted` are the beginnings of permitted URLs."""
 
     def __init__(self, pointer: str, url: str, permitted: Sequence[str]) -> None:
         may = f"those may that begin with: {', '.join(permitted)}" if permitted else "upload the file instead"
@@ -415,7 +418,7 @@ class UrlNotPermitted(RetortError, code="url-not-permitted"):
 
 
 class IdempotencyKeyReused(RetortError, code="idempotency-key-reused"):
-    """An earlier request with the same Idempotency-Key asked for something else."""
+    """An earlier request with the same Idempotency-Key was a different one."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(

@@ -43,7 +43,7 @@ from app.wire.application import Application, FlaskRouter
 from app.wire.backend import Backend
 from app.wire.reached import name_of
 
-_made: list[weakref.ref[Application]] = []
+_applications: list[weakref.ref[Application]] = []
 
 
 def create_app(
@@ -55,8 +55,8 @@ def create_app(
 
     Args:
         settings: the settings; by default they are read from the environment.
-        interceptors: run around every request, inside of Retort's own, in this order.
-        services: objects by type that replace those of factories, for example in tests.
+        interceptors: further interceptors, which run inside of Retort's own, in this order.
+        services: objects by type that replace the services of factories, for example in tests.
 
     Raises:
         InvalidSettings: the environment has settings that are unknown or cannot be read.
@@ -64,17 +64,17 @@ def create_app(
     settings = settings or Settings.from_environ(os.environ)
     configure_logging(settings.log_level, readable=settings.development)
     repository, metrics, keys = Repository(settings.models_dir), SharedMetrics(), key_table(settings)
-    registry, offered = _registry(settings, repository, metrics)
-    service = PredictService(registry, offered.loop)
-    catalogue = Catalogue(registry, offered.failing, settings.ready_in_quarantine)
-    offered.complete({Models: Models(service, metrics), Registry: registry}, services or {})
+    registry, step_services = _registry(settings, repository, metrics)
+    service = PredictService(registry, step_services.loop)
+    catalogue = Catalogue(registry, step_services.failing, settings.ready_in_quarantine)
+    step_services.complete({Models: Models(service, metrics), Registry: registry}, services or {})
     errors = ErrorRenderer(wire.ERRORS, problems.PROBLEM_FORMAT)
     backend = Backend(service, registry, catalogue, settings, errors, metrics)
 
     app = Application("app", static_folder=None)
     app.config.update(openapi.CONFIG)
-    app.extensions.update(retort=registry, retort_metrics=metrics, retort_services=offered, retort_keys=keys)
-    app.offer(offered)
+    app.extensions.update(retort=registry, retort_metrics=metrics, retort_services=step_services, retort_keys=keys)
+    app.offer(step_services)
     api = Api(app)
     for protocol in wire.PROTOCOLS:
         api.register_blueprint(protocol.blueprint(backend))
@@ -85,26 +85,26 @@ def create_app(
     router = FlaskRouter(app, backend.routes, wire.BLOCKING, wire.SCOPES, wire.UNLIMITED)
     chain = [*_interceptors(settings, metrics, keys, registry), *interceptors]
     forwarding = Forwarding(settings.trusted_proxies, settings.script_name)
-    around = (metrics, catalogue.drain, offered.loop, keys.caller)
+    around = (metrics, catalogue.drain, step_services.loop, keys.caller)
     app.gateway = Gateway(router, chain, errors, forwarding, *around)
-    _made.append(weakref.ref(app, _made.remove))
+    _applications.append(weakref.ref(app, _applications.remove))
     return app
 
 
 def serving_app(application: WSGIApplication) -> ServingApp:
-    """Return a WSGI application in the form that the worker serves, also if it wraps the service."""
-    made = applications()
-    if not made:
+    """Return a WSGI application in the form that the worker serves. It may be the service, or wrap the service."""
+    created = applications()
+    if not created:
         return PlainApp(application)
-    # By identity: the proxies of tracers have the class of what they wrap.
-    inner = next((each for each in made if each is application), made[-1])
+    # By identity, because a tracer's proxy claims the class of the object inside.
+    inner = next((app for app in created if app is application), created[-1])
     around = "" if application is inner else f"{name_of(application)} around the application"
     return inner.gateway.serve(application, around)
 
 
 def applications() -> list[Application]:
     """Return the applications that this process has made. Gunicorn's hooks load and stop their models."""
-    return [app for reference in _made if (app := reference()) is not None]
+    return [app for reference in _applications if (app := reference()) is not None]
 
 
 def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[Registry, Services]:
@@ -128,7 +128,7 @@ def _interceptors(settings: Settings, metrics: SharedMetrics, keys: KeyTable, re
     chain: list[Interceptor] = [CommonHeaders(), RequestMetrics(metrics)]
     if settings.access_log:
         chain.append(AccessLog(settings.access_log_sample))
-    chain += tracing(settings)  # inside of the access log, which so learns the id of each trace
+    chain += tracing(settings)  # inside of the access log, so that it can log the id of each trace
     chain.append(Cors(settings.cors_origins, settings.cors_credentials, settings.cors_max_age_s))
     if settings.development:
         chain.append(AllowedHosts([settings.host, *settings.allowed_hosts]))

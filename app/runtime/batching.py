@@ -1,8 +1,9 @@
-"""Micro-batching: requests that arrive during a run share the next run.
+"""Micro-batching: several requests share one run of a model.
 
-A lone request runs immediately in its own thread; there is no timer and no additional thread. The thread that ends a
-run wakes the first waiting request, which runs for every request that fits beside it. So the model is never idle while
-a request waits, and never runs twice at once.
+`JoiningServable` joins the requests that one thread has at once. `BatchingServable` also joins requests that arrive
+during a run: they share the next run. A lone request runs immediately in its own thread; there is no timer and no
+additional thread. The thread that ends a run wakes the first waiting request, which runs for every request that fits
+beside it. So the model of a `BatchingServable` is never idle while a request waits, and never runs twice at once.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ def batching_pays(cost_us: Mapping[str, float]) -> bool:
 
 
 def batching(mode: str, max_batch_rows: int, max_wait_s: float) -> Compose:
-    """Return a composer that lets requests share runs: that wait for an artifact, or reach a graph at once.
+    """Return a composer that lets requests share runs.
 
-    The mode is "auto" (where sharing pays), "on" (where it is possible) or "off". Packing measures 32 rows only if the
-    model answers rows in a batch as it answers them alone. A request waits at most `max_wait_s` for its turn.
+    Requests share a run of an artifact if they wait for it, and a run of a graph if one thread has them at once. The
+    mode is "auto" (where sharing pays), "on" (where it is possible) or "off". Packing measures 32 rows only if the
+    model gives a row the same answer in a batch as alone. A request waits at most `max_wait_s` for its turn.
     """
 
     def compose(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
@@ -57,13 +59,13 @@ def fitting(waiting: Sequence[tuple[int, object]], max_batch_rows: int) -> list[
     """
     if not waiting:
         return []
-    rows, asked = waiting[0]
-    taken = [0]
-    for position, (more, also_asked) in enumerate(waiting[1:], start=1):
-        if also_asked == asked and rows + more <= max_batch_rows:
-            taken.append(position)
-            rows += more
-    return taken
+    rows, outputs = waiting[0]
+    members = [0]
+    for position, (more_rows, other_outputs) in enumerate(waiting[1:], start=1):
+        if other_outputs == outputs and rows + more_rows <= max_batch_rows:
+            members.append(position)
+            rows += more_rows
+    return members
 
 
 @dataclass(slots=True, eq=False)
@@ -79,17 +81,17 @@ class _Ticket:
     group: list[_Ticket] | None = None
     answer: Outputs | BaseException | None = None
     scope: RequestScope = field(default_factory=current_request.get)
-    """The request that waits: it makes progress when the run does in which another thread has it."""
+    """The waiting request. It makes progress with the shared run, which may be in another thread."""
 
     def __post_init__(self) -> None:
         self.woken.acquire()
 
 
 class JoiningServable:
-    """Runs the batches of several requests together that one thread has at once. Safe to call from many threads.
+    """A servable that joins the batches of one `run_each`. Safe to call from many threads.
 
-    Requests in one run have the same outputs. If a shared run fails, each request is run alone, so that only bad
-    requests fail.
+    Requests in one run have the same outputs. If a shared run fails, each request runs alone, so that only bad requests
+    fail.
     """
 
     def __init__(self, servable: Servable, max_batch_rows: int) -> None:
@@ -97,38 +99,38 @@ class JoiningServable:
         self._max_batch_rows = max_batch_rows
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """Return the outputs of this batch alone. Raises whatever the servable inside raises."""
+        """Run this batch alone and return its outputs. Raises whatever the servable inside raises."""
         return self._servable.run(batch, outputs)
 
-    def run_each(self, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | DeadlineExceeded | None]:
+    def run_each(self, requests: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | DeadlineExceeded | None]:
         """Return the outputs of each of these batches, in as few runs as possible.
 
         An entry is None if its batch must run alone: nothing fits beside it, or its shared run failed.
         """
-        found: list[Outputs | DeadlineExceeded | None] = [None] * len(asked)
-        waiting = list(range(len(asked)))
+        results: list[Outputs | DeadlineExceeded | None] = [None] * len(requests)
+        waiting = list(range(len(requests)))
         while waiting:
-            taken = fitting([(asked[at][0].rows, asked[at][1]) for at in waiting], self._max_batch_rows)
-            members = [waiting[position] for position in taken]
+            positions = fitting([(requests[at][0].rows, requests[at][1]) for at in waiting], self._max_batch_rows)
+            members = [waiting[position] for position in positions]
             joined = set(members)
             waiting = [at for at in waiting if at not in joined]
             if len(members) == 1:
                 continue
-            batches = [asked[at][0] for at in members]
+            batches = [requests[at][0] for at in members]
             parts: Sequence[Outputs | DeadlineExceeded] = ()
             try:
-                parts = divided(self.run(Batch.joined(batches, len(batches)), asked[members[0]][1]), batches)
+                parts = divided(self.run(Batch.joined(batches, len(batches)), requests[members[0]][1]), batches)
             except DeadlineExceeded as error:
                 parts = [error] * len(members)
             except (Exception, SystemExit):  # a model may raise anything; one bad request must not fail others
                 log.exception("a shared run failed; its %d requests are run alone", len(members))
             for at, part in zip(members, parts, strict=bool(parts)):
-                found[at] = part
-        return found
+                results[at] = part
+        return results
 
 
 class BatchingServable(JoiningServable):
-    """Also shares runs between threads, and never runs the servable inside twice at once."""
+    """A servable that also joins requests of several threads. It never runs the servable inside twice at once."""
 
     def __init__(self, servable: Servable, max_batch_rows: int, max_wait_s: float) -> None:
         super().__init__(servable, max_batch_rows)
@@ -144,7 +146,7 @@ class BatchingServable(JoiningServable):
             DeadlineExceeded: its turn did not come within the longest wait.
             Exception: whatever the servable inside raises for this batch alone.
         """
-        if EXPLANATION in outputs:  # it may take thousands of rows: nobody else waits for it
+        if EXPLANATION in outputs:  # it may run thousands of rows, so no other request waits for it
             return self._servable.run(batch, outputs)
         with self._lock:
             if not self._busy:
@@ -181,7 +183,7 @@ class BatchingServable(JoiningServable):
         return ticket.answer
 
     def _appoint_next(self) -> None:
-        """Wake the first waiting request to run for all that fit. Without one the model is free."""
+        """Wake the first waiting request, to run for all that fit. If none waits, mark the model as free."""
         with self._lock:
             positions = fitting([(t.batch.rows, t.outputs) for t in self._waiting], self._max_batch_rows)
             self._busy = bool(positions)
@@ -198,12 +200,12 @@ class BatchingServable(JoiningServable):
         token = current_request.set(scope_of([ticket.scope for ticket in group]))
         try:
             if len(group) == 1:
-                group[0].answer = self._alone(group[0])
+                group[0].answer = self._run_alone(group[0])
                 return
             try:
-                answers: Sequence[Outputs | BaseException] = self._split(group)
+                answers: Sequence[Outputs | BaseException] = self._run_joined(group)
             except (Exception, SystemExit):  # noqa: BLE001 (a model may raise anything)
-                answers = [self._alone(ticket) for ticket in group]
+                answers = [self._run_alone(ticket) for ticket in group]
             for ticket, answer in zip(group, answers, strict=True):
                 ticket.answer = answer
         finally:
@@ -212,7 +214,7 @@ class BatchingServable(JoiningServable):
                 ticket.answer = ticket.answer or RuntimeError("the shared run ended without an answer")
                 ticket.woken.release()
 
-    def _alone(self, ticket: _Ticket) -> Outputs | BaseException:
+    def _run_alone(self, ticket: _Ticket) -> Outputs | BaseException:
         try:
             return self._servable.run(ticket.batch, ticket.outputs)
         except (Exception, SystemExit) as error:  # noqa: BLE001 (raised again in the thread of its own request)
@@ -220,7 +222,7 @@ class BatchingServable(JoiningServable):
         finally:
             mark_progress()
 
-    def _split(self, group: list[_Ticket]) -> Sequence[Outputs]:
+    def _run_joined(self, group: list[_Ticket]) -> Sequence[Outputs]:
         batches = [ticket.batch for ticket in group]
         return divided(self._servable.run(Batch.joined(batches, len(batches)), group[0].outputs), batches)
 

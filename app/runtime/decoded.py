@@ -14,12 +14,13 @@ Method = TypeVar("Method")
 
 
 def _has(method: str) -> Callable[[Method], Method]:
-    found: Callable[[Method], Method] = available_if(lambda self: hasattr(self.estimator, method))
-    return found
+    """Return a decorator that hides a method if the estimator lacks `method`."""
+    decorator: Callable[[Method], Method] = available_if(lambda self: hasattr(self.estimator, method))
+    return decorator
 
 
 class Decoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
-    """Predicts labels: it undoes a `LabelEncoder` after its fitted estimator.
+    """A fitted classifier whose predictions are decoded by a `LabelEncoder`.
 
     Packing builds it from a classifier and the encoder that was saved beside it. It is never fitted itself.
     """
@@ -32,8 +33,8 @@ class Decoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-le
     def classes_(self) -> Any:
         """The labels, in the order of the columns of the probabilities."""
         labels = np.asarray(self.labels)
-        known = getattr(self.estimator, "classes_", None)
-        return labels if known is None else labels[np.asarray(known).astype(np.int64)]
+        classes = getattr(self.estimator, "classes_", None)
+        return labels if classes is None else labels[np.asarray(classes).astype(np.int64)]
 
     @property
     def n_features_in_(self) -> int:

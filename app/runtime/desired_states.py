@@ -1,10 +1,10 @@
 """The states that the operator wants models to be in, shared by all worker processes.
 
 The memory is mapped before the fork, so every worker sees it. Its first eight bytes count the changes, so that a worker
-finds out whether there are any with one read of memory. Changes are rare, and take a lock.
+notices a change with one read of memory. Changes are rare, and take a lock.
 
-Two buffers hold the states after even and after odd changes. A change writes the buffer that nobody reads, and counts
-only once the number of changes grows. So a worker that is killed while it writes has changed nothing.
+Two buffers hold the states after even and after odd changes. A change writes the buffer that nobody reads, and takes
+effect when the number of changes grows. So a worker that is killed while it writes has changed nothing.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ HEAD_BYTES = 24
 
 @dataclass(frozen=True, slots=True)
 class DesiredState:
-    """The state that a model should be in, and the number of the change that said so; 0 if nothing was requested.
+    """The state that a model should be in, and the number of the change that requested it; 0 if none did.
 
-    `quarantined` maps versions to the number of the change that quarantined them.
+    `quarantined` maps each quarantined version to the number of the change that quarantined it.
     """
 
     served: bool
@@ -44,7 +44,7 @@ class DesiredStates:
     """Desired states by model, shared with processes that are forked later. Safe to call from many threads."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, HEAD_BYTES + 2 * BUFFER_BYTES)  # a file would meet the limits of files
+        self._memory = mmap.mmap(-1, HEAD_BYTES + 2 * BUFFER_BYTES)  # limits of file sizes would apply to a file
         self._numbers = memoryview(self._memory)[:HEAD_BYTES].cast("Q")
         self._lock = threading.Lock()
         self._locked_file = _empty_file()
@@ -100,13 +100,13 @@ class DesiredStates:
 
     @staticmethod
     def _buffer(change: int) -> tuple[int, int]:
-        """Return where in the memory a change is written, and which number holds its length."""
+        """Return the position of a change's buffer in the memory, and the index of the number that is its length."""
         buffer = change % 2
         return HEAD_BYTES + buffer * BUFFER_BYTES, 1 + buffer
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold a lock between threads, and one between processes, which the system frees if its owner dies."""
+        """Exclude other threads and processes. The system frees the lock of a process that dies."""
         with self._lock:
             fcntl.lockf(self._locked_file, fcntl.LOCK_EX)
             try:

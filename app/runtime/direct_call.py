@@ -1,8 +1,8 @@
 """Call the steps of an artifact directly, if packing found that the answers are equal to the last bit.
 
-Scikit-learn spends most of the time of one row before the model runs: it makes a frame, compares its names, checks that
-all numbers are finite, transforms once for the labels and again for the probabilities, and starts joblib for the trees
-of a forest.
+For one row, scikit-learn spends most of the time before the model runs: it makes a frame, compares its names, checks
+that all numbers are finite, transforms once for the labels and again for the probabilities, and starts joblib for the
+trees of a forest.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ SEARCHES = ("GridSearchCV", "RandomizedSearchCV")
 
 
 def call_directly(servable: Servable, manifest: Manifest) -> Servable:
-    """Return the servable that packing recorded for an artifact.
+    """Return a servable that calls an artifact in the way that packing recorded.
 
-    Without a record, or under another version of scikit-learn, return the servable as it is.
+    Without a record, or with another version of scikit-learn, return the servable unchanged.
     """
     if manifest.lean is None or not isinstance(servable, ArtifactServable):
         return servable
@@ -76,9 +76,9 @@ class DirectServable:
 
 
 def steps_of(estimator: Any) -> tuple[list[Any], Any]:
-    """Split an estimator into its transformers, in order, and the last estimator, which gives the outputs.
+    """Split an estimator into its transformers, in order, and the last estimator, which computes the outputs.
 
-    Only scikit-learn's own `Pipeline` and searches are split. A class derived from them may call its steps otherwise,
+    Only scikit-learn's own `Pipeline` and searches are split. A class derived from them may call its steps differently,
     so it is returned whole.
     """
     kind = type(estimator)
@@ -95,11 +95,11 @@ def steps_of(estimator: Any) -> tuple[list[Any], Any]:
 CLASSIFIERS = ("RandomForestClassifier", "ExtraTreesClassifier")
 REGRESSORS = ("RandomForestRegressor", "ExtraTreesRegressor")
 MANY_ROWS = 1000
-"""From so many on, the deadline is looked at before each tree."""
+"""From this number on, the deadline is checked before each tree."""
 
 
 class Forest:
-    """The trees of a forest with one target. Immutable, safe to share.
+    """The trees of a forest that predicts one target. Immutable, safe to share.
 
     Trees are added in the order of scikit-learn's `ForestClassifier` and `ForestRegressor` with one job, so the sums
     are equal to the last bit.
@@ -121,8 +121,8 @@ class Forest:
         """Compute outputs for features of shape (rows, inputs).
 
         Returns:
-            The outputs by name; None if the forest itself has to compute them, because an output is another one or
-            because its checks might refuse the features.
+            The outputs by name; None if the forest itself must compute them, because an output is neither the
+            prediction nor the probabilities, or because the forest's checks might refuse the features.
         """
         if not isinstance(features, np.ndarray) or features.dtype.kind not in "iuf":
             return None

@@ -1,4 +1,4 @@
-"""One version as this process has it, the steps around it, and the lease that requests hold while they use it."""
+"""The state of one version in this process, the steps around it, and the lease of requests that use it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 QUICK_US = 1000.0
 REQUEST_US, BYTE_US = 20.0, 0.4
-"""Estimates of the time for one more request in a run, and for each byte of its body, without the model's."""
+"""Estimated time for one more request in a run, and for each byte of its body, without the time of the model."""
 
 RefuseInstances = Callable[[Sequence[tuple[int, str, str]]], InvalidInstances]
-"""Returns the error for values that a step refuses: (position, field, message) of each."""
+"""Returns the error for the values that a step refuses, each given as (position, field, message)."""
 
 
 class PlannedSteps(Protocol):
@@ -50,7 +50,7 @@ class PlannedSteps(Protocol):
 
 
 StepsFor = Callable[[Manifest], PlannedSteps | None]
-"""Plans the steps that a manifest lists, or raises `LoadingFailed`; None if it lists none."""
+"""Returns the steps that a manifest lists; None if it lists none. Raises `LoadingFailed` if they cannot be used."""
 
 
 def without_steps(manifest: Manifest) -> PlannedSteps | None:
@@ -83,25 +83,27 @@ class Lease:
         self.steps = steps
         self.runtime = runtime
         one_us, many_us = manifest.proof.get("graph_us"), manifest.proof.get("graph_1000_us")
-        has_images = any(spec.image is not None for spec in manifest.signature.inputs)  # large ones in small bodies
+        has_images = any(
+            spec.image is not None for spec in manifest.signature.inputs
+        )  # a short body may hold a large image
         self.is_quick = runtime == "graph" and isinstance(one_us, float) and one_us < QUICK_US and not has_images
-        """Whether packing measured less than `QUICK_US` for one row, and a short body is read quickly."""
+        """Whether one row took less than `QUICK_US` at packing, and a short body is always read quickly."""
         self.is_inline = self.is_quick and steps is None
         self.gains_together = self.is_inline or (steps is None and isinstance(servable, BatchingServable))
-        """Whether several requests are answered faster at once."""
+        """Whether several requests are answered faster together than one after another."""
         self.explains = EXPLANATION in manifest.signature.outputs
         explanation, signature = manifest.explanation, manifest.signature
         self.most_explained = 0 if explanation is None else most_explained(explanation, signature)
         """Limit of the instances of a request that are explained."""
         row_us = many_us / 1000 if isinstance(many_us, float) else one_us if isinstance(one_us, float) else 0.0
-        # A row of a JSON body has two bytes for each input at least.
+        # A row of a JSON body has at least two bytes for each input.
         self._byte_us = BYTE_US + row_us / (2 * max(1, len(manifest.signature.inputs)))
         # One entry for each user. Appending and popping are atomic, so that requests take no lock.
         self._users: list[None] = []
         self._when_unused: Callable[[], None] | None = None
 
     def estimate_us(self, body_bytes: int) -> float:
-        """Estimate the time for a small request, as one of several in a run."""
+        """Estimate the time that a small request adds to a run of several."""
         return REQUEST_US + body_bytes * self._byte_us
 
     def acquire(self) -> bool:
@@ -113,7 +115,7 @@ class Lease:
         return False
 
     def withdraw(self, when_unused: Callable[[], None]) -> None:
-        """Refuse further users. Call a function, perhaps more than once, after the last user or if there is none."""
+        """Refuse further users. Call `when_unused`, perhaps more than once, when no user is left."""
         self._when_unused = when_unused
         if not self._users:
             when_unused()
@@ -129,10 +131,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One version as this process has it. Immutable: a move makes a new entry.
+    """The state of one version in this process. Immutable: a move makes a new entry.
 
-    `manifest` is the one that clients see. `digest` is the hash of the version's content, because the repository may
-    have other content under the same number by now.
+    `manifest` is the manifest that clients see. `digest` is the hash of the loaded content, because the repository may
+    later have other content under the same number.
     """
 
     model: str

@@ -30,7 +30,7 @@ COLUMNS = "columns"
 """The output of the graph that computes the matrix of a model's last estimator."""
 LONGEST_TABLED = 10
 MOST_TABLED = 4_000_000
-"""Leaves with longer paths, and those of larger models, are computed row by row instead of being looked up."""
+"""Longest path of a leaf whose weights are looked up, and most entries of the table; others are computed by row."""
 LEAST_SHARE = 1e-300
 MOST_SAMPLED_ROWS, MOST_ORDERS, LEAST_ORDERS = 4096, 64, 4
 MOST_EXPLAINED, MOST_CONTRIBUTIONS = 1000, 200_000
@@ -46,7 +46,7 @@ Validate = Callable[[Sequence[Any]], Batch]
 class ExplainedServable:
     """A servable with one more output, which explains another output. Thread-safe.
 
-    The explainer is made by the first request for an explanation, as most workers never get one.
+    The first request for an explanation makes the explainer, because most workers never need it.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ExplainedServable:
         if EXPLANATION not in outputs:
             return self._servable.run(batch, outputs)
         others = [name for name in outputs if name != EXPLANATION]
-        found = dict(self._servable.run(batch, others)) if others else {}
+        results = dict(self._servable.run(batch, others)) if others else {}
         with self._lock:
             self._explainer = explainer = self._explainer or self._make_explainer()
         bases, contributions = explainer.explain(batch)
@@ -78,8 +78,8 @@ class ExplainedServable:
             }
             for base, of_inputs in zip(bases, contributions, strict=True)
         ]
-        found[EXPLANATION] = objects_of(explanations)
-        return found
+        results[EXPLANATION] = objects_of(explanations)
+        return results
 
     def _value(self, values: Floats) -> float | list[float]:
         if self._is_scalar and len(values) == 1:
@@ -89,9 +89,10 @@ class ExplainedServable:
 
 
 class AdditiveExplainer:
-    """Explains models whose output is a sum of terms, each of which depends on one column of the last estimator.
+    """The explainer of models whose output is a sum of terms, each of which depends on one column.
 
-    A column depends on one input, its owner. The contribution of an input is the sum of the terms of its columns.
+    The columns are those of the last estimator. Each depends on one input, its owner. The contribution of an input is
+    the sum of the terms of its columns.
     """
 
     is_exact = True
@@ -129,7 +130,7 @@ class AdditiveExplainer:
 
 
 class LinearExplainer(AdditiveExplainer):
-    """Explains linear models: a term is the weight of a column times its distance from the mean."""
+    """The explainer of linear models: a term is the weight of a column times its distance from the mean."""
 
     def __init__(self, arrays: Arrays, signature: Signature) -> None:
         super().__init__(arrays, signature, np.arange(arrays["weights"].shape[1]))
@@ -142,11 +143,11 @@ class LinearExplainer(AdditiveExplainer):
 
 
 class TreeExplainer(AdditiveExplainer):
-    """Explains sums of trees by path-dependent TreeSHAP.
+    """The explainer of sums of trees, by path-dependent TreeSHAP.
 
-    A leaf gives its value to the rows that pass every interval on its path: `low < x <= high` for each column there.
-    For an unknown column, the share of training rows that passed stands in. So a leaf is a product of one factor for
-    each column, whose Shapley values are an integral of a polynomial, which Gauss-Legendre quadrature gives exactly.
+    A leaf adds its value for the rows that pass every interval on its path: `low < x <= high` for each column there.
+    If a column is unknown, its factor is the share of training rows that passed. So a leaf is a product of one factor
+    for each column. Its Shapley values are integrals of polynomials, which Gauss-Legendre quadrature computes exactly.
     The intervals are stored leaf by leaf, the shortest paths first.
     """
 
@@ -161,7 +162,7 @@ class TreeExplainer(AdditiveExplainer):
         sizes = lengths << np.minimum(lengths, LONGEST_TABLED)
         tabled = int(np.sum((lengths <= LONGEST_TABLED) & (np.cumsum(sizes) <= MOST_TABLED)))
         self._tabled = int(ends[tabled - 1]) if tabled else 0
-        """The number of intervals whose leaves are looked up."""
+        """The number of intervals whose weights are looked up."""
         self._make_tables(lengths[:tabled])
         self._long: list[tuple[slice, int]] = []
         for length in np.unique(lengths[tabled:]).tolist():
@@ -222,11 +223,11 @@ def interval_weights(passes: NDArray[Any], share: Floats) -> Floats:
 
 
 class SamplingExplainer:
-    """Explains any model by sampled Shapley values, which are approximate.
+    """The explainer of any model, by sampled Shapley values, which are approximate.
 
-    From a training row, the inputs are replaced by those of the explained row, one after the other; the change of the
-    output is the contribution of the input. Contributions are averaged over orders and training rows. Every order is
-    also taken backwards, which makes the error smaller. The orders are always the same, and so is the answer.
+    It starts with a training row and replaces its inputs by those of the explained row, one after the other. The
+    contribution of an input is the change of the output. Contributions are averaged over orders and training rows.
+    Every order is also taken backwards, which makes the error smaller. The orders, and so the answers, never change.
     """
 
     is_exact = False
@@ -239,7 +240,7 @@ class SamplingExplainer:
         orders = _orders(inputs) // 2
         random = np.random.default_rng(0)
         forward = [random.permutation(inputs) for _ in range(orders)]
-        self._orders = np.array([each for order in forward for each in (order, order[::-1])])
+        self._orders = np.array([order for one_way in forward for order in (one_way, one_way[::-1])])
         rows = np.arange(orders) % background.rows
         self._rows = np.repeat(rows, 2)
         steps = np.argsort(self._orders, axis=1)  # the step in which each input is replaced
@@ -252,19 +253,19 @@ class SamplingExplainer:
         values = explained[0][0].shape[0] if explained else 1
         inputs = len(self._background.columns)
         bases = np.array([base for base, _ in explained]).reshape(batch.rows, values)
-        contributions = np.array([found for _, found in explained]).reshape(batch.rows, inputs, values)
+        contributions = np.array([of_inputs for _, of_inputs in explained]).reshape(batch.rows, inputs, values)
         return bases, contributions
 
     def _explain(self, batch: Batch, row: int) -> tuple[Floats, Floats]:
         orders, steps, inputs = self._is_replaced.shape
-        of_rows, explained_row = np.repeat(self._rows, steps), self._background.rows
+        background_rows, explained_row = np.repeat(self._rows, steps), self._background.rows
         columns: dict[str, Column] = {}
         for position, (name, background) in enumerate(self._background.columns.items()):
             # Joined, because a column without missing values may have another dtype than one with them.
             joined = np.concatenate([background, batch.columns[name][row : row + 1]])
-            columns[name] = joined[np.where(self._is_replaced[:, :, position].ravel(), explained_row, of_rows)]
+            columns[name] = joined[np.where(self._is_replaced[:, :, position].ravel(), explained_row, background_rows)]
         check_deadline()
-        mixed = Batch(columns, len(of_rows))
+        mixed = Batch(columns, len(background_rows))
         output = self._servable.run(mixed, (self._output,))[self._output].astype(np.float64)
         values = output.reshape(orders, steps, -1)
         contributions = np.zeros((inputs, values.shape[-1]))
@@ -282,7 +283,7 @@ def _orders(inputs: int) -> int:
 
 
 def most_explained(explanation: Explanation, signature: Signature) -> int:
-    """Return how many instances of one request are explained."""
+    """Return the largest number of instances of a request that are explained."""
     inputs = len(signature.inputs)
     most = min(MOST_EXPLAINED, MOST_CONTRIBUTIONS // max(1, inputs * len(signature.classes or (None,))))
     if explanation.method == "sampled":
@@ -293,7 +294,7 @@ def most_explained(explanation: Explanation, signature: Signature) -> int:
 
 
 def offering(manifest: Manifest) -> Manifest:
-    """Return the manifest of a servable that explains: its signature has one more output."""
+    """Return the manifest with the output "explanation" in its signature."""
     signature = manifest.signature
     return replace(manifest, signature=replace(signature, outputs=(*signature.outputs, EXPLANATION)))
 
@@ -301,7 +302,10 @@ def offering(manifest: Manifest) -> Manifest:
 def explained(
     stream: BinaryIO, servable: Servable, explanation: Explanation, signature: Signature, validate: Validate
 ) -> ExplainedServable:
-    """Return a servable that also explains, by the file that packing wrote. `validate` makes a batch of instances."""
+    """Return a servable that also explains, with the arrays in the file that packing wrote.
+
+    `validate` turns instances into a batch.
+    """
     content = stream.read()
 
     def make() -> Explainer:

@@ -25,7 +25,7 @@ MAX_ROWS_AT_ONCE = 128
 memory for each row, tree and class stays small."""
 
 ROWS_AT_ONCE = "rows_at_once"
-"""The metadata key by which a graph states a smaller number of rows per run."""
+"""The metadata key of a graph's own, smaller limit of rows per run."""
 
 MISSING_TEXT = "\x00\x00missing"
 """Stands for a missing value in a column of strings, because strings in a graph cannot be null."""
@@ -41,7 +41,7 @@ def element_type(spec: Input) -> str:
 
 
 def session_of(model: bytes | BinaryIO) -> ort.InferenceSession:
-    """Return a single-threaded session for a model's bytes or its open file; the server decides about threads.
+    """Return a single-threaded session for the bytes or the open file of a graph. Workers already use all cores.
 
     Raises:
         LoadingFailed: ONNX Runtime rejects the model.
@@ -52,7 +52,7 @@ def session_of(model: bytes | BinaryIO) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     if not isinstance(model, bytes):
-        # The graph is read from memory; this is the folder of its external weights.
+        # The graph is read into memory, so ONNX Runtime must be told the folder of its external weights.
         folder = str(Path(model.name).parent)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         model = model.read()
@@ -63,7 +63,7 @@ def session_of(model: bytes | BinaryIO) -> ort.InferenceSession:
 
 
 class GraphServable:
-    """The graph of a model. Thread-safe: many threads may run one session at once."""
+    """A servable that runs a graph. Thread-safe: many threads may run one session at once."""
 
     def __init__(self, session: ort.InferenceSession, signature: Signature) -> None:
         self._session = session
@@ -73,28 +73,29 @@ class GraphServable:
             output: [output] if output in names else [name for name in names if name.startswith(f"{output}_")]
             for output in signature.outputs
         }
-        taken = [graph_input.name for graph_input in session.get_inputs()]
-        self._matrix = taken == [FEATURES]
+        input_names = [graph_input.name for graph_input in session.get_inputs()]
+        self._matrix = input_names == [FEATURES]
         properties = session.get_modelmeta().custom_metadata_map
         self._rows_at_once = int(properties.get(ROWS_AT_ONCE, MAX_ROWS_AT_ONCE))
         self._counters = msgspec.json.decode(properties.get(TERMS, "{}"), type=dict[str, TermCounter])
-        self._feeds = [(spec.name, *_feed_of(spec)) for spec in signature.inputs if self._matrix or spec.name in taken]
+        specs = [spec for spec in signature.inputs if self._matrix or spec.name in input_names]
+        self._feeds = [(spec.name, *_feed_of(spec)) for spec in specs]
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the requested outputs, arrays of shape (rows,) or (rows, columns) as the estimator returns them."""
         feed = self.feed(batch)
         texts = {counter.column: batch.columns[counter.column] for counter in self._counters.values()}
-        wanted = [name for output in outputs for name in self._parts[output]]
+        names = [name for output in outputs for name in self._parts[output]]
         if batch.rows <= self._rows_at_once:
-            found = self._session.run(wanted, feed | self._counted(texts))
+            arrays = self._session.run(names, feed | self._count_terms(texts))
         else:
             rows = self._rows_at_once
             parts = [
-                self._session.run(wanted, _part(feed, start, rows) | self._counted(_part(texts, start, rows)))
+                self._session.run(names, _part(feed, start, rows) | self._count_terms(_part(texts, start, rows)))
                 for start in range(0, batch.rows, rows)
             ]
-            found = [np.concatenate(part) for part in zip(*parts, strict=True)]
-        values = dict(zip(wanted, found, strict=True))
+            arrays = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        values = dict(zip(names, arrays, strict=True))
         return {
             output: values[output] if output in values else rows_of([values[name] for name in self._parts[output]])
             for output in outputs
@@ -105,12 +106,12 @@ class GraphServable:
         # Missing values beside integers or booleans become NaN.
         return {FEATURES: batch.matrix().astype(np.float64, copy=False)} if self._matrix else self._columns(batch)
 
-    def _counted(self, texts: dict[str, Column]) -> dict[str, Column]:
-        """Return the graph inputs that hold the term counts of these columns of texts."""
+    def _count_terms(self, texts: dict[str, Column]) -> dict[str, Column]:
+        """Return the graph inputs with the term counts of these columns of texts."""
         return {
-            name + part: counted
+            name + part: counts
             for name, counter in self._counters.items()
-            for part, counted in zip(PARTS, counter.counts(texts[counter.column].tolist()), strict=True)
+            for part, counts in zip(PARTS, counter.counts(texts[counter.column].tolist()), strict=True)
         }
 
     def _columns(self, batch: Batch) -> dict[str, Column]:
@@ -120,7 +121,7 @@ class GraphServable:
         for name, dtype, nullable_text in self._feeds:
             column = columns[name]
             if nullable_text:
-                column = _without_holes(column)
+                column = _fill_missing(column)
             elif column.dtype != dtype:
                 column = column.astype(dtype)
             feed[name] = column.reshape(shape)
@@ -137,7 +138,8 @@ def _feed_of(spec: Input) -> tuple[np.dtype[Any], bool]:
     return np.dtype(object if text else element_type(spec)), text and spec.nullable
 
 
-def _without_holes(column: Column) -> Column:
+def _fill_missing(column: Column) -> Column:
+    """Return a column of strings with `MISSING_TEXT` for missing values."""
     values = column.tolist()
     if set(map(type, values)) == {str}:
         return column

@@ -1,8 +1,8 @@
-"""One loader for each format: it reads a verified file into a servable. To add one, name it in `READERS` or `LOADERS`.
+"""The loader of each format: it reads a verified file into a servable. To add one, name it in `READERS` or `LOADERS`.
 
-Unpickling runs any code that the file names. It happens only for files whose hash was recorded at packing, or during
-packing in a separate process. A file of skops runs no code: only types that skops trusts are built. For a graph,
-nothing is unpickled, and neither scikit-learn nor pandas is imported.
+Unpickling runs any code that the file names. So Retort unpickles only files whose hash was recorded at packing, or, at
+packing, in a separate process. A file of skops runs no code: only types that skops trusts are built. A graph needs no
+unpickling, and neither scikit-learn nor pandas.
 
 A reader or loader raises `LoadingFailed` if it cannot read the file. The stream is read to its end and left open.
 """
@@ -54,7 +54,7 @@ def _missing_module(module: str) -> str:
         return f"it needs the module {module}, which the installed {library} does not have"
     sentence = f"it needs {library}, which is not installed"
     own = " or, if it is a module of your own, not beside wsgi.py (where it is to be committed) or on PYTHONPATH"
-    # The name of a module of the user's own could be that of somebody's package.
+    # Do not advise `pip install` if the module may be the user's own: an unrelated package may have its name.
     return sentence + (own if library == module else f": pip install {library}")
 
 
@@ -94,7 +94,7 @@ READERS: dict[str, Callable[[BinaryIO], Any]] = {"joblib": read_joblib, "skops":
 def load_estimator(read: Callable[[BinaryIO], Any], stream: BinaryIO, signature: Signature) -> Servable:
     """Return the servable of an estimator."""
     with warnings.catch_warnings():
-        # scikit-learn warns about another version; the recorded answers decide instead.
+        # scikit-learn warns if the artifact is from another version. The recorded answers decide instead.
         warnings.simplefilter("ignore")
         return ArtifactServable(read(stream), signature)
 

@@ -38,7 +38,7 @@ MOVES: Mapping[State, frozenset[State]] = {
 def current_version(states: Mapping[int, State], use: int | None = None, staged: Collection[int] = ()) -> int | None:
     """Return the version that answers: the chosen one, else the newest AVAILABLE one that is not staged.
 
-    A failed newer version does not take its model down. But no other version replaces a chosen one.
+    If the newest version fails, an older one answers. But no other version replaces a chosen one.
     """
     if use is not None:
         return use if states.get(use) is State.AVAILABLE else None
@@ -46,18 +46,18 @@ def current_version(states: Mapping[int, State], use: int | None = None, staged:
     return max(available, default=None)
 
 
-def named_version(wanted: str, versions: Mapping[int, State], aliases: Mapping[str, int]) -> int | None:
+def named_version(name: str, versions: Mapping[int, State], aliases: Mapping[str, int]) -> int | None:
     """Return the version that a number or alias in a URL names, in any state; None if there is none."""
-    if len(wanted) <= 9 and wanted.isascii() and wanted.isdigit() and int(wanted) in versions:
-        return int(wanted)
-    version = aliases.get(wanted)
+    if len(name) <= 9 and name.isascii() and name.isdigit() and int(name) in versions:
+        return int(name)
+    version = aliases.get(name)
     return version if version in versions else None
 
 
-def default_model(wanted: str, marked: str | None, models: list[str]) -> str | None:
-    """Return the model behind `/predict`: the one in the settings, else the marked one, else the only one."""
-    if wanted:
-        return wanted if wanted in models else None
+def default_model(configured: str, marked: str | None, models: list[str]) -> str | None:
+    """Return the model behind `/predict`: the configured one, else the marked one, else the only one."""
+    if configured:
+        return configured if configured in models else None
     if marked in models:
         return marked
     return models[0] if len(models) == 1 else None

@@ -19,17 +19,17 @@ ABSOLUTE_TOLERANCE = 1e-12
 
 
 class InstanceValidator(Protocol):
-    """Turns instances into a batch, or raises InvalidInstances. Implemented by `app.signature.validator.Validator`."""
+    """A validator of instances. Implemented by `app.signature.validator.Validator`."""
 
     signature: Signature
     """The signature, completed with the server's settings."""
     watch: Watch | None
-    """Finds accepted values that are new to the model; None if nothing is to be reported."""
+    """Finds accepted values that are new to the model; None if it has nothing to watch."""
     max_instances: int
     """The largest number of instances in one request."""
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
-        """Return the batch of these instances."""
+        """Return the batch of these instances, or raise InvalidInstances."""
 
     def require_short_texts(self, batch: Batch, body_bytes: int) -> None:
         """Refuse a batch whose texts are too long together for a body of this length."""
@@ -66,7 +66,7 @@ def prove(servable: Servable, validator: InstanceValidator, manifest: Manifest) 
     names = tuple(dict.fromkeys(name for example in manifest.examples for name in example.outputs))
     try:
         # One by one, because the limit of instances in a request does not apply here.
-        batch = Batch.joined([validator.validate([each.instance]) for each in manifest.examples], requests=0)
+        batch = Batch.joined([validator.validate([example.instance]) for example in manifest.examples], requests=0)
         outputs = json_outputs(servable.run(batch, names))
     except RetortError as error:
         raise LoadingFailed(f"its recorded examples are not accepted: {error.detail}") from None
@@ -93,8 +93,8 @@ def prove_recorded(servable: Servable, validator: InstanceValidator, manifest: M
         The number of compared rows.
 
     Raises:
-        LoadingFailed: the model fails or answers otherwise; the message has the first difference, both versions of each
-            library, and advice.
+        LoadingFailed: the model fails or gives other answers; the message has the first difference, both versions of
+            each library, and advice.
     """
     batches, kept = [], []
     for position, instance in enumerate(recorded.instances):
@@ -114,21 +114,21 @@ def prove_recorded(servable: Servable, validator: InstanceValidator, manifest: M
         )
         raise LoadingFailed(f"{failure}; {advice(manifest)}") from error
     for name in names:
-        wanted = [recorded.outputs[name][position] for position in kept]
+        expected = [recorded.outputs[name][position] for position in kept]
         wrong = [
-            place for place, (was, now) in enumerate(zip(wanted, outputs[name], strict=True)) if not same(was, now)
+            place for place, (was, now) in enumerate(zip(expected, outputs[name], strict=True)) if not same(was, now)
         ]
         if wrong:
             place = wrong[0]
             raise LoadingFailed(
                 f"with the installed libraries its {name} is another for {len(wrong)} of {len(kept)} recorded rows, "
-                f"{_short(outputs[name][place])} instead of {_short(wanted[place])}; {advice(manifest)}"
+                f"{_short(outputs[name][place])} instead of {_short(expected[place])}; {advice(manifest)}"
             )
     return len(kept)
 
 
 def advice(manifest: Manifest) -> str:
-    """Return, as the end of a sentence, which library versions changed and how to serve the model anyway."""
+    """Return the end of a sentence: which library versions changed, and how to serve the model anyway."""
     what_to_do = ": install those of packing to serve it, or train and save it with those that are installed"
     return differences(manifest.environment) + (what_to_do if changed(manifest.environment) else "")
 

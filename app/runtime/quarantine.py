@@ -1,4 +1,4 @@
-"""Count the runs of versions, and find versions that crash their workers, to quarantine them.
+"""Count the runs of versions, and quarantine versions that crash their workers.
 
 Each run of an artifact, which may execute any code, is recorded in shared memory. When a worker dies, the master counts
 the crash for every version that was running in it.
@@ -29,9 +29,9 @@ ModelVersion = tuple[str, int]
 
 
 class CountingServable:
-    """Counts each run of the servable inside that answers requests, with its rows and its predicted classes.
+    """A servable that counts its runs for requests, with their rows and predicted classes. Safe to share.
 
-    Recorded examples and failed runs are not counted. Safe to call from many threads.
+    It does not count recorded examples and failed runs.
     """
 
     def __init__(
@@ -45,25 +45,25 @@ class CountingServable:
         self._metrics = metrics
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """Return or raise what the servable inside does."""
-        answered = self._servable.run(batch, outputs)
+        """Return the outputs of the servable inside, or raise its exception."""
+        results = self._servable.run(batch, outputs)
         if batch.requests:
             try:
-                self._count(batch, answered)
-            except Exception:  # the answer is there, and no metric is worth it
+                self._count(batch, results)
+            except Exception:  # a metric that fails must not fail the request
                 log.exception("a run of model %s version %d was not counted", self._model, self._version)
-        return answered
+        return results
 
-    def _count(self, batch: Batch, answered: Outputs) -> None:
+    def _count(self, batch: Batch, results: Outputs) -> None:
         classes, predicted = self._classes, ()
-        labels = answered.get("prediction")
+        labels = results.get("prediction")
         if classes is not None and labels is not None and labels.ndim == 1:  # a row of several labels is no class
             predicted = labels.tolist()
         self._metrics.ran(self._model, self._version, batch.rows, batch.requests, classes or (), predicted)
 
 
 class RecordingServable:
-    """Records each run of the servable inside, and undoes its changes to process-wide state.
+    """A servable that records its runs, and undoes the model's changes to process-wide state.
 
     Safe to call from many threads; lives as long as the servable inside.
     """
@@ -76,7 +76,7 @@ class RecordingServable:
         self._runs = runs
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """Return or raise what the servable inside does."""
+        """Return the outputs of the servable inside, or raise its exception."""
         self._state.remember()
         self._runs.run_began(self._model, self._version)
         try:
@@ -87,9 +87,9 @@ class RecordingServable:
 
 
 def record_runs(runs: SharedMetrics, compose: Compose) -> Compose:
-    """Return a composer that counts runs, and records those of artifacts, before it applies `compose`.
+    """Return a composer that counts runs, records the runs of artifacts, and then applies `compose`.
 
-    A graph runs no user code.
+    The runs of graphs are not recorded, because a graph runs no user code.
     """
     state = ProcessState()
 
@@ -104,11 +104,10 @@ def record_runs(runs: SharedMetrics, compose: Compose) -> Compose:
 
 
 class CrashTracker:
-    """Counts the crashes of workers by the versions that were running. Used by the master only.
+    """The times of crashes, by the versions that were running. Used by the master only.
 
-    Versions that ran beside the culprit are present at its crashes too. A version that runs often is present by chance
-    more often. So of several suspects the one with the fewest runs is quarantined; if that was wrong, the next crash
-    shows it.
+    A version may run beside the culprit by chance. The more often it runs, the likelier that is. So of several suspects
+    the one with the fewest runs is quarantined. If that is wrong, the next crash makes another one a suspect.
     """
 
     def __init__(self) -> None:
@@ -117,17 +116,17 @@ class CrashTracker:
     def count(self, ran: Mapping[ModelVersion, float], now_s: float) -> ModelVersion | None:
         """Count a crash of a worker and return the version to quarantine, or None.
 
-        `ran` has the versions that were running, each with its number of runs since the start of the server. The
-        crashes of a quarantined version are forgotten.
+        `ran` maps each version that was running to its number of runs since the start of the server. The crashes of a
+        quarantined version are forgotten.
         """
-        found = []
+        suspects = []
         for version in ran:
             times_s = self._times_s.setdefault(version, deque(maxlen=MAX_CRASHES))
             times_s.append(now_s)
             if len(times_s) == MAX_CRASHES and now_s - times_s[0] <= CRASH_WINDOW_S:
-                found.append(version)
-        if not found:
+                suspects.append(version)
+        if not suspects:
             return None
-        culprit = min(found, key=lambda version: ran[version])
+        culprit = min(suspects, key=lambda version: ran[version])
         del self._times_s[culprit]
         return culprit

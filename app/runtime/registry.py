@@ -1,6 +1,6 @@
 """The registry of a process: it loads and proves versions, and leases them to requests.
 
-It follows what is loaded, unloaded and quarantined while the server runs.
+It follows models that are loaded, unloaded or quarantined while the server runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from app.telemetry import check_deadline
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT_EVERY_S = 1.0
+CHECK_INTERVAL_S = 1.0
+"""How often a request that waits for a load checks its deadline."""
 
 UNLOADED = "it was taken out of service by hand; loading it serves it again"
 
@@ -32,9 +33,9 @@ UNLOADED = "it was taken out of service by hand; loading it serves it again"
 class Registry:
     """The versions of the repository in this process. Lives as long as the process; safe to call from many threads.
 
-    `load` belongs before the fork, so that workers share the memory. `prove`, which runs models, belongs after it: a
-    model that ran before `fork()` may hang in the child. A process that calls neither (`flask run`, a test) does both
-    when the registry is first used.
+    Call `load` before the fork, so that workers share the memory, and `prove`, which runs models, after it: a model
+    that ran before `fork()` may hang in the child. A process that calls neither (`flask run`, a test) does both when
+    the registry is first used.
 
     Models can be loaded and unloaded while the server runs. Such changes are written to `DesiredStates`, which all
     processes forked from this one share, and each lease checks it with one read of memory. An unloaded model is out of
@@ -78,7 +79,7 @@ class Registry:
     def reload(self) -> None:
         """Read the repository again: load new and changed versions, keep the others, forget removed ones.
 
-        Only the master calls it, which runs no model. Its next workers prove the versions; present workers go on.
+        Only the master, which runs no model, calls it. Its next workers prove the versions; present workers continue.
 
         Raises:
             InvalidRepository: the repository or its `repository.json` cannot be read; then nothing changes.
@@ -102,7 +103,7 @@ class Registry:
             for model, versions in self._table.entries.items():
                 for version, entry in versions.items():
                     if entry.state is State.LOADED:
-                        versions[version] = self._proven(entry)
+                        versions[version] = self._prove(entry)
                 self._table.publish(model)
             self._proven_in_pid = os.getpid()
 
@@ -119,14 +120,14 @@ class Registry:
     def worker_crashed(self, ran: Mapping[ModelVersion, float]) -> None:
         """Count a crash of a worker, and quarantine a version after too many. Only the master calls it.
 
-        `ran` has the versions that were running, each with its number of runs since the start of the server. The
-        quarantine holds in all workers until the model is loaded again.
+        `ran` maps each version that was running to its number of runs since the start of the server. The quarantine
+        applies in all workers until the model is loaded again.
         """
-        found = self._crashes.count(ran, time.monotonic())
-        if found is None:
+        culprit = self._crashes.count(ran, time.monotonic())
+        if culprit is None:
             return
-        model, version = found
-        beside = ", ".join(f"{other} version {number}" for other, number in sorted(ran) if (other, number) != found)
+        model, version = culprit
+        beside = ", ".join(f"{other} version {number}" for other, number in sorted(ran) if (other, number) != culprit)
         also = f" (beside it ran {beside})" if beside else ""
         log.error("model %s version %d is quarantined: %s%s", model, version, QUARANTINED, also)
         try:
@@ -161,14 +162,11 @@ class Registry:
         return lease
 
     def current(self, model: str | None) -> Lease | None:
-        """Return the lease on a model's current version without acquiring it, to plan a request."""
+        """Return the lease on a model's current version without acquiring it, to plan how to run a request."""
         return self._current.get(model)
 
     def is_awaited(self, model: str | None, version: str | None = None) -> bool:
-        """Return whether a version has steps, all of them async, and need not be loaded first.
-
-        An event loop can then answer for it.
-        """
+        """Return whether a version is loaded and has steps that are all async, so that an event loop can run them."""
         steps = None if self.may_load(model) else self._table.steps_of(model, version)
         return steps is not None and steps.is_awaited
 
@@ -178,10 +176,10 @@ class Registry:
             return True
         return bool(self._to_load) and (self._table.default() if model is None else model) in self._to_load
 
-    # --- what there is
+    # --- the versions
 
     def entry(self, model: str | None, version: str | None = None) -> Entry:
-        """Return a version as `VersionTable.find` does, of the models in service now."""
+        """Return a version like `VersionTable.find`, but apply changes and load the model first if that is desired."""
         self._apply_changes()
         self._load_desired(model, waits=True)
         self.prove()
@@ -265,21 +263,21 @@ class Registry:
             self._seen = changes
 
     def _load_desired(self, model: str | None, waits: bool) -> None:
-        """Load a requested model if that is desired.
+        """Load a model if that is desired; None means the default model.
 
-        `waits` for another loading thread even if this process serves a version of the model.
+        With `waits`, wait for another loading thread even if this process serves a version of the model.
         """
         name = self._table.default() if model is None else model
         if name is None:
-            for each in list(self._to_load):  # any of them may be the default model
-                self._load_desired(each, waits)
+            for candidate in list(self._to_load):  # any of them may be the default model
+                self._load_desired(candidate, waits)
             return
         if name not in self._to_load:
             return
-        while not self._loading.acquire(timeout=LOOKED_AT_EVERY_S if waits or name not in self._current else 0.0):
+        while not self._loading.acquire(timeout=CHECK_INTERVAL_S if waits or name not in self._current else 0.0):
             if not waits and name in self._current:
                 return
-            check_deadline()  # else a request that waits for a long load would be taken for one that hangs
+            check_deadline()  # otherwise the server would take a request that waits for a long load for a stuck one
         try:
             while (change := self._to_load.get(name)) is not None:  # again if a later change desires it again
                 self._load_again(name, change)
@@ -287,12 +285,12 @@ class Registry:
             self._loading.release()
 
     def _load_again(self, model: str, change: int) -> None:
-        """Load and prove the versions of a model that are not in service or have other content, and publish them."""
+        """Load, prove and publish the versions of a model that are not in service, or whose content has changed."""
         pointers, numbers = self._pointers_now(), self._repository.versions(model)
         present = self._table.entries.get(model, {})
-        versions = {v: self._loader.kept(present.get(v)) or self._tried(model, v) for v in numbers}
+        versions = {v: self._loader.kept(present.get(v)) or self._load_and_prove(model, v) for v in numbers}
         with self._lock:
-            if self._to_load.get(model) != change:  # meanwhile it was unloaded, or is to be loaded again
+            if self._to_load.get(model) != change:  # meanwhile it was unloaded, or must be loaded again
                 return
             del self._to_load[model]
             self._table.pointers = pointers.of(model, self._table.pointers)  # other models stay as they are
@@ -309,7 +307,7 @@ class Registry:
         """Return the default model and the aliases of the repository; the present ones if it cannot be read."""
         try:
             return self._repository.pointers()
-        except InvalidRepository as error:  # damaged after the change: no reason to stop serving a model
+        except InvalidRepository as error:  # it was damaged after the change; keep serving the model
             log.error("the default model and the aliases stay as they were: %s", error.detail)
             return self._table.pointers
 
@@ -318,11 +316,11 @@ class Registry:
         desired = self._desired.read()[1].get(model) if self._changes[0] else None
         return frozenset() if desired is None else desired.quarantined.keys()
 
-    def _tried(self, model: str, version: int) -> Entry:
+    def _load_and_prove(self, model: str, version: int) -> Entry:
         entry = self._loader.load(model, version)
-        return self._proven(entry) if entry.state is State.LOADED else entry
+        return self._prove(entry) if entry.state is State.LOADED else entry
 
-    def _proven(self, entry: Entry) -> Entry:
+    def _prove(self, entry: Entry) -> Entry:
         """Prove a version, unless it is in quarantine: its own examples may have crashed workers."""
         if entry.version in self._quarantined(entry.model):
             return entry.moved(State.QUARANTINED, QUARANTINED)

@@ -31,7 +31,7 @@ NULLABLE: dict[str, Any] = {
 
 
 class Servable(Protocol):
-    """Answers batches. Safe to call from many threads; lives until its last lease is released."""
+    """A loaded model that answers batches. Safe to call from many threads; lives until its last lease is released."""
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the requested outputs by name. Axis 0 of each is the row, as in the batch."""
@@ -42,7 +42,7 @@ Compose = Callable[[Servable, str, Manifest], Servable]
 
 
 class ArtifactServable:
-    """The estimator itself, called as in a notebook. Thread-safe as far as scikit-learn's `predict` is.
+    """A servable that calls the estimator as in a notebook. Thread-safe as far as scikit-learn's `predict` is.
 
     It runs in the calling thread, because every `n_jobs` in it is set to 1.
     """
@@ -63,7 +63,7 @@ class ArtifactServable:
 
 
 def call(estimator: Any, output: str, features: Any) -> Any:
-    """Return the unchanged result of the estimator's method for an output. Without `predict`, it transforms."""
+    """Return the unchanged result of the estimator's method for an output. Without `predict`, call `transform`."""
     if output == "prediction" and not hasattr(estimator, "predict"):
         output = "transformed"
     return getattr(estimator, METHOD_OF_OUTPUT[output])(features)
@@ -77,12 +77,12 @@ def by_row(result: Any) -> NDArray[Any]:
 
 
 def rows_of(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Return the outputs of several targets as one array of objects, shape (rows,): for each row a list."""
+    """Return the outputs of several targets as an array of objects, shape (rows,), with a list for each row."""
     return objects_of([[part[row].tolist() for part in parts] for row in range(len(parts[0]))])
 
 
 def frame_of(batch: Batch, signature: Signature) -> Any:
-    """Return the batch as the estimator was fitted: a pandas DataFrame, a 2-D array or a 1-D array of texts."""
+    """Return the batch in the form that the estimator was fitted on: a pandas DataFrame, a 2-D or a 1-D array."""
     if signature.layout is Layout.MATRIX:
         narrow = all(spec.dtype == "float32" for spec in signature.inputs)
         matrix = batch.matrix().astype(np.float32) if narrow else batch.matrix()
@@ -117,7 +117,7 @@ def _series(column: NDArray[Any], spec: Input) -> Any:
 
 
 def _with_na(objects: NDArray[Any]) -> NDArray[Any]:
-    """Return objects with pandas' NA for missing values, which are None in a batch because pandas is optional."""
+    """Return objects with pandas' NA for missing values. A batch has None for them, because pandas is optional."""
     import pandas as pd
 
     if objects.dtype != object:
@@ -127,25 +127,25 @@ def _with_na(objects: NDArray[Any]) -> NDArray[Any]:
     return marked
 
 
-# --- changes to a fitted estimator that the server owns
+# --- Change a fitted estimator, which nothing else uses
 
 
 def parts_of(estimator: Any) -> Iterator[Any]:
     """Yield the estimator and every estimator inside it once: steps, ensemble members, results of a search."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting = [estimator]
     while waiting:
         part = waiting.pop()
-        if id(part) in seen:
+        if id(part) in visited:
             continue
-        seen.add(id(part))
-        # Some classes of scikit-learn hold an estimator but are none, such as members of a calibrated classifier.
-        ours = hasattr(type(part), "get_params") or type(part).__module__.startswith("sklearn.")
-        if ours and hasattr(part, "__dict__") and not isinstance(part, type):
+        visited.add(id(part))
+        # Some classes of scikit-learn contain an estimator but are not one, such as members of a calibrated classifier.
+        has_parts = hasattr(type(part), "get_params") or type(part).__module__.startswith("sklearn.")
+        if has_parts and hasattr(part, "__dict__") and not isinstance(part, type):
             yield part
             waiting.extend(vars(part).values())
         else:
-            waiting.extend(_inside(part))
+            waiting.extend(_members_of(part))
 
 
 def single_threaded(estimator: Any) -> None:
@@ -159,9 +159,9 @@ def single_threaded(estimator: Any) -> None:
 
 
 def without_names(estimator: Any) -> None:
-    """Make an estimator that was fitted on a frame like one that was fitted on the frame's values.
+    """Change an estimator that was fitted on a frame so that it takes the values of the frame.
 
-    Columns that were selected by name are then selected by position.
+    It selects columns by position then, instead of by name.
     """
     for part in list(parts_of(estimator)):
         names = vars(part).get("feature_names_in_")
@@ -169,18 +169,21 @@ def without_names(estimator: Any) -> None:
             continue
         if "transformers_" in vars(part):
             position = {name: place for place, name in enumerate(names)}
-            part.transformers_ = [(label, inner, _placed(of, position)) for label, inner, of in part.transformers_]
+            part.transformers_ = [
+                (label, inner, _positions_of(columns, position)) for label, inner, columns in part.transformers_
+            ]
         del part.feature_names_in_
 
 
-def _placed(columns: Any, position: dict[str, int]) -> Any:
+def _positions_of(columns: Any, position: dict[str, int]) -> Any:
+    """Return the positions of columns that were selected by name; other selections unchanged."""
     if isinstance(columns, str):
         return position[columns]
     names = list(columns) if isinstance(columns, list | tuple | np.ndarray) or hasattr(columns, "tolist") else []
     return [position[name] for name in names] if names and all(isinstance(name, str) for name in names) else columns
 
 
-def _inside(container: Any) -> list[Any]:
+def _members_of(container: Any) -> list[Any]:
     """Return the members of a container of estimators. Large vocabularies are not searched."""
     if isinstance(container, tuple):
         return list(container)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TERMS = "retort.terms"
-"""The metadata key under which a graph stores the counters of its inputs, as JSON."""
+"""The metadata key of a graph whose value is the counters of its inputs, as JSON."""
 
 PARTS = {"_columns": "int64", "_counts": "float64"}
 """The suffixes of the two inputs that a counter fills, and their dtypes."""
@@ -44,22 +44,22 @@ class TermCounter(msgspec.Struct, frozen=True, dict=True):
         Texts with fewer terms are padded with the column after the last one and the count 0.
         """
         column_of, analyze = self.vocabulary.get, self._analyze
-        found: list[int | None] = []
-        often: list[int] = []
+        found_columns: list[int | None] = []
+        found_counts: list[int] = []
         lengths = []
         for text in texts:
-            counted = Counter(map(column_of, analyze(text)))
-            counted.pop(None, None)
-            found += counted
-            often += counted.values()
-            lengths.append(len(counted))
+            counter = Counter(map(column_of, analyze(text)))
+            counter.pop(None, None)
+            found_columns += counter
+            found_counts += counter.values()
+            lengths.append(len(counter))
         most = max(lengths, default=0) or 1
-        there = np.arange(most) < np.array(lengths, dtype=np.int64)[:, None]
-        columns = np.full(there.shape, len(self.vocabulary))
-        columns[there] = found
-        values = np.zeros(there.shape)
-        values[there] = often
-        return columns, values
+        is_filled = np.arange(most) < np.array(lengths, dtype=np.int64)[:, None]
+        columns = np.full(is_filled.shape, len(self.vocabulary))
+        columns[is_filled] = found_columns
+        counts = np.zeros(is_filled.shape)
+        counts[is_filled] = found_counts
+        return columns, counts
 
     @cached_property
     def _analyze(self) -> Callable[[str], Iterable[str]]:
@@ -77,14 +77,14 @@ class TermCounter(msgspec.Struct, frozen=True, dict=True):
             words = find(prepare(text))
             if left_out:
                 words = [word for word in words if word not in left_out]
-            return _joined(words, low, high) if high > 1 else words
+            return _word_ngrams(words, low, high) if high > 1 else words
 
         return terms
 
     def _prepare(self, text: str) -> str:
         if self.lowercase:
             text = text.lower()
-        return text if self.strip_accents is None else _STRIPPED[self.strip_accents](text)
+        return text if self.strip_accents is None else _STRIP[self.strip_accents](text)
 
     def _grams_of_text(self, text: str) -> Iterator[str]:
         low, high = self.ngram_range
@@ -93,7 +93,7 @@ class TermCounter(msgspec.Struct, frozen=True, dict=True):
                 yield text[start : start + size]
 
     def _grams_of_words(self, text: str) -> Iterator[str]:
-        """Yield the n-grams within each word, padded by a space on both sides; a shorter word once."""
+        """Yield the n-grams of each word, padded by a space on both sides. Yield a word that is too short once."""
         low, high = self.ngram_range
         for word in text.split():
             padded = f" {word} "
@@ -105,7 +105,7 @@ class TermCounter(msgspec.Struct, frozen=True, dict=True):
                     break
 
 
-def _joined(words: list[str], low: int, high: int) -> Iterator[str]:
+def _word_ngrams(words: list[str], low: int, high: int) -> Iterator[str]:
     """Yield all runs of `low` to `high` words."""
     runs = (zip(*(words[start:] for start in range(size)), strict=False) for size in range(low, high + 1))
     return map(" ".join, chain.from_iterable(runs))
@@ -121,4 +121,4 @@ def _ascii(text: str) -> str:
     return unicodedata.normalize("NFKD", text).encode("ASCII", "ignore").decode("ASCII")
 
 
-_STRIPPED: dict[str, Callable[[str], str]] = {"ascii": _ascii, "unicode": _without_accents}
+_STRIP: dict[str, Callable[[str], str]] = {"ascii": _ascii, "unicode": _without_accents}

@@ -1,4 +1,4 @@
-"""Load versions of the repository, and prove that they answer as packing recorded."""
+"""Load versions of the repository, and prove that they give the answers that packing recorded."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ PackStray = Callable[[Path, str], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VersionLoader:
-    """Makes the entry of a version. Keeps none; safe to call from many threads.
+    """The loader of versions, which makes their entries and keeps none. Safe to call from many threads.
 
-    `graphs` says whether a version's graph is served instead of its artifact. `compose` wraps each servable, and
-    `steps_for` plans the steps of a manifest. Without `pack_stray`, artifacts that lie in the repository are refused.
-    `metrics` counts loads and proofs.
+    With `graphs`, a version's graph is served instead of its artifact. `compose` wraps each servable, and `steps_for`
+    plans the steps of a manifest. Without `pack_stray`, stray artifacts in the repository are refused. `metrics` counts
+    loads and proofs.
     """
 
     repository: Repository
@@ -60,8 +60,8 @@ class VersionLoader:
         entries: dict[str, dict[int, Entry]] = {}
         for model in self.repository.models():
             if numbers := self.repository.versions(model):  # none if they were removed just now
-                known = present.get(model, {})
-                entries[model] = {v: self.kept(known.get(v)) or self.load(model, v) for v in numbers}
+                before = present.get(model, {})
+                entries[model] = {v: self.kept(before.get(v)) or self.load(model, v) for v in numbers}
         for stray in filter(None, strays):
             versions = entries.setdefault(stray.model, {})
             number = max(versions, default=0) + 1
@@ -71,7 +71,7 @@ class VersionLoader:
         return {model: with_chosen(model, versions, pointers) for model, versions in entries.items()}
 
     def kept(self, entry: Entry | None) -> Entry | None:
-        """Return an entry if it can serve and the repository has the same content for it."""
+        """Return an entry if it can serve and its content in the repository is unchanged; else None."""
         if entry is None or entry.state not in (State.LOADED, State.AVAILABLE):
             return None
         try:
@@ -82,12 +82,12 @@ class VersionLoader:
     def load(self, model: str, version: int) -> Entry:
         """Verify and load a version without running it. The entry is LOADED, or FAILED with the reason."""
         began_s = time.monotonic()
-        entry = self._loaded(model, version)
+        entry = self._load(model, version)
         if self.metrics is not None:
             self.metrics.loaded(model, version, entry.state is State.LOADED, time.monotonic() - began_s)
         return entry
 
-    def _loaded(self, model: str, version: int) -> Entry:
+    def _load(self, model: str, version: int) -> Entry:
         entry = Entry(model, version, State.FOUND)
         try:
             manifest = self.repository.manifest(model, version)
@@ -116,7 +116,7 @@ class VersionLoader:
             return entry.moved(State.FAILED, error.detail + why)
         except RetortError as error:
             return entry.moved(State.FAILED, error.detail)
-        except Exception as error:  # a model or its disk may raise anything, and the other models are to be served
+        except Exception as error:  # a model or its disk may raise anything; the other models must be served
             log.exception("model %s version %d", model, version)
             return entry.moved(State.FAILED, f"it cannot be loaded ({type(error).__name__}); the log has the cause")
 
@@ -134,20 +134,20 @@ class VersionLoader:
     def prove(self, entry: Entry) -> Entry:
         """Run the recorded examples of a LOADED version without its steps. The entry is AVAILABLE or FAILED.
 
-        An artifact is served by other libraries than packing used only if it gives the recorded answers with them.
+        If the installed libraries differ from those of packing, an artifact must also give the recorded answers.
         """
-        entry = self._proven(entry)
+        entry = self._prove(entry)
         if self.metrics is not None:
             self.metrics.proved(entry.model, entry.version, entry.state is State.AVAILABLE)
         return entry
 
-    def _proven(self, entry: Entry) -> Entry:
+    def _prove(self, entry: Entry) -> Entry:
         lease = entry.required_lease()
         model = lease.steps or lease  # the examples belong to the model itself
         manifest = model.manifest
         try:
             prove(lease.servable, model.validator, manifest)
-            # Older releases recorded nothing but the examples.
+            # Older releases recorded only the examples.
             if entry.runtime == "artifact" and changed(manifest.environment) and manifest.recorded is not None:
                 folder = self.repository.folder(manifest.model, manifest.version)
                 with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
@@ -164,7 +164,7 @@ class VersionLoader:
         return self.prove(entry) if entry.state is State.LOADED else entry
 
     def _stray_entry(self, path: Path, name: str) -> Entry | None:
-        """Pack a stray artifact if that is enabled; else, or if that fails, return an entry with the reason."""
+        """Pack a stray artifact. If that is disabled or fails, return an entry with the reason."""
         place, entry = self.repository.shown(path), Entry(name, 0, State.FOUND, packed=False)
         if self.pack_stray is None:
             reason = f"{place} is not packed; to pack it: flask models add {place} --name {name}"

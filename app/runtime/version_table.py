@@ -14,7 +14,7 @@ from app.storage.choices import POINTERS, Pointers
 
 
 class VersionTable:
-    """Looks versions up. Changes need `lock`; `current` is read without it. Its key None is the default model."""
+    """The versions of this process. Take `lock` to change them. `current` is read without it; None is the default."""
 
     def __init__(self, default_model: str) -> None:
         self._default_model = default_model
@@ -46,19 +46,19 @@ class VersionTable:
         if version is None:
             return versions[self._current_version(name) or self.pointers.chosen(name, states) or max(states)]
         aliases = self.aliases(name)
-        found = policy.named_version(version, states, aliases)
-        if found is None:
-            there = [alias for alias, number in aliases.items() if number in states]
-            raise VersionNotFound(name, version, [*map(str, states), *there], aliases.get(version))
-        return versions[found]
+        number = policy.named_version(version, states, aliases)
+        if number is None:
+            existing = [alias for alias, of in aliases.items() if of in states]
+            raise VersionNotFound(name, version, [*map(str, states), *existing], aliases.get(version))
+        return versions[number]
 
     def steps_of(self, model: str | None, version: str | None = None) -> PlannedSteps | None:
         """Return the steps of a version in service; None if it has none, or is not in service."""
         lease = self.current.get(model)
         if version is not None and lease is not None:
             versions = self.entries[lease.manifest.model]
-            found = policy.named_version(version, _states(versions), self.aliases(lease.manifest.model))
-            lease = None if found is None or versions[found].state is not State.AVAILABLE else versions[found].lease
+            number = policy.named_version(version, _states(versions), self.aliases(lease.manifest.model))
+            lease = None if number is None or versions[number].state is not State.AVAILABLE else versions[number].lease
         return None if lease is None else lease.steps
 
     def put(self, model: str, versions: dict[int, Entry]) -> None:
@@ -90,7 +90,7 @@ class VersionTable:
                 self.put(entry.model, {**versions, entry.version: entry.moved(State.RETIRED)})
 
     def publish(self, model: str) -> None:
-        """Lease the current version of a model, and of the default model, from now on."""
+        """Make new requests for a model, and for the default model, lease its current version."""
         version = self._current_version(model)
         self._set_current(model, None if version is None else self.entries[model][version].lease)
         default = self.default()
