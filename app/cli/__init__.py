@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 
 def register(app: Flask, repository: Repository, settings: Settings, source: KeySource) -> None:
-    """Add the commands to `flask`. If a server starts, log which settings name something that is not there."""
+    """Add the commands to `flask`. If a server starts, warn of settings that name something that does not exist."""
     app.extensions[EXTENSION] = Context(repository, settings, source)
     commands = (models, jobs, keys, score, show_settings)
     for command in commands:
         app.cli.add_command(command)
-    if (begun := click.get_current_context(silent=True)) is None:
+    if (command_context := click.get_current_context(silent=True)) is None:
         for line in wrong_settings(repository, settings):
             log.warning("%s", line)
-    elif isinstance(group := begun.find_root().command, FlaskGroup):  # click suggests names from those of this group
+    elif isinstance(group := command_context.find_root().command, FlaskGroup):  # click suggests names of this group
         group.commands.update({str(command.name): command for command in commands})

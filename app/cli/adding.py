@@ -29,7 +29,7 @@ MAX_CURL_CHARS = 1000
 
 
 class Progress(ProgressLine):
-    """Shows the progress of packing."""
+    """The progress of packing, on standard error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Progress(ProgressLine):
 
 
 def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, str], None]:
-    """Return a function that packs an artifact lying in the repository without a manifest; for development only."""
+    """Return a function that packs a stray artifact of the repository. Used in development only."""
 
     def pack_stray(path: Path, name: str) -> None:
         from app.packing import spawn, stages, start
@@ -214,7 +214,7 @@ def _print_packed(packed: PackedVersion) -> None:
 
 
 def _next_steps(name: str, version: int) -> list[str]:
-    """Return how a server takes the version that was just packed, and how to ask it."""
+    """Return hints for the version that was just packed: how to serve it, and how to send it a request."""
     repository = context().repository
     chosen = repository.pointers().chosen(name, repository.versions(name))
     lines = []
@@ -226,7 +226,7 @@ def _next_steps(name: str, version: int) -> list[str]:
     path = f"/models/{name}/predict" if chosen == version else f"/models/{name}/versions/{version}/predict"
     manifest = repository.manifest(name, version)
     body = shlex.quote(msgspec.json.encode(manifest.examples[0].instance).decode()) if manifest.examples else ""
-    if manifest.before:  # its examples are what the model gets, and clients send something else
+    if manifest.before:  # its examples are for the model; clients send something else
         lines.append(f"to ask it: {url}/docs has the fields that its steps leave to clients")
     elif 0 < len(body) <= MAX_CURL_CHARS:
         lines.append(f"to ask it: curl {url}{path} -d {body}")

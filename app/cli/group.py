@@ -1,4 +1,4 @@
-"""The group `flask models`, what its commands share, the running servers, and `flask settings`."""
+"""The group `flask models`, functions that commands share, the running servers, and `flask settings`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ERASE_LINE = "\r\033[K"
 
 
 class RetortGroup(AppGroup):
-    """Commands that report an error in one sentence on standard error, with exit status 1."""
+    """A group of commands that report errors in one sentence on standard error, with exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors of Retort and of the file system into click's."""
@@ -79,7 +79,7 @@ class Context:
         """Return the version that was given, else the one that answers.
 
         Raises:
-            ModelNotFound, VersionNotFound: naming the models or versions that exist.
+            ModelNotFound, VersionNotFound: the error names the existing ones.
         """
         versions = self.repository.versions(name)
         number = version or self.repository.pointers().chosen(name, versions) or max(versions, default=0)
@@ -102,20 +102,20 @@ class Context:
 
 def context() -> Context:
     """Return the context of the application whose command runs."""
-    found: Context = current_app.extensions[EXTENSION]
-    return found
+    current: Context = current_app.extensions[EXTENSION]
+    return current
 
 
 def wrong_settings(repository: Repository, settings: Settings) -> list[str]:
-    """Return a sentence if the folder of models, or the default model, is set and is not there."""
+    """Return a sentence if the settings name a folder of models, or a default model, that does not exist."""
     if settings.models_dir != MODELS_DIR and not settings.models_dir.is_dir():
         return [f"RETORT_MODELS_DIR: there is no folder {settings.models_dir}, so that there are no models"]
-    default, there = settings.default_model, repository.models()
-    if default in ("", *there):
+    default, existing = settings.default_model, repository.models()
+    if default in ("", *existing):
         return []
-    if settings.development and default in [name for _, name in strays(repository)]:  # it is packed at the start
+    if settings.development and default in [name for _, name in strays(repository)]:  # the server packs it at start
         return []
-    return [f"RETORT_DEFAULT_MODEL: there is no model {default!r}; there are: {', '.join(there) or 'none'}"]
+    return [f"RETORT_DEFAULT_MODEL: there is no model {default!r}; there are: {', '.join(existing) or 'none'}"]
 
 
 def print_warnings(lines: Iterable[str]) -> None:
@@ -132,7 +132,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 class ProgressLine:
-    """Shows progress on standard error: in one line on a terminal, else in a line every ten seconds."""
+    """Progress on standard error: one line that changes on a terminal, else a new line every ten seconds."""
 
     def __init__(self) -> None:
         self._on_terminal = sys.stderr.isatty()
@@ -146,7 +146,7 @@ class ProgressLine:
             click.echo(ERASE_LINE, nl=False, err=True)
 
     def line(self, text: str) -> None:
-        """Print a sentence that stays."""
+        """Print a sentence that the next progress does not erase."""
         click.echo(f"{ERASE_LINE if self._on_terminal else ''}{text}", err=True)
 
     def _show(self, text: str, now_s: float) -> None:
@@ -162,7 +162,7 @@ class ProgressLine:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server and its settings. As text: its URL and its process."""
+    """A running server and its settings. Its text has its URL and its process."""
 
     process: RunningServer
     settings: Settings
@@ -187,31 +187,31 @@ class Server:
 
 def servers_of(repository: Repository) -> list[Server]:
     """Return the servers of a repository that this user may signal."""
-    found = []
+    servers = []
     for process in running_servers():
         try:
             settings = Settings.from_environ(process.environ)
         except InvalidSettings:
             continue
         if (process.folder / settings.models_dir).resolve() == repository.root.resolve():
-            found.append(Server(process, settings))
-    return found
+            servers.append(Server(process, settings))
+    return servers
 
 
 def other_settings(settings: Settings, servers: Iterable[Server]) -> list[str]:
-    """Return a sentence for each server whose settings are not these: it was started in another environment."""
-    here = table(settings, {})
+    """Return a sentence for each server with other settings, because it was started in another environment."""
+    ours = table(settings, {})
     sentences = []
     for server in servers:
-        there = table(server.settings, {})
-        others = [f"{its.env}={its.value}" for ours, its in zip(here, there, strict=True) if its.value != ours.value]
-        if others:
-            sentences.append(f"{server} has other settings: {' '.join(others)}")
+        pairs = zip(ours, table(server.settings, {}), strict=True)
+        different = [f"{its.env}={its.value}" for our, its in pairs if its.value != our.value]
+        if different:
+            sentences.append(f"{server} has other settings: {' '.join(different)}")
     return sentences
 
 
 def reload_hint(servers: list[Server]) -> str:
-    """Return how these servers take a change of the repository."""
+    """Return a sentence that says how to make these servers take a change of the repository."""
     return f"for {' and '.join(map(str, servers))} to take it: flask models reload"
 
 

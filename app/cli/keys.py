@@ -24,17 +24,17 @@ def _seconds(_: click.Context, __: click.Parameter, text: str | None) -> int | N
     if text is None:
         return None
     match = re.fullmatch(r"([0-9]{1,9})([smhd])", text.strip())
-    if match is None or not 0 < (found := int(match[1]) * UNITS_S[match[2]]) <= LONGEST_S:
+    if match is None or not 0 < (seconds := int(match[1]) * UNITS_S[match[2]]) <= LONGEST_S:
         raise click.BadParameter(f"{text!r} is no duration: write it as 90d, 12h, 30m or 45s")
-    return found
+    return seconds
 
 
 def _scopes(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> frozenset[str]:
-    found = [word for text in texts for word in text.replace(",", " ").split()]
-    wrong = sorted({*found} - {*SCOPES})
-    if wrong or not found:
+    scopes = [word for text in texts for word in text.replace(",", " ").split()]
+    wrong = sorted({*scopes} - {*SCOPES})
+    if wrong or not scopes:
         raise click.BadParameter(f"must be of: {', '.join(SCOPES)}" + (f"; not {', '.join(wrong)}" if wrong else ""))
-    return frozenset(found)
+    return frozenset(scopes)
 
 
 def _name(_: click.Context, __: click.Parameter, text: str) -> str:
@@ -55,11 +55,13 @@ def _duration(flag: str, text: str) -> Callable[[Any], Any]:
 @click.option("--print-hash", is_flag=True, help="Store nothing; print an entry for RETORT_API_KEYS.")
 def create(name: str, scopes: frozenset[str], models: tuple[str, ...], expires: int | None, print_hash: bool) -> None:
     """Make a key and print it. It is shown this once; only its hash is stored."""
-    known = context().repository.models()
+    existing = context().repository.models()
     print_warnings(
-        f"there is no model {each!r} yet; there are: {', '.join(known)}" for each in models if each not in known
+        f"there is no model {model!r} yet; there are: {', '.join(existing)}"
+        for model in models
+        if model not in existing
     )
-    if wrong := [each for each in models if not each.strip() or len(each.split()) > 1]:
+    if wrong := [model for model in models if not model.strip() or len(model.split()) > 1]:
         raise click.BadParameter(f"{wrong[0]!r} cannot be the name of a model", param_hint="--model")
     key, stored = make_key(name, scopes, models or None, expires, context().settings.key_secret)
     if print_hash:
@@ -72,7 +74,7 @@ def create(name: str, scopes: frozenset[str], models: tuple[str, ...], expires: 
 
 @keys.command("list")
 def list_keys() -> None:
-    """List the keys, without what is secret."""
+    """List the keys, without their secrets."""
     given, now_s = {key.id for key in context().keys.given}, time.time()
     rows = [
         (

@@ -25,12 +25,12 @@ from app.telemetry.process_state import keep_freed_blocks
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 SIGNALLED = 128
-"""The exit status of a command that a signal ended is this and the number of the signal, as in shells."""
+"""The exit status of a command that a signal ended is this plus the number of the signal, as in shells."""
 NAMED = re.compile(r"(?P<model>[^@:]*)(?:[@:](?P<version>.+))?")
 
 
 class ScoringProgress(ProgressLine):
-    """Shows the progress of scoring: rows, their rate, and the time left."""
+    """The progress of scoring: rows, their rate, and the time left."""
 
     def show(self, progress: Progress) -> None:
         """Show how far the run is."""
@@ -104,7 +104,7 @@ def score(
         settings=context().settings,
     )
     keep_freed_blocks()
-    atexit.register(gc.freeze)  # else the end of the process looks for garbage among all modules
+    atexit.register(gc.freeze)  # otherwise Python would search all modules for garbage at its end
     with ScoringProgress() as progress, _stoppable() as stopped_by:
         try:
             scored = job.run(progress.show, lambda: bool(stopped_by))
@@ -118,29 +118,29 @@ def score(
 
 @contextmanager
 def _stoppable() -> Iterator[list[int]]:
-    """Let SIGTERM, which supervisors and schedulers send, do what Ctrl-C does. Yields the signals that came.
+    """Treat SIGTERM, which supervisors and schedulers send, like Ctrl-C. Yield the list of received signals.
 
-    The first one raises KeyboardInterrupt, which code that Python calls by itself may lose. Further ones, and those
-    after the run, are ignored until the process has ended: it ends soon, and an impatient one would only leave a
-    traceback.
+    The first signal raises KeyboardInterrupt. The list is needed because code that Python calls by itself, such as a
+    finalizer, may lose the exception. Further signals, and signals after the run, are ignored: the process ends soon,
+    and they would only cause a traceback.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def ignore() -> None:
-        for each in STOPPING:
-            signal.signal(each, signal.SIG_IGN)
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
 
     def stop(number: int, _: FrameType | None) -> None:
         ignore()
-        came.append(number)
-        threading.excepthook = lambda _: None  # threads of libraries may stumble over an end in the middle
+        received.append(number)
+        threading.excepthook = lambda _: None  # the sudden end may cause errors in threads of libraries
         raise KeyboardInterrupt
 
-    for each in STOPPING:
-        if signal.getsignal(each) is not signal.SIG_IGN:  # as a shell ignores Ctrl-C for what runs in the background
-            signal.signal(each, stop)
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # a shell ignores Ctrl-C for a command in the background
+            signal.signal(number, stop)
     try:
-        yield came
+        yield received
     finally:
         ignore()
 
@@ -161,9 +161,9 @@ def work(processes: int | None) -> None:
     from app.jobs.worker import JobWorker  # with huey and SQLAlchemy, which no other command needs
 
     worker = JobWorker(context().settings, processes)
-    before = {each: signal.signal(each, lambda *_: worker.stop()) for each in STOPPING}
+    before = {number: signal.signal(number, lambda *_: worker.stop()) for number in STOPPING}
     try:
         worker.work()
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -47,11 +47,11 @@ def list_models() -> None:
 def show(name: str, version: int | None, as_json: bool) -> None:
     """Show the signature, examples, environment and hashes of a version."""
     manifest = context().repository.manifest(name, context().version_or_chosen(name, version))
-    # The signature holds the inputs and the outputs, and the proof says what is served.
+    # The signature already has the inputs and the outputs.
     described = {key: value for key, value in describe(manifest).items() if key not in ("inputs", "outputs")}
     document = {"name": manifest.model, "version": manifest.version, **described}
     encoded = msgspec.json.encode(document)
-    click.echo(encoded.decode() if as_json else _laid_out(_without_counts(msgspec.json.decode(encoded))))
+    click.echo(encoded.decode() if as_json else _lay_out(_without_counts(msgspec.json.decode(encoded))))
 
 
 def _without_counts(document: dict[str, Any]) -> dict[str, Any]:
@@ -62,17 +62,17 @@ def _without_counts(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _laid_out(value: Any, indent: int = 0, before: str = "") -> str:
-    """Return JSON for people: what fits on a line stands on one."""
+def _lay_out(value: Any, indent: int = 0, before: str = "") -> str:
+    """Return JSON for people: a value stands on one line if it fits."""
     line = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict | list) or not value or (indent and indent + len(before) + len(line) < LINE_CHARS):
         return before + line
     opened, closed = "{}" if isinstance(value, dict) else "[]"
-    named = value.items() if isinstance(value, dict) else [(None, each) for each in value]
+    members = value.items() if isinstance(value, dict) else [(None, element) for element in value]
     margin = " " * (indent + 2)
     parts = [
-        margin + _laid_out(each, indent + 2, "" if name is None else f"{json.dumps(name, ensure_ascii=False)}: ")
-        for name, each in named
+        margin + _lay_out(member, indent + 2, "" if name is None else f"{json.dumps(name, ensure_ascii=False)}: ")
+        for name, member in members
     ]
     return f"{before}{opened}\n" + ",\n".join(parts) + f"\n{' ' * indent}{closed}"
 
@@ -109,7 +109,7 @@ def history(name: str) -> None:
 
 
 def _print_change(line: str) -> None:
-    """Print a change of the repository, and how running servers take it."""
+    """Print a change of the repository, and how to make running servers take it."""
     click.echo(line)
     if servers := servers_of(context().repository):
         click.echo(reload_hint(servers))

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from app.errors import IdempotencyKeyReused, JobNotFound, JobsFull, TooManyJobs
 from app.jobs.job_record import CANCELLED, OPEN, QUEUED, RUNNING, JobRecord
 from app.jobs.progress import Progress
-from app.storage.database import LOCKED_WITHIN_MS, TABLES, make_engine, migrate, sqlite_file, told
+from app.storage.database import LOCK_TIMEOUT_MS, TABLES, database_errors, make_engine, migrate, sqlite_file
 
 JOBS = Table(
     "retort_jobs",
@@ -91,7 +91,7 @@ class JobStore:
     def prepare(self) -> None:
         """Create the table, or migrate it to the current schema."""
         if not self._is_ready:
-            with told(self._url):
+            with database_errors(self._url):
                 migrate(self._engine)
             self._is_ready = True
 
@@ -106,7 +106,7 @@ class JobStore:
         if (earlier := self._earlier_job(job)) is not None:
             return earlier
         try:
-            with told(self._url), self._engine.connect() as connection:
+            with database_errors(self._url), self._engine.connect() as connection:
                 _take_add_lock(connection)
                 is_open_of_owner = and_(JOBS.c.owner == job.owner, JOBS.c.state.in_(OPEN))
                 if connection.execute(select(func.count()).where(is_open_of_owner)).scalar_one() >= most_open:
@@ -251,7 +251,7 @@ class JobStore:
     def _has_table(self) -> bool:
         """Return whether the table exists. A search creates neither a database nor a table."""
         if not self._is_ready and (self._file is None or self._file.exists()):
-            with told(self._url), self._engine.connect() as connection:
+            with database_errors(self._url), self._engine.connect() as connection:
                 has_table = inspect(connection).has_table(JOBS.name)
             if has_table:  # perhaps with the schema of an earlier release
                 self.prepare()
@@ -259,7 +259,7 @@ class JobStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with told(self._url), self._engine.begin() as connection:
+        with database_errors(self._url), self._engine.begin() as connection:
             yield connection
 
 
@@ -270,7 +270,7 @@ class _KeyTaken(Exception):
 def _take_add_lock(connection: Connection) -> None:
     """Wait until no other process adds a job, so that counts of jobs and bytes are correct."""
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"set local lock_timeout = {LOCKED_WITHIN_MS}")
+        connection.exec_driver_sql(f"set local lock_timeout = {LOCK_TIMEOUT_MS}")
         connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADD_LOCK})")
     elif connection.dialect.name == "sqlite":
         connection.exec_driver_sql("begin immediate")

@@ -18,13 +18,13 @@ PREFIX = "RETORT_"
 MODELS_DIR = Path("models")
 STANDARD = ("HOST", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL", "DATABASE_URL", "REDIS_URL", "SCRIPT_NAME")
 STANDARD_PREFIXES = ("AIP_", "OTEL_")
-"""Variables whose names are not ours. That of any other setting is its name in capitals after `RETORT_`."""
+"""Variables with standard names. The variable of any other setting is `RETORT_` and its name in capitals."""
 
 READ_BY_GUNICORN: dict[str, Callable[[str], Any]] = {
     "FORWARDED_ALLOW_IPS": readers.networks,
     "GUNICORN_CMD_ARGS": readers.arguments,
 }
-"""Variables that only Gunicorn uses. They are checked here, so that one error names all wrong ones."""
+"""Variables that only Gunicorn uses. They are checked with the settings, so that one error names all wrong ones."""
 
 
 def _setting(default: Any, prose: str, read: Callable[[str], Any], unit: str = "", secret: bool = False) -> Any:
@@ -41,7 +41,7 @@ def variable(name: str) -> str:
 class Settings:
     """The settings of the service, read once in the factory. Immutable, so safe to share between threads.
 
-    Each is read from the variable `RETORT_…` of its name, such as `RETORT_MAX_VALUES`, or from one in `STANDARD`.
+    `variable` returns the environment variable of each, such as `RETORT_MAX_VALUES` or `PORT`.
     """
 
     host: str = _setting(
@@ -291,8 +291,8 @@ class Settings:
         """Read the environment. An empty variable counts as unset.
 
         Raises:
-            InvalidSettings: some `RETORT_*` variables are unknown, or some values cannot be read or do not go together.
-                The error names all of them.
+            InvalidSettings: some `RETORT_*` variables are unknown, or some values cannot be read or contradict each
+                other. The error names all of them.
         """
         declared = {variable(f.name): f for f in dataclasses.fields(cls)}
         values: dict[str, Any] = {}
@@ -309,7 +309,7 @@ class Settings:
                 if name in declared:
                     values[declared[name].name] = value
             elif name.startswith(PREFIX) and name not in declared and not set_by_kubernetes(name, environ[name]):
-                # With the prefix, all names would be similar.
+                # Compare without the prefix, which makes all names similar.
                 bare = {env.removeprefix(PREFIX): env for env in declared}
                 near = [bare[match] for match in difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1)]
                 problems.append(f"{name} is not a setting" + (f" (did you mean {near[0]}?)" if near else ""))
@@ -347,7 +347,7 @@ class Settings:
 
     @property
     def url(self) -> str:
-        """The address of the server for a browser on this machine; of a Unix socket as nginx writes it."""
+        """The URL of the server for a browser on this machine. A Unix socket is written as nginx writes it."""
         if self.host.startswith(readers.UNIX):
             return f"{self.host}:{self.script_name}"
         host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
@@ -363,5 +363,5 @@ class Settings:
 
 
 def _bracketed(host: str) -> str:
-    """Return a host as it stands before a port: an IPv6 address in brackets."""
+    """Return a host in the form that precedes a port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host

@@ -24,15 +24,15 @@ def allowed_cores(membership: Path = MEMBERSHIP, cgroups: Path = CGROUPS) -> int
 def _quotas(membership: Path, cgroups: Path) -> Iterator[float]:
     """Yield the quota of the process's cgroup and of each one above it, in cores.
 
-    A container may see its own cgroup as the root of the mount, although `membership` names a path on the host. The
-    folders of that path are then missing, and the root has the quota.
+    A container may see its own cgroup as the root of the mount, although `membership` names a path on the host. Then
+    the folders of that path are missing, and the root has the quota.
     """
     for line in (_text(membership) or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            mounts, read = [cgroups], _v2
+            mounts, read = [cgroups], _quota_v2
         elif "cpu" in controllers.split(","):
-            mounts, read = [cgroups / name for name in V1_CONTROLLERS], _v1
+            mounts, read = [cgroups / name for name in V1_CONTROLLERS], _quota_v1
         else:
             continue
         inside = PurePosixPath(path.lstrip("/"))
@@ -43,12 +43,12 @@ def _quotas(membership: Path, cgroups: Path) -> Iterator[float]:
                     yield quota
 
 
-def _v2(folder: Path) -> float | None:
+def _quota_v2(folder: Path) -> float | None:
     quota, _, period = (_text(folder / "cpu.max") or "max").partition(" ")
     return None if quota == "max" else int(quota) / int(period)
 
 
-def _v1(folder: Path) -> float | None:
+def _quota_v1(folder: Path) -> float | None:
     quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
     return None if quota is None or period is None or int(quota) < 0 else int(quota) / int(period)
 

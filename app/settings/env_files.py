@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 FILES = (".flaskenv", ".env")
-"""The later one goes before."""
+"""A variable in a later file replaces the same variable in an earlier one."""
 
 
 def environ_with_files() -> dict[str, str]:
-    """Return the environment, and the variables in the files that it lacks.
+    """Return the environment, together with the variables of the files that it lacks.
 
     Raises:
         OSError, ValueError: a file cannot be read, or is not UTF-8.
@@ -29,10 +29,11 @@ def read_env_files() -> dict[str, str]:
     if os.environ.get("FLASK_SKIP_DOTENV", "").lower() not in ("", "0", "false", "no"):
         return {}
     folder = Path.cwd()
-    nearest = [next(filter(Path.is_file, (each / name for each in (folder, *folder.parents))), None) for name in FILES]
-    found: dict[str, str | None] = {}
+    folders = (folder, *folder.parents)
+    nearest = [next(filter(Path.is_file, (parent / name for parent in folders)), None) for name in FILES]
+    variables: dict[str, str | None] = {}
     for path in filter(None, nearest):
         from dotenv import dotenv_values
 
-        found |= dotenv_values(path, encoding="utf-8")
-    return {name: value for name, value in found.items() if value is not None}
+        variables |= dotenv_values(path, encoding="utf-8")
+    return {name: value for name, value in variables.items() if value is not None}

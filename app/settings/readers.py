@@ -127,7 +127,7 @@ def host_names(text: str) -> tuple[str, ...]:
     def is_host(name: str) -> bool:
         return bool(HOST_NAME.fullmatch(name)) or accepts(ipaddress.IPv6Address, name.strip("[]"))
 
-    names = _accepted(text.lower(), is_host, "must be host names without ports, such as dev.example.org")
+    names = _accepted_words(text.lower(), is_host, "must be host names without ports, such as dev.example.org")
     return tuple(f"[{name}]" if ":" in name and not name.startswith("[") else name for name in names)
 
 
@@ -147,11 +147,13 @@ def prefix(text: str) -> str:
 
 
 def origins(text: str) -> tuple[str, ...]:
-    """Read origins as a browser sends them in `Origin`, without a path and without the scheme's own port; or `*`."""
+    """Read origins as a browser sends them in `Origin`, without a path and without the default port; or `*`."""
     if _words(text) == ("*",):
         return ("*",)
     such_as = "https://app.example.org or http://localhost:5173"
-    return _accepted(text, ORIGIN.fullmatch, f"must be * alone, or origins as browsers send them, such as {such_as}")
+    return _accepted_words(
+        text, ORIGIN.fullmatch, f"must be * alone, or origins as browsers send them, such as {such_as}"
+    )
 
 
 def networks(text: str) -> tuple[str, ...]:
@@ -160,19 +162,19 @@ def networks(text: str) -> tuple[str, ...]:
     def is_network(word: str) -> bool:
         return word == "*" or accepts(ipaddress.ip_network, word)
 
-    return _accepted(text, is_network, "must be * or IP addresses and networks, such as 10.0.0.0/8")
+    return _accepted_words(text, is_network, "must be * or IP addresses and networks, such as 10.0.0.0/8")
 
 
 def url_prefixes(text: str) -> tuple[str, ...]:
     """Read beginnings of URLs: a scheme, a host or bucket, and a path that ends with a slash."""
-    found = _words(text)
-    for each in found:
-        match = re.fullmatch(r"(s3|gs|az|https?)://([^/@?#\\\s]+)/([^?#\\\s]*/)?", each)
+    prefixes = _words(text)
+    for url in prefixes:
+        match = re.fullmatch(r"(s3|gs|az|https?)://([^/@?#\\\s]+)/([^?#\\\s]*/)?", url)
         if match is None or re.search(r"(^|/)\.{1,2}/|%", match[3] or ""):
             raise ValueError(
-                f"has {each!r}; write it as s3://bucket/folder/ or https://host/folder/, with a slash at its end"
+                f"has {url!r}; write it as s3://bucket/folder/ or https://host/folder/, with a slash at its end"
             )
-    return found
+    return prefixes
 
 
 def limits(text: str) -> str:
@@ -180,11 +182,11 @@ def limits(text: str) -> str:
     from limits import parse_many  # takes a tenth of a second, and most servers have no limits
 
     try:
-        found = parse_many(text)
+        parsed = parse_many(text)
     except ValueError:
-        found = []
-    windows = [item.get_expiry() for item in found]
-    if not found or any(item.amount < 1 for item in found):
+        parsed = []
+    windows = [limit.get_expiry() for limit in parsed]
+    if not parsed or any(limit.amount < 1 for limit in parsed):
         raise ValueError(
             "must be limits such as 100/minute or 5000 per 2 hours, with ; between several; a window is a number of"
             " seconds, minutes, hours, days, months or years"
@@ -213,16 +215,16 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _accepted(text: str, is_one: Callable[[str], object], allowed: str) -> tuple[str, ...]:
-    """Return the comma-separated words of a text, each of which must be one of those that are allowed."""
+def _accepted_words(text: str, is_allowed: Callable[[str], object], allowed: str) -> tuple[str, ...]:
+    """Return the comma-separated words of a text. If one is not allowed, raise ValueError with `allowed`."""
     words = _words(text)
-    if wrong := [word for word in words if not is_one(word)]:
+    if wrong := [word for word in words if not is_allowed(word)]:
         raise ValueError(f"{allowed}, not {', '.join(map(repr, wrong))}")
     return words
 
 
 def accepts(parse: Callable[[str], object], text: str) -> bool:
-    """Return whether `parse` accepts `text`; else it raises `ValueError`."""
+    """Return whether `parse` accepts a text, which means that it does not raise `ValueError`."""
     try:
         parse(text)
     except ValueError:

@@ -33,8 +33,8 @@ T = TypeVar("T")
 class Pointers:
     """The model behind `/predict`; for each model its aliases, the version in use, and its staged versions.
 
-    If no version is in use, the newest version answers that is not staged. A staged version answers only requests that
-    name its number or an alias.
+    If no version is in use, the newest one that is not staged answers. A staged version answers only requests that name
+    its number or an alias.
     """
 
     default: str | None = None
@@ -48,17 +48,17 @@ class Pointers:
         return self.use.get(model, max(unstaged, default=None))
 
     def of(self, model: str, others: Pointers) -> Pointers:
-        """Return these pointers for one model and the default, and the others for all other models."""
+        """Return pointers with the default and one model of these, and all other models of `others`."""
 
         def merged(mine: dict[str, T], theirs: dict[str, T]) -> dict[str, T]:
             kept = {name: value for name, value in theirs.items() if name != model}
             return kept | ({model: mine[model]} if model in mine else {})
 
         sections = ("aliases", "use", "staged")
-        return Pointers(self.default, *(merged(getattr(self, each), getattr(others, each)) for each in sections))
+        return Pointers(self.default, *(merged(getattr(self, name), getattr(others, name)) for name in sections))
 
     def using(self, model: str, version: int | None) -> Pointers:
-        """Return these pointers with a version in use, and not staged; with None, the newest version answers."""
+        """Return these pointers with a version in use, which is then not staged; with None, the newest one answers."""
         use = {name: v for name, v in self.use.items() if name != model}
         staged = {**self.staged, model: tuple(v for v in self.staged.get(model, ()) if v != version)}
         return replace(self, use=use if version is None else use | {model: version}, staged=_filled(staged))
@@ -85,26 +85,26 @@ class Pointers:
         )
 
     def problems(self, versions: Mapping[str, Sequence[int]]) -> list[str]:
-        """Return a sentence for each model or version that is named here and is not among these versions."""
-        there = ", ".join(versions) or "none"
-        found = []
+        """Return a sentence for each model or version that these pointers name but `versions` lacks."""
+        existing = ", ".join(versions) or "none"
+        problems = []
         if self.default is not None and self.default not in versions:
-            found.append(f"default: there is no model {self.default!r}; there are: {there}")
+            problems.append(f"default: there is no model {self.default!r}; there are: {existing}")
         for section in ("aliases", "use", "staged"):
-            found += [
-                f"{section}: there is no model {model!r}; there are: {there}"
+            problems += [
+                f"{section}: there is no model {model!r}; there are: {existing}"
                 for model in getattr(self, section)
                 if model not in versions
             ]
         named = [(m, f"alias {alias!r}", v) for m, names in self.aliases.items() for alias, v in names.items()]
         named += [(m, "the version in use", v) for m, v in self.use.items()]
         named += [(m, "a staged version", v) for m, numbers in self.staged.items() for v in numbers]
-        found += [
+        problems += [
             f"model {model!r}: {what} is {version}, which is not there; there are: {', '.join(map(str, known))}"
             for model, what, version in named
             if (known := versions.get(model)) and version not in known
         ]
-        return found + [
+        return problems + [
             f"model {model!r}: {wrong}"
             for model, names in self.aliases.items()
             for wrong in filter(None, map(wrong_alias, names))
@@ -124,13 +124,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """For each model the highest version number ever given, and its changes, the oldest first."""
+    """For each model, the highest version number that was ever used, and its changes, the oldest first."""
 
     highest: dict[str, int] = field(default_factory=dict)
     changes: dict[str, tuple[Change, ...]] = field(default_factory=dict)
 
     def given(self, model: str, version: int) -> History:
-        """Return this history with a version number marked as given."""
+        """Return this history with a version number marked as used, so that no later version gets it."""
         return replace(self, highest={**self.highest, model: max(version, self.highest.get(model, 0))})
 
     def with_change(self, model: str, what: str, before: int | None, after: int | None) -> History:
@@ -139,10 +139,10 @@ class History:
         return replace(self, changes={**self.changes, model: (*self.changes.get(model, ()), change)[-MAX_CHANGES:]})
 
     def before(self, model: str, now: int | None, versions: Collection[int]) -> int | None:
-        """Return the version to roll back to, or None: the last existing version that answered before the current one.
+        """Return the version to roll back to: the last existing one that answered before the current one; else None.
 
-        A version that a rollback has left is skipped, so that the next rollback goes further back. Without a history,
-        it is the next older version.
+        A version that an earlier rollback left is skipped, so that the next rollback goes further back. Without a
+        history, return the next older version.
         """
         trail: list[int | None] = []
         for change in self.changes.get(model, ()):
@@ -161,7 +161,7 @@ ROLLBACK = "rollback"
 
 
 def wrong_alias(alias: str) -> str | None:
-    """Return why a text cannot be an alias, which takes the place of a version number in URLs; None if it can."""
+    """Return why a text cannot be an alias (it stands in URLs instead of a version number); None if it can."""
     if alias == NEWEST or alias.isdigit():
         return f"alias {alias!r} would be mistaken for a version"
     if not alias or len(alias) > 64 or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in alias):

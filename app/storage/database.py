@@ -1,4 +1,4 @@
-"""The database that `DATABASE_URL` names, as SQLAlchemy opens it, with tables that are up to date.
+"""Open the database that `DATABASE_URL` names, and migrate its tables.
 
 Importing this module needs the extra `database`.
 """
@@ -18,19 +18,19 @@ from app.errors import DatabaseUnavailable
 
 CONNECT_TIMEOUT_S = 3
 NEEDS_DRIVER = "its driver is not installed: pip install 'psycopg[binary]'"
-LOCKED_WITHIN_MS = 5000
-"""Longest wait of PostgreSQL for a lock. SQLite waits as long by itself."""
+LOCK_TIMEOUT_MS = 5000
+"""Longest wait of PostgreSQL for a lock. It is the default of SQLite's driver."""
 TABLES = MetaData()
 """All tables of Retort."""
 SILENT_TIMEOUT_MS = 5000
-"""Longest time that sent bytes may have no acknowledgement of PostgreSQL, before the connection counts as lost."""
+"""After this time without an acknowledgement of sent bytes, the connection to PostgreSQL counts as lost."""
 NEWEST = "0003"
 """The newest migration in `migrations/versions`."""
 VERSION_TABLE = "retort_migrations"
-"""Alembic's table. Its usual name belongs to an application in the same database."""
+"""Alembic's table. Another application in the same database may use its default name."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 7_264_173_001
-"""The number of the lock in PostgreSQL that lets one process at a time migrate."""
+"""The number of PostgreSQL's advisory lock that a migrating process takes."""
 
 
 def database_url(text: str) -> URL:
@@ -48,7 +48,7 @@ def database_url(text: str) -> URL:
 
 
 def blocking_url(text: str) -> URL:
-    """Return the URL of a database with a driver that blocks, also if it names one for an event loop.
+    """Return the URL of a database with a blocking driver, even if the URL names an async one.
 
     Raises:
         sqlalchemy.exc.ArgumentError: it is no URL of a database.
@@ -63,7 +63,7 @@ def own_url(text: str, file: Path) -> URL:
     """Return the URL of the database of Retort's own tables: `DATABASE_URL`, or an SQLite file if that is empty.
 
     Raises:
-        DatabaseUnavailable: it is no URL of a database, or its driver is not known.
+        DatabaseUnavailable: it is no URL of a database, or SQLAlchemy does not know its driver.
     """
     try:
         return blocking_url(text or f"sqlite:///{file}")
@@ -98,8 +98,8 @@ def make_engine(url: URL) -> Engine:
 
 
 @contextmanager
-def told(url: URL) -> Iterator[None]:
-    """Turn errors of a database into one that names neither the password nor the statement with its values.
+def database_errors(url: URL) -> Iterator[None]:
+    """Turn errors of a database into DatabaseUnavailable, without the password, the statement and its values.
 
     Raises:
         DatabaseUnavailable: something in the block failed.
@@ -143,7 +143,7 @@ def migrate(engine: Engine) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"set local lock_timeout = {LOCKED_WITHIN_MS}")
+            connection.exec_driver_sql(f"set local lock_timeout = {LOCK_TIMEOUT_MS}")
             connection.exec_driver_sql(f"select pg_advisory_xact_lock({LOCK})")
         config.attributes.update(connection=connection, version_table=VERSION_TABLE)
         try:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import URL, BigInteger, Column, LargeBinary, String, Table, Text, inspect, select
 
 from app.errors import DatabaseUnavailable, KeyNotFound
-from app.storage.database import TABLES, make_engine, migrate, sqlite_file, told
+from app.storage.database import TABLES, database_errors, make_engine, migrate, sqlite_file
 from app.storage.keys import StoredKey
 
 log = logging.getLogger(__name__)
@@ -32,13 +32,13 @@ KEYS = Table(
 
 
 class KeyStore:
-    """The keys in one database. Opens its connection when it is first used; safe to call from many threads.
+    """The keys in one database. Its first use opens the connection. Safe to call from many threads.
 
-    It cannot be made if the driver of the database is not installed. Each method raises `DatabaseUnavailable` if the
-    database does not answer.
+    Each method raises `DatabaseUnavailable` if the database does not answer; so does making the store if the driver is
+    not installed.
 
-    Reading neither makes a database or a table, nor changes one. A database without our table has no keys. Once the
-    table was seen, its absence is an error, because a server must not open up when a table is lost.
+    Reading does not create or change a database or a table. A database without our table has no keys. After the table
+    was read once, its absence is an error: otherwise a server that lost its table would let everybody in.
     """
 
     def __init__(self, url: URL) -> None:
@@ -49,7 +49,7 @@ class KeyStore:
         self._inode = 0
 
     def read(self) -> list[StoredKey]:
-        """Return all keys, also revoked and expired ones, the oldest first.
+        """Return all keys, including revoked and expired ones, the oldest first.
 
         Raises:
             DatabaseUnavailable: the table that was there is gone.
@@ -58,36 +58,36 @@ class KeyStore:
             if self._is_seen:
                 raise DatabaseUnavailable(str(self._file), "the file is gone")
             return []
-        self._leave_a_replaced_file()
-        with told(self._url), self._engine.connect() as connection:
+        self._close_replaced_file()
+        with database_errors(self._url), self._engine.connect() as connection:
             if not self._is_seen and not inspect(connection).has_table(KEYS.name):
                 return []
             self._is_seen = True
             rows = connection.execute(select(KEYS).order_by(KEYS.c.created_at, KEYS.c.id)).mappings()
             return [_key(dict(row)) for row in rows]
 
-    def _leave_a_replaced_file(self) -> None:
-        """Close the connection to a file of SQLite that has another in its place now, such as a restored backup."""
+    def _close_replaced_file(self) -> None:
+        """Close the connection to an SQLite file that was replaced by another one, such as a restored backup."""
         if self._file is not None:
-            with told(self._url), suppress(FileNotFoundError):
+            with database_errors(self._url), suppress(FileNotFoundError):
                 inode = self._file.stat().st_ino
                 if self._inode not in (0, inode):
                     self._engine.dispose()
                 self._inode = inode
 
     def add(self, key: StoredKey, instead_of: StoredKey | None = None) -> None:
-        """Store a new key; in the same transaction store the changed form of the key that it replaces."""
+        """Store a new key and, in the same transaction, the changed form of the key that it replaces."""
         if self._url.get_backend_name() == "sqlite" and self._file is None:
             raise DatabaseUnavailable(str(self._url), "it is in memory, where keys would be lost")
         self.migrate()
-        with told(self._url), self._engine.begin() as connection:
+        with database_errors(self._url), self._engine.begin() as connection:
             connection.execute(KEYS.insert().values(_row(key)))
             if instead_of is not None:
                 connection.execute(KEYS.update().where(KEYS.c.id == instead_of.id).values(_row(instead_of)))
 
     def change(self, key: StoredKey) -> None:
         """Store the changed form of a key."""
-        with told(self._url), self._engine.begin() as connection:
+        with database_errors(self._url), self._engine.begin() as connection:
             connection.execute(KEYS.update().where(KEYS.c.id == key.id).values(_row(key)))
 
     def key(self, key_id: str) -> StoredKey:
@@ -96,10 +96,10 @@ class KeyStore:
         Raises:
             KeyNotFound: there is none with this id.
         """
-        found = {key.id: key for key in self.read()}
-        if key_id not in found:
+        keys = {key.id: key for key in self.read()}
+        if key_id not in keys:
             raise KeyNotFound(key_id)
-        return found[key_id]
+        return keys[key_id]
 
     def migrate(self) -> None:
         """Make the database and the table, or bring the table up to date.
@@ -107,7 +107,7 @@ class KeyStore:
         Raises:
             DatabaseUnavailable: the database does not allow it.
         """
-        with told(self._url):
+        with database_errors(self._url):
             migrate(self._engine)
 
     def bring_up_to_date(self) -> None:

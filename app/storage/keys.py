@@ -1,10 +1,10 @@
-"""API keys: how they are made, hashed, checked and written down, and which a server has.
+"""Make, hash, check and encode API keys, and find the keys of a server.
 
 `key_store` keeps them in a database.
 
-A key is `retort_<id>_<secret>`. The secret has 256 random bits and is stored nowhere. What is stored is
-HMAC-SHA256 of the whole key, under a salt of the key's own followed by `RETORT_KEY_SECRET`. Nobody can guess 256
-random bits, so a slow hash would add nothing but time.
+A key is `retort_<id>_<secret>`. The secret has 256 random bits and is stored nowhere. Retort stores the HMAC-SHA256 of
+the whole key, with the key's own salt followed by `RETORT_KEY_SECRET`. Nobody can guess 256 random bits, so a slow hash
+would only cost time.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def remade(old: StoredKey, key_secret: str) -> tuple[str, StoredKey]:
 
 
 def ended(key: StoredKey, overlap_s: int = 0) -> StoredKey:
-    """Return a key that is revoked; with `overlap_s`, one that expires after that time, or earlier as before."""
+    """Return a key as revoked; with `overlap_s`, return it so that it expires after that time at the latest."""
     now = int(time.time())
     if not overlap_s:
         return replace(key, revoked_at=key.revoked_at or now)
@@ -113,7 +113,7 @@ def read_entries(entries: Sequence[str]) -> list[StoredKey]:
     """Read the entries of `RETORT_API_KEYS`.
 
     Raises:
-        ValueError: one cannot be read; the message has its number, and nothing of it.
+        ValueError: one cannot be read; the message has its number, but nothing of its content.
     """
     keys = []
     for number, entry in enumerate(entries, start=1):
@@ -152,32 +152,32 @@ class KeySource:
     Args:
         given: the keys of the environment.
         database_url: the database; empty: the file `retort.db` in `folder`.
-        folder: the folder of that file. Neither is made before the first key is stored.
+        folder: the folder of that file. Storing the first key makes both.
     """
 
     def __init__(self, given: Sequence[StoredKey], database_url: str, folder: Path) -> None:
         self.given = given
         self.unusable = ""
-        """Why no key can be in the database: its URL or its driver. Empty if one can."""
+        """The reason why the database cannot hold keys: its URL or its driver. Empty if it can."""
         self._database_url = database_url
         self._file = folder.absolute() / FILE_NAME
         self._store: KeyStore | None = None
 
     def read(self) -> list[StoredKey]:
-        """Return all keys, also revoked and expired ones.
+        """Return all keys, including revoked and expired ones.
 
         Raises:
             DatabaseUnavailable: the database cannot be read now.
         """
-        is_there = self._database_url or self._store is not None or self._file.exists()
-        if not is_there or self.unusable:
+        has_database = self._database_url or self._store is not None or self._file.exists()
+        if not has_database or self.unusable:
             return [*self.given]
         try:
             store = self.store()
         except DatabaseUnavailable as error:
             if not self._database_url:
                 raise
-            # A platform may set the variable for another program: no key was ever stored there by this installation.
+            # A platform may set the variable for another program. Then this installation never stored a key there.
             self.unusable = error.detail
             log.warning("no API key is read from DATABASE_URL: %s", error.detail)
             return [*self.given]
@@ -197,7 +197,7 @@ class KeySource:
                 self._store.close()
 
     def store(self) -> KeyStore:
-        """Return the keys of the database.
+        """Return the store of the keys in the database.
 
         Raises:
             DatabaseUnavailable: the URL cannot be used, or SQLAlchemy or the driver is not installed.

@@ -1,4 +1,4 @@
-"""The manifest beside an artifact: what is known of a version without unpickling anything."""
+"""The manifest beside an artifact: the facts of a version, which can be read without unpickling anything."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Instances, and the values of each output that the model gave for them as one batch (JSON values).
+    """Instances, and the values of each output for them as one batch (JSON values), recorded at packing.
 
-    Other libraries must give the same answers.
+    The model must give the same answers with other libraries.
     """
 
     instances: list[dict[str, object]]
@@ -64,10 +64,10 @@ class Assumption:
 
 @dataclass(frozen=True, slots=True)
 class DirectCall:
-    """The way of calling an artifact that packing found to give equal answers, to the last bit.
+    """A faster way of calling an artifact. Packing found that its answers are equal to the last bit.
 
     With `matrix`, a model that was fitted on a frame gets a matrix. With `unchecked`, the checks of scikit-learn are
-    left out, because the signature has checked the same.
+    left out, because the signature has made them already.
     """
 
     matrix: bool
@@ -99,7 +99,7 @@ class Manifest:
 
     Attributes:
         created: The time of packing, ISO 8601 in UTC.
-        environment: The versions of the libraries that packed it: they gave the recorded answers and proved the graph.
+        environment: The versions of the libraries at packing, which gave the recorded answers and proved the graph.
         graph: The file of the graph, if it is proven equal.
         proof: The measurements of the proof, or the reason why there is no graph.
         artifact_cost_us: The time of a run of the artifact at packing, in microseconds, by its number of rows.
@@ -109,8 +109,8 @@ class Manifest:
         trained_with: The known requirements of the training environment.
         trained_with_source: The source of these requirements.
         recorded: The file of the rows for which other libraries must give the same answers.
-        served_by: The libraries that were tried for serving at packing, if others packed it.
-        assumptions: The facts of training that neither the artifact nor the sample tells.
+        served_by: The serving libraries, with which packing tried the version, if they differ from `environment`.
+        assumptions: The facts of training that neither the artifact nor the sample shows.
         card: The author's description of the model, in Markdown.
         profile: The distributions of the sample's inputs and of the predictions for it; empty without a sample.
         explanation: How its predictions are explained; None if they are not.
@@ -152,7 +152,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The part of a manifest that is read first: other forms may have other fields."""
+    """The part of a manifest that is read first, because other versions of the manifest may have other fields."""
 
     manifest_version: int
 
@@ -183,10 +183,10 @@ def read(folder: Path) -> Manifest:
         InvalidRepository: The manifest is missing, was changed, is not JSON, or lacks a field.
     """
     content = _content(folder)
-    recorded, found = _read_if_there(folder / MANIFEST_SHA256), hashlib.sha256(content).hexdigest()
-    if recorded is not None and recorded.split()[:1] != [found.encode()]:
+    recorded, actual = _read_optional(folder / MANIFEST_SHA256), hashlib.sha256(content).hexdigest()
+    if recorded is not None and recorded.split()[:1] != [actual.encode()]:
         was = recorded[:12].decode("ascii", "replace")
-        raise InvalidRepository(f"{MANIFEST} is damaged or was replaced: its SHA-256 is {found[:12]}…, not {was}…")
+        raise InvalidRepository(f"{MANIFEST} is damaged or was replaced: its SHA-256 is {actual[:12]}…, not {was}…")
     try:
         form = msgspec.json.decode(content, type=_Form).manifest_version
         if form != FORMAT_VERSION:
@@ -197,13 +197,13 @@ def read(folder: Path) -> Manifest:
 
 
 def _content(folder: Path) -> bytes:
-    content = _read_if_there(folder / MANIFEST)
+    content = _read_optional(folder / MANIFEST)
     if content is None:
         raise InvalidRepository(f"there is no {MANIFEST}")
     return content
 
 
-def _read_if_there(path: Path) -> bytes | None:
+def _read_optional(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -213,17 +213,17 @@ def _read_if_there(path: Path) -> bytes | None:
 
 
 def write_recorded(folder: Path, recorded: Recorded) -> None:
-    """Write the rows beside the artifact; the same rows give the same bytes."""
+    """Write the rows beside the artifact. The same rows always have the same bytes."""
     (folder / RECORDED).write_bytes(gzip.compress(msgspec.json.encode(recorded), 6, mtime=0))
 
 
 def read_recorded(stream: BinaryIO) -> Recorded:
-    """Read the rows in an open, verified file that `write_recorded` has written."""
+    """Read the rows from an open, verified file of `write_recorded`."""
     try:
         with gzip.GzipFile(fileobj=stream) as content:
             recorded = msgspec.json.decode(content.read(MAX_RECORDED_BYTES), type=Recorded)
     except (OSError, EOFError, ValueError, msgspec.DecodeError) as error:
         raise InvalidRepository(f"{RECORDED} cannot be read: {error}") from None
     if any(len(values) != len(recorded.instances) for values in recorded.outputs.values()):
-        raise InvalidRepository(f"{RECORDED} has not one value of each output for each instance")
+        raise InvalidRepository(f"{RECORDED} does not have one value of each output for each instance")
     return recorded

@@ -27,15 +27,15 @@ ARTIFACT_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops")
 
 
 def is_slug(name: str) -> bool:
-    """Whether a text can be the name of a model, which is part of URLs and the name of a folder."""
+    """Return whether a text can be the name of a model. The name is part of URLs, and names a folder."""
     return SLUG.fullmatch(name) is not None
 
 
 class Repository:
     """The folder of models. Nothing is kept in memory: every method reads the files as they are now.
 
-    A method that is asked for a model or version that does not exist raises `ModelNotFound` or `VersionNotFound`, which
-    name those that exist. A file that cannot be read raises `InvalidRepository`.
+    Methods raise `ModelNotFound` or `VersionNotFound`, with the existing names, for a model or version that does not
+    exist, and `InvalidRepository` for a file that cannot be read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,10 +56,10 @@ class Repository:
 
     def manifest(self, model: str, version: int) -> Manifest:
         """Return the manifest of a version, which must belong to the model and version of its folder."""
-        found = manifests.read(self.folder(model, version))
-        if (found.model, found.version) != (model, version):
-            raise InvalidRepository(f"{MANIFEST} is that of {found.model} version {found.version}")
-        return found
+        manifest = manifests.read(self.folder(model, version))
+        if (manifest.model, manifest.version) != (model, version):
+            raise InvalidRepository(f"{MANIFEST} is that of {manifest.model} version {manifest.version}")
+        return manifest
 
     def digest(self, model: str, version: int) -> str:
         """Return a hash of the content of a version; other content under the same number has another hash."""
@@ -70,26 +70,26 @@ class Repository:
         return choices.read(self.root / POINTERS, Pointers)
 
     def problems(self) -> list[str]:
-        """Return a sentence for each thing in `repository.json` that does not exist or is not known."""
+        """Return a sentence for each unknown key in `repository.json`, and for each name that does not exist."""
         versions = {model: self.versions(model) for model in self.models()}
         path = self.root / POINTERS
         return [f"{path}: {problem}" for problem in (*choices.unknown_keys(path), *self.pointers().problems(versions))]
 
     def history(self, model: str) -> tuple[Change, ...]:
-        """Return the changes of a model, the oldest first; those of a removed model too."""
+        """Return the changes of a model, which may be removed by now, the oldest first."""
         changes = self._history().changes.get(model, ())
         if not changes:
             self._require(model, None)
         return changes
 
     def use(self, model: str, version: int | None) -> None:
-        """Let a version answer requests that name none; for None, always the newest."""
+        """Let a version, or with None always the newest, answer requests that name no version."""
         self._require(model, version)
         with self._locked():
             self._change(model, self.pointers().using(model, version), f"use {version or choices.NEWEST}")
 
     def roll_back(self, model: str) -> int:
-        """Let the version answer that answered before the current one, and return it.
+        """Use the version that answered before the current one, and return it.
 
         Raises:
             ChoiceRefused: No other version has answered, or none of them exists any more.
@@ -105,7 +105,7 @@ class Repository:
             return version
 
     def set_alias(self, model: str, alias: str, version: int | None) -> None:
-        """Let an alias stand for a version; for None, remove the alias.
+        """Let an alias stand for a version; with None, remove the alias.
 
         Raises:
             ChoiceRefused: The text cannot be an alias, or there is no such alias to remove.
@@ -129,7 +129,7 @@ class Repository:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """Make a hidden folder for a version that is put together; remove it at the end unless it is published."""
+        """Make a hidden folder for a version that is being packed; remove it at the end unless it was published."""
         self.root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{STAGING_PREFIX}{os.getpgrp()}-", dir=self.root))
         try:
@@ -149,7 +149,7 @@ class Repository:
     def publish(self, staged: Path, manifest: Manifest, *, answers: bool = True) -> Manifest:
         """Publish a staged folder as the next version, in one rename, and return its manifest.
 
-        Unless it `answers`, the version answers requests that name none only after `use` chooses it.
+        Without `answers`, the version is staged: it answers requests without a version only after `use` chooses it.
         """
         model = manifest.model
         folder = self.root / model
@@ -170,7 +170,7 @@ class Repository:
         version = max(*self._numbers(model), history.highest.get(model, 0), 0) + 1
         numbered = replace(manifest, version=version)
         manifests.write(staged, numbered)
-        # The number is recorded first, so that it is never given twice. A version that fails leaves a gap.
+        # The number is recorded first, so that it is never used twice. A version that fails leaves a gap.
         choices.write(self.root / HISTORY, history.given(model, version))
         before = pointers.chosen(model, versions)
         if not answers:
@@ -216,7 +216,7 @@ class Repository:
                 (self.root / model).rmdir()
 
     def shown(self, path: Path) -> str:
-        """Return a path below the root as clients may see it, and as a shell on this machine resolves it."""
+        """Return a path below the root for messages: without the folders above, but usable in a shell here."""
         return f"$RETORT_MODELS_DIR/{path.relative_to(self.root)}" if self.root.is_absolute() else str(path)
 
     def _numbers(self, model: str) -> list[int]:
@@ -264,11 +264,11 @@ class Repository:
 def strays(repository: Repository) -> list[tuple[Path, str]]:
     """Return the artifacts that were not packed, each with the model name that it would get.
 
-    They are searched at the top of the repository, in folders of models and in version folders without a manifest. An
-    artifact that is a copy of a version of its model is left out.
+    The search covers the top of the repository, folders of models, and version folders without a manifest. It leaves
+    out an artifact that is a copy of a version of its model.
     """
     root = repository.root
-    found: list[tuple[Path, str]] = []
+    stray_artifacts: list[tuple[Path, str]] = []
     for path in sorted(p for depth in ("*", "*/*", "*/*/*") for p in root.glob(depth)):
         below = path.relative_to(root)
         if path.suffix not in ARTIFACT_SUFFIXES or not path.is_file() or below.parts[0].startswith("."):
@@ -277,12 +277,12 @@ def strays(repository: Repository) -> list[tuple[Path, str]]:
             continue
         name = slug_of(path.stem if len(below.parts) == 1 else below.parts[0])
         if not _is_packed(repository, name, path):
-            found.append((path, name))
-    return found
+            stray_artifacts.append((path, name))
+    return stray_artifacts
 
 
 def slug_of(text: str) -> str:
-    """Return a model name for an artifact, from the text of its file name."""
+    """Return the name of a model, made from a file name."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")[:64].strip("-_.") or "model"
 
 

@@ -1,4 +1,4 @@
-"""Check that a file is the one that was packed, before any byte of it is unpickled."""
+"""Check that the files of a version are unchanged since packing, before any byte is unpickled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sha256_of(path: Path) -> FileRecord:
 def open_verified(folder: Path, name: str, expected: FileRecord) -> BinaryIO:
     """Open a file, check its size and its hash, and return it at its start. The caller closes it.
 
-    The content is read later from the same descriptor, so that a file moved into its place in between has no effect.
+    The caller reads the content from the same descriptor, so a file that replaces it in between has no effect.
 
     Raises:
         InvalidRepository: The file is missing, is a link, lies outside the folder, or is not the one that was packed.
@@ -45,10 +45,10 @@ def open_verified(folder: Path, name: str, expected: FileRecord) -> BinaryIO:
             raise InvalidRepository(
                 f"{name} has {status.st_size} bytes, not {expected.size_bytes} as when it was packed"
             )
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != expected.sha256:
+        actual = hashlib.file_digest(stream, "sha256").hexdigest()
+        if actual != expected.sha256:
             raise InvalidRepository(
-                f"{name} is damaged or was replaced: its SHA-256 is {found[:12]}…, not {expected.sha256[:12]}…"
+                f"{name} is damaged or was replaced: its SHA-256 is {actual[:12]}…, not {expected.sha256[:12]}…"
             )
         stream.seek(0)
     except BaseException:
@@ -60,7 +60,7 @@ def open_verified(folder: Path, name: str, expected: FileRecord) -> BinaryIO:
 def verify_files(folder: Path, manifest: Manifest) -> None:
     """Check every file that the manifest lists, that the artifact is listed, and that there is no other file.
 
-    A graph could read its weights from a file that is not listed.
+    Unlisted files are refused because a graph could read its weights from one.
 
     Raises:
         InvalidRepository: A file is not the one that was packed, or is not listed.

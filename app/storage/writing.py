@@ -15,7 +15,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def replace_synced(path: Path, content: bytes) -> None:
-    """Replace a file in one step. If that fails, the old file stays and nothing is left beside it."""
+    """Replace a file in one step. If that fails, the old file stays and no other file is left beside it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write_synced(beside, content)
