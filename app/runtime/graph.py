@@ -52,7 +52,7 @@ def session_of(model: bytes | BinaryIO) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     if not isinstance(model, bytes):
-        # The graph is read into memory, so ONNX Runtime must be told the folder of its external weights.
+        # The graph is read into memory, so ONNX Runtime needs the folder of its external weights.
         folder = str(Path(model.name).parent)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         model = model.read()

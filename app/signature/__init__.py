@@ -21,7 +21,7 @@ Rule = Callable[[Any], str | None]
 """Returns the reason why a value is refused, as the end of a sentence; None if it is accepted."""
 
 EXPLANATION = "explanation"
-"""The output that tells how much each input adds to another output."""
+"""The output that says how much each input adds to another output."""
 
 
 class Layout(enum.Enum):
@@ -37,7 +37,7 @@ class Layout(enum.Enum):
 class Picture:
     """The conversion of an image: to the mode ("L" or "RGB"), then to width by height pixels.
 
-    A value is then pixel / `divisor` + `offset`, for pixels from 0 to 255. `pixel_limit` is the largest number of
+    A value is then pixel / `divisor` + `offset`, where a pixel is 0 to 255. `pixel_limit` is the largest number of
     pixels before the conversion; None means the server's setting.
     """
 
@@ -53,12 +53,12 @@ class Picture:
 class Input:
     """One input of a model, in the units of its training data.
 
-    `dtype` is the NumPy or pandas dtype of the estimator's column; `ordered` concerns the dtype "category" alone.
+    `dtype` is the NumPy or pandas dtype of the estimator's column; `ordered` applies to the dtype "category" only.
     `minimum` and `maximum` are the range seen in training, not limits. The limits are `largest`, an absolute value
     (trees compute in float32), and `least` and `most` (for example of a logarithm). `categories` are the values seen in
     training; others are refused if `unseen` is "reject", and reported as warnings if it is "warn". `missing` is the
     marker of a missing value in a column of objects: "nan", "none" or "na"; with a number or a boolean, "na" means
-    pandas' nullable dtype. Arrays and images have a `shape`; `nullable` then concerns their elements.
+    pandas' nullable dtype. Arrays and images have a `shape`; `nullable` then applies to their elements.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Input:
 
     @property
     def may_be_missing(self) -> bool:
-        """Whether null is accepted as its value. For arrays and records, `nullable` concerns their elements."""
+        """Whether null is accepted as its value. For arrays and records, `nullable` applies to their elements."""
         return self.nullable and self.shape is None and self.kind != "record"
 
     @property
@@ -113,7 +113,7 @@ class Signature:
 
     @property
     def takes_bare(self) -> bool:
-        """Whether an instance may be the bare value of the only input, which is no record and no row."""
+        """Whether an instance may be the bare value of the only input, instead of a record or a row."""
         return len(self.inputs) == 1 and self.inputs[0].kind not in ("array", "record")
 
     @property

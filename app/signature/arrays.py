@@ -33,7 +33,7 @@ FORMS = ("b64", "dtype", "shape"), ("npy",)
 
 
 class NotAccepted(ValueError):
-    """The reason why a value is not accepted, as the end of a sentence."""
+    """A value is not accepted. The message is the reason, as the end of a sentence."""
 
 
 WHITE_SPACE = b" \t\n\r\f\v"
@@ -56,7 +56,7 @@ def bytes_of(text: str) -> bytes:
 
 
 def rule_of_reader(read: Callable[[Any, Input], object], spec: Input) -> Rule:
-    """Return the rule for values that a function reads, or refuses with NotAccepted."""
+    """Return the rule that accepts the values for which `read` does not raise NotAccepted."""
 
     def problem(value: Any) -> str | None:
         check_deadline()
@@ -127,9 +127,11 @@ def written(spec: Input) -> str:
 def array_of(value: object, spec: Input) -> NDArray[Any]:
     """Return the array of a value, with the input's shape and dtype; raise NotAccepted if it is not one."""
     if type(value) is list:
-        return _checked(_of_lists(value, spec), spec)
+        return _check_elements(_of_lists(value, spec), spec)
     if type(value) is bytes:
-        return _checked(_of_npy(value, spec) if value.startswith(MAGIC) else _of_raw(value, spec.dtype, spec), spec)
+        return _check_elements(
+            _of_npy(value, spec) if value.startswith(MAGIC) else _of_raw(value, spec.dtype, spec), spec
+        )
     if type(value) is not dict:
         raise NotAccepted(
             f'must be nested lists of shape {written(spec)}, {{"b64": …}} or {{"npy": …}}, not {type_name(value)}'
@@ -139,17 +141,17 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
         raise NotAccepted('must have "b64" (with "dtype" and "shape") or "npy", a string in base64, and nothing else')
     content = bytes_of(value[forms[0][0]])
     if forms[0] == ("npy",):
-        return _checked(_of_npy(content, spec), spec)
+        return _check_elements(_of_npy(content, spec), spec)
     if value.get("shape", [*require_shape(spec)]) != [*require_shape(spec)]:
         raise NotAccepted(f"must be of shape {written(spec)}, not {str(value['shape'])[:100]}")
-    return _checked(_of_raw(content, value.get("dtype", spec.dtype), spec), spec)
+    return _check_elements(_of_raw(content, value.get("dtype", spec.dtype), spec), spec)
 
 
 def _of_raw(content: bytes, name: object, spec: Input) -> NDArray[Any]:
     dtype = _dtype_of(name, spec)
-    wanted = math.prod(require_shape(spec)) * dtype.itemsize
-    if len(content) != wanted:
-        raise NotAccepted(f"must have {wanted} bytes, {written(spec)} of {dtype}, not {len(content)}")
+    expected_bytes = math.prod(require_shape(spec)) * dtype.itemsize
+    if len(content) != expected_bytes:
+        raise NotAccepted(f"must have {expected_bytes} bytes, {written(spec)} of {dtype}, not {len(content)}")
     return np.frombuffer(content, dtype=dtype).reshape(require_shape(spec))
 
 
@@ -158,15 +160,15 @@ def _dtype_of(name: object, spec: Input) -> np.dtype[Any]:
         raise NotAccepted(f"must be little-endian; {name} is not")
     dtype = DTYPES.get(name) if isinstance(name, str) else None
     if dtype is None or not np.can_cast(dtype, spec.dtype, "safe"):
-        can = ", ".join(known for known in ELEMENTS if np.can_cast(known, spec.dtype, "safe"))
-        raise NotAccepted(f"must be of a dtype that {spec.dtype} holds ({can}), not {str(name)[:50]}")
+        allowed = ", ".join(element for element in ELEMENTS if np.can_cast(element, spec.dtype, "safe"))
+        raise NotAccepted(f"must be of a dtype that {spec.dtype} holds ({allowed}), not {str(name)[:50]}")
     return dtype
 
 
 def _of_npy(content: bytes, spec: Input) -> NDArray[Any]:
     """Return the array in an npy file (NEP 1).
 
-    The header is matched, not evaluated, and compared before memory is allocated.
+    The header is matched, not evaluated, and its shape is checked before memory is allocated.
     """
     size_bytes = {1: 2, 2: 4}.get(int.from_bytes(content[6:7], "little"), 0)
     start = len(MAGIC) + 2 + size_bytes
@@ -190,10 +192,8 @@ def _of_lists(value: list[Any], spec: Input) -> NDArray[Any]:
         if kinds != {list}:
             raise NotAccepted(f"must be lists of shape {written(spec)}: it is not a list everywhere at depth {depth}")
         if set(map(len, parts)) != {size}:
-            found = sorted(set(map(len, parts)))[:5]
-            raise NotAccepted(
-                f"must be lists of shape {written(spec)}: at depth {depth} the length is {' or '.join(map(str, found))}"
-            )
+            lengths = " or ".join(map(str, sorted(set(map(len, parts)))[:5]))
+            raise NotAccepted(f"must be lists of shape {written(spec)}: at depth {depth} the length is {lengths}")
         parts = list(chain.from_iterable(parts))
     return _elements(parts, spec).reshape(shape)
 
@@ -205,9 +205,9 @@ def _elements(parts: list[Any], spec: Input) -> NDArray[Any]:
     if spec.nullable and dtype.kind == "f":
         allowed.add(type(None))
     if not kinds <= allowed:
-        wanted = "true or false" if dtype.kind == "b" else "numbers"
+        expected = "true or false" if dtype.kind == "b" else "numbers"
         wrong = next(part for part in parts if type(part) not in allowed)
-        raise NotAccepted(f"must have {wanted} in {written(spec)} lists, not {type_name(wrong)}")
+        raise NotAccepted(f"must have {expected} in {written(spec)} lists, not {type_name(wrong)}")
     try:
         if dtype.kind in "iu":
             if any(part != part // 1 for part in parts if type(part) is float):  # true also for infinities and NaN
@@ -218,9 +218,9 @@ def _elements(parts: list[Any], spec: Input) -> NDArray[Any]:
         raise NotAccepted(f"must have numbers that {spec.dtype} can hold") from None
 
 
-def _checked(array: NDArray[Any], spec: Input) -> NDArray[Any]:
-    """Return the array in the input's dtype, after checking that all elements are finite and within the limits."""
-    with np.errstate(invalid="ignore"):  # casting a signaling NaN warns, and it is missing like any other
+def _check_elements(array: NDArray[Any], spec: Input) -> NDArray[Any]:
+    """Check that all elements are finite and within the limits, and return the array in the input's dtype."""
+    with np.errstate(invalid="ignore"):  # NumPy warns of a signaling NaN, which is a missing value like any other NaN
         if array.dtype.kind == "f":
             sizes = np.abs(array.astype(np.float64))
             missing = np.isnan(sizes)

@@ -1,8 +1,8 @@
 """Check the messages of Arrow's streams and files before pyarrow reads them, because pyarrow trusts them.
 
-pyarrow allocates the size that a compressed buffer declares, any number of rows without buffers, and an object for each
-field of a schema, of which a few bytes can declare millions: fields may share their children. pyarrow does not expose
-these numbers, so this module reads them from the FlatBuffers tables. Source:
+pyarrow allocates the size that a compressed buffer declares, any declared number of rows without buffers, and an object
+for each field of a schema. A few bytes can declare millions of fields, because fields may share their children. pyarrow
+does not expose these numbers, so this module reads them from the FlatBuffers tables. Source:
 https://github.com/apache/arrow/blob/main/format/Message.fbs, Schema.fbs and File.fbs, and
 https://flatbuffers.dev/internals.
 """
@@ -30,11 +30,11 @@ BLOCK_BYTES = 24
 
 @dataclass(frozen=True, slots=True)
 class DeclaredLimits:
-    """Limits of the numbers that a file of a table declares.
+    """Limits of the sizes that the file of a table declares.
 
     Attributes:
         piece_bytes: Most bytes of one batch, or of one page, after decompression.
-        total_bytes: Most bytes of all of them.
+        total_bytes: Most bytes of all batches or pages.
         rows: Most rows.
         parts: Factor for the limits of messages, arrays, column chunks and pages of a request's body.
     """
@@ -58,7 +58,7 @@ def check_stream(content: Any, limits: DeclaredLimits) -> None:
 
 
 class FileCheck:
-    """The check of a file, batch by batch, so that a batch is checked by the process that reads it."""
+    """The check of a file, batch by batch, so that each process checks the batches that it reads."""
 
     def __init__(self, content: Any, limits: DeclaredLimits) -> None:
         """Check the footer and the dictionaries. Raises as `check_stream`."""
@@ -148,14 +148,14 @@ def _messages(content: Any) -> Iterator[tuple[bytes, int]]:
 
 
 class _Counts:
-    """The sums of what the messages declare."""
+    """The sums of the sizes that the messages declare."""
 
     def __init__(self, limits: DeclaredLimits) -> None:
         self._limits = limits
         self._messages = self._arrays = self._rows = self._size_bytes = 0
 
     def add(self, metadata: bytes, content: Any, begins: int) -> None:
-        """Add a message whose body begins there."""
+        """Add a message whose body begins at `begins` in the content."""
         limits = self._limits
         self._messages += 1
         if self._messages > MAX_MESSAGES * limits.parts:
@@ -203,7 +203,7 @@ def _check_schema(metadata: bytes, schema: int, limit_bytes: int) -> None:
 
 
 def _check_pairs(metadata: bytes, vector: tuple[int, int], limit_bytes: int) -> int:
-    """Return the bytes of keys and values, which may be shared."""
+    """Return the bytes of the keys and values in a vector; refuse too many. Pairs may share their texts."""
     if vector[1] > MAX_FIELDS:
         raise InvalidBody(FORM, f"its metadata has more than {MAX_FIELDS} entries")
     size_bytes = sum(
@@ -277,7 +277,7 @@ def _offset(content: bytes, at: int) -> int:
 
 
 def _number(content: Any, at: int, size_bytes: int) -> int:
-    """Return a number. Those of up to two bytes are kinds, sizes and offsets in a vtable, and unsigned."""
+    """Return a number. Up to two bytes it is unsigned: a kind, or a size or offset in a vtable."""
     if not 0 <= at <= len(content) - size_bytes:
         raise ValueError("a number lies outside of its message")
     return int.from_bytes(content[at : at + size_bytes], "little", signed=size_bytes > 2)

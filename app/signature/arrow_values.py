@@ -1,4 +1,4 @@
-"""Arrow's arrays as plain values. pyarrow is optional, and imported when it is needed."""
+"""Convert Arrow's arrays to plain values. pyarrow is optional, and imported when it is needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLAIN_KINDS = (
     "null", "boolean", "integer", "floating", "string", "large_string", "binary", "large_binary", "fixed_size_binary",
 )  # fmt: skip
 LEAST_BYTES_OF_A_VALUE = 8
-"""Smallest size of a list's value in Python. Lists may not have more values than fill the limit."""
+"""Smallest size in Python of a value in a list. Lists may not have more values than fit into the limit."""
 
 
 def numbers_of(array: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -24,20 +24,20 @@ def numbers_of(array: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """
     if not len(array):
         return np.empty(0, dtype=array.type.to_pandas_dtype()), None
-    here = slice(array.offset, array.offset + len(array))
+    rows = slice(array.offset, array.offset + len(array))
     validity, content = array.buffers()
-    values = np.frombuffer(content, dtype=array.type.to_pandas_dtype())[here]
+    values = np.frombuffer(content, dtype=array.type.to_pandas_dtype())[rows]
     if not array.null_count:
         return values, None
-    there = np.unpackbits(np.frombuffer(validity, dtype=np.uint8), count=here.stop, bitorder="little")[here]
-    return values, there == 0
+    is_valid = np.unpackbits(np.frombuffer(validity, dtype=np.uint8), count=rows.stop, bitorder="little")[rows]
+    return values, is_valid == 0
 
 
 def plain_values(array: Any, limit_bytes: int) -> list[Any]:
     """Return the values of a pyarrow array as JSON has them. Bytes stay bytes, for the kinds that accept bytes.
 
     Raises:
-        BodyTooLarge: lists have more values than fill `limit_bytes`.
+        BodyTooLarge: lists have more values than fit into `limit_bytes`.
         NotImplementedError: no kind of input takes the type.
         OverflowError, UnicodeDecodeError: dates are beyond the year 9999, or text is not UTF-8.
     """
@@ -47,17 +47,16 @@ def plain_values(array: Any, limit_bytes: int) -> list[Any]:
     if isinstance(of, pa.BaseExtensionType):
         return plain_values(array.storage, limit_bytes)
     if types.is_dictionary(of):  # convert each distinct value once
-        known = [*plain_values(array.dictionary, limit_bytes), None]
-        return [known[-1 if at is None else at] for at in array.indices.to_pylist()]
+        distinct = [*plain_values(array.dictionary, limit_bytes), None]
+        return [distinct[-1 if at is None else at] for at in array.indices.to_pylist()]
     if types.is_string_view(of) or types.is_binary_view(of):
         return list(array.to_pylist())
-    if types.is_struct(of):  # by member, so that each has the bounds of a column
+    if types.is_struct(of):  # by member, so that each member has the limit of a column
         names = [of.field(position).name for position in range(of.num_fields)]
         parts = [plain_values(part, limit_bytes) for part in array.flatten()]
         members = zip(*parts, strict=True) if names else [()] * len(array)
-        there = array.is_valid().to_pylist()
-        rows = zip(there, members, strict=True)
-        return [dict(zip(names, values, strict=True)) if is_there else None for is_there, values in rows]
+        rows = zip(array.is_valid().to_pylist(), members, strict=True)
+        return [dict(zip(names, values, strict=True)) if is_valid else None for is_valid, values in rows]
     if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
         if _leaves(array) > limit_bytes // LEAST_BYTES_OF_A_VALUE:
             raise BodyTooLarge(limit_bytes)
@@ -85,7 +84,7 @@ def _scalars(array: Any, types: Any) -> list[Any]:
 
 
 def _leaves(array: Any) -> int:
-    """Return the number of values in the lists of an array; refuse any but numbers, booleans and text."""
+    """Return the number of values in the lists of an array; refuse values other than numbers, booleans and text."""
     import pyarrow as pa
 
     types, of = pa.types, array.type

@@ -33,7 +33,7 @@ NONE_CODED: Mapping[str, Coded] = {}
 
 
 class CodedOutputs(dict[str, Column]):
-    """Outputs of which many rows are the same. `distinct` has these once; `places` are the rows' places among them."""
+    """Outputs with many equal rows. `distinct` has each row once; `places` has the place of each row among these."""
 
     __slots__ = ("distinct", "places")
 
@@ -46,8 +46,8 @@ class CodedOutputs(dict[str, Column]):
 class Batch:
     """Columns by input name, of shape (rows,), or (rows, *shape) for arrays. Treated as immutable.
 
-    A matrix of numbers is kept as it is, and its columns are made on demand. `requests` is the number of requests whose
-    rows it has; 0 for recorded examples. `coded` has those columns again whose distinct values are known.
+    A matrix of numbers is kept unchanged, and its columns are made on demand. `requests` is the number of requests
+    whose rows it has; 0 for recorded examples. `coded` has the columns with known distinct values in another form.
     """
 
     __slots__ = ("_columns", "_matrix", "_names", "coded", "requests", "rows")
@@ -115,9 +115,9 @@ class Batch:
 class PredictRequest:
     """One request for predictions, independent of the protocol.
 
-    `pointer` locates the list of instances in the document; a `single` instance stands there itself. `outputs` are
-    output names found at `outputs_pointer`, or None for the defaults. `batch` is set, instead of `instances`, if the
-    decoder has validated them; `in_rows` then says whether they were rows, as `in_row` does.
+    `pointer` locates the list of instances in the document; a `single` instance stands there itself. `outputs` are the
+    output names at `outputs_pointer`, or None for the defaults. `batch` is set, instead of `instances`, if the decoder
+    has validated them; `in_rows` is then the result of `in_row` for each.
     """
 
     instances: Sequence[Any]
@@ -129,7 +129,7 @@ class PredictRequest:
     in_rows: bool | None = False
 
     def place(self, row: int) -> tuple[str, bool | None]:
-        """Return the pointer of an instance, and whether it is a row, as `in_row` does."""
+        """Return the pointer of an instance, and its result of `in_row`."""
         is_row = in_row(self.instances[row]) if 0 <= row < len(self.instances) else self.in_rows
         return (self.pointer if self.single else f"{self.pointer}/{row}"), is_row
 
@@ -138,7 +138,7 @@ Decode = Callable[[bytes], PredictRequest | None]
 """Decodes a JSON body in this service's own form, with its batch; returns None if it needs the slow path."""
 
 FEW_VALUES = 64
-"""Up to so many numbers Python is faster than NumPy."""
+"""Up to this many numbers, Python is faster than NumPy."""
 
 
 def objects_of(values: Sequence[Any]) -> Column:
@@ -168,7 +168,7 @@ def json_values(array: NDArray[Any]) -> list[Any]:
 
 
 def _are_finite(array: NDArray[Any], values: list[Any]) -> bool:
-    """Return whether all numbers are finite. False may be wrong for a few numbers whose sum overflows."""
+    """Return whether all numbers are finite. For up to `FEW_VALUES`, False may be wrong if their sum overflows."""
     if array.size > FEW_VALUES or array.ndim > 2:
         return bool(np.isfinite(array).all())
     return math.isfinite(sum(values if array.ndim == 1 else map(sum, values)))  # a third of NumPy's time

@@ -1,6 +1,6 @@
 """Convert untyped text, from CSV or a form's field, to the value that its input has in JSON.
 
-Text that is not valid for its input's kind stays text, and the schema refuses it like that text in JSON.
+Text that is not valid for its input's kind stays text. The schema refuses it like the same text in JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from app.signature.json_values import MAX_INTEGER_DIGITS, read_json
 
 NUMBER = re.compile(r"\s*([+-]?)(?:([0-9]+)|(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*", re.ASCII)
 MAX_NUMBER_CHARS = 10_000
-"""Longer cells stay text: they are not numbers or words for them."""
+"""Longer cells stay text: they cannot be numbers."""
 WORDS = {"nan": float("nan"), "inf": float("inf"), "infinity": float("inf"), "-inf": -float("inf")}
 BOOLEANS = {"true": True, "false": False}
 

@@ -1,7 +1,7 @@
 """The fast path from JSON to a batch: msgspec decoders compiled from a signature, one for each form of document.
 
 It accepts a subset of the documents that the marshmallow schema accepts, with the same values, in one pass over the
-bytes and one over each column. All other documents go to the slow path, which alone words errors.
+bytes and one over each column. All other documents go to the slow path, which finds and words the errors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from app.signature.kinds import integer_limits_of, limits_of, objects
 simdjson: Any = importlib.import_module("simdjson") if importlib.util.find_spec("simdjson") else None
 
 WORTH_BYTES = 16_384
-"""Below this size the msgspec decoder is as fast."""
+"""Below this size, the msgspec decoder is as fast as simdjson."""
 MOST_MEMBERS = 2
 ENVELOPES = (["instances"], ["instances", "outputs"], ["outputs", "instances"])
 
@@ -36,7 +36,7 @@ Numbers = tuple[NDArray[np.float64], tuple[str, ...] | None]
 
 
 class NumberRows:
-    """Decodes rows of finite numbers, without missing ones, within the limits of their columns."""
+    """A decoder of rows of finite numbers within the limits of their columns, without missing values."""
 
     def __init__(self, limits: Sequence[tuple[float, float]], outputs: Sequence[str], max_instances: int) -> None:
         self._least, self._most = np.array(limits).reshape(-1, 2).T
@@ -69,12 +69,12 @@ class NumberRows:
             if body.count(b"[") != rows + lists or {len(row) for row in document} != {columns}:
                 return None
             matrix = np.frombuffer(document.as_buffer(of_type="d"), dtype=np.float64).reshape(rows, columns)
-            known = self._outputs.issuperset(outputs or ())
+            has_known_outputs = self._outputs.issuperset(outputs or ())
         except TooManyInstances:
             raise
         except Exception:  # noqa: BLE001 (simdjson raises many kinds of errors; the slow path reports them)
             return None
-        if not (known and rows):
+        if not (has_known_outputs and rows):
             return None
         if not ((matrix.min(axis=0) >= self._least).all() and (matrix.max(axis=0) <= self._most).all()):
             return None
@@ -82,7 +82,7 @@ class NumberRows:
 
 
 LARGEST_NUMBER = 2.0**63 - 1024
-"""Beyond it an integer literal is refused and a float is not; the decoder cannot distinguish them."""
+"""Beyond this, an integer literal is refused but a float is accepted. The decoder cannot distinguish them."""
 
 MANY_ROWS = 16
 TYPES = frozenset((str, int, float, bool, type(None)))
@@ -98,7 +98,7 @@ IN_ROWS: Mapping[int | None, bool | None] = {2: False, 3: True, 1: None, None: N
 
 
 class Decoder:
-    """Decodes bytes into a batch for one signature. Immutable, safe to share between threads."""
+    """A decoder from bytes to a batch, for one signature. Immutable, safe to share between threads."""
 
     def __init__(self, signature: Signature, max_instances: int, max_values: int) -> None:
         types = [_type_of(spec) for spec in signature.inputs]
@@ -145,8 +145,8 @@ class Decoder:
             return None
         outputs, pointer = None, "#"
         in_rows: bool | None = False
-        if self._numbers is not None and self._names is not None and (found := self._numbers.read(body)) is not None:
-            matrix, outputs = found
+        if self._numbers is not None and self._names is not None and (numbers := self._numbers.read(body)) is not None:
+            matrix, outputs = numbers
             pointer = "#" if body.lstrip()[:1] == b"[" else "#/instances"
             batch = Batch.of_matrix(matrix, self._names)
             return PredictRequest((), pointer, outputs=outputs, batch=batch, in_rows=True)
@@ -236,20 +236,20 @@ def _is_exact(spec: Input) -> bool:
 
 def _type_of(spec: Input) -> Any:
     """Return the msgspec type that accepts the same values as the rule of the kind."""
-    found: Any = {"boolean": bool, "unused": str | int | float | bool | None}.get(spec.kind, str)
+    type_: Any = {"boolean": bool, "unused": str | int | float | bool | None}.get(spec.kind, str)
     if spec.kind == "category" and spec.closed:
-        found = LITERAL[spec.categories]
+        type_ = LITERAL[spec.categories]
     elif spec.kind == "number":
         least, most = _limits_of(spec)
-        found = Annotated[float, msgspec.Meta(ge=least, le=most)]
+        type_ = Annotated[float, msgspec.Meta(ge=least, le=most)]
     elif spec.kind == "integer":
         first, last = integer_limits_of(spec)
-        found = Annotated[int, msgspec.Meta(ge=first, le=min(last, INT64_MAX))]
-    return found | None if spec.nullable else found
+        type_ = Annotated[int, msgspec.Meta(ge=first, le=min(last, INT64_MAX))]
+    return type_ | None if spec.nullable else type_
 
 
 def _limits_of(spec: Input) -> tuple[float, float]:
-    """Return the limits of a number."""
+    """Return the limits of a number input, within `LARGEST_NUMBER`."""
     least, most = limits_of(spec)
     return max(least, -LARGEST_NUMBER), min(most, LARGEST_NUMBER)
 

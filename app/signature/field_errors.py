@@ -56,12 +56,12 @@ def place_of(instance: str, row: bool | None, name: str, position: int) -> str:
 
 
 def missing(may_be_missing: bool) -> str:
-    """Return what is wrong with a feature that is not there."""
+    """Return the message for a feature that is missing."""
     return "is missing: every feature of the model is needed" + (", null if not known" * may_be_missing)
 
 
 def shown(value: object) -> object:
-    """Return a value as it may stand in an error: short, and always valid JSON."""
+    """Return a value in a form for an error: short, and always valid JSON."""
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
@@ -89,7 +89,7 @@ def refused(pointer: str, detail: str, *value: object) -> InvalidInstances:
 
 
 def refuse(found: Iterable[FieldError]) -> None:
-    """Raise InvalidInstances with the first bad places found and the number of all, if there are any.
+    """Raise InvalidInstances, if there is a bad place, with the first bad places and the number of all.
 
     The places are consumed one by one, because a body may have as many as it has bytes.
     """
@@ -99,7 +99,7 @@ def refuse(found: Iterable[FieldError]) -> None:
         raise InvalidInstances(first, len(first) + sum(1 for _ in rest))
 
 
-# --- hints for requests that are nearly right, computed only for those that are refused anyway
+# --- hints for requests that are nearly right, computed only for refused requests
 
 
 def encoded_twice(value: object) -> bool:
@@ -113,7 +113,7 @@ def encoded_twice(value: object) -> bool:
 def hinted(detail: str, value: object, signature: Signature) -> str:
     """Return the detail of a refused value, with a hint if the value looks like a known form.
 
-    The signature distinguishes the columns of a table from its index.
+    The signature helps to distinguish the columns of a table from its index.
     """
     if encoded_twice(value):
         return ENCODED_TWICE
@@ -157,7 +157,7 @@ def hint_for_row(instances: Sequence[Any], signature: Signature, pointer: str) -
 
 
 def one_too_deep(row: Sequence[Any]) -> str:
-    """Return the end of the sentence for a row of the wrong length that wraps records or rows."""
+    """Return the end of the error for a row of the wrong length; empty if the row does not wrap records or rows."""
     if len(row) == 1 and isinstance(row[0], dict):
         return "; it holds a record: send that without the list around it"
     if row and all(isinstance(value, list) for value in row):
@@ -166,7 +166,7 @@ def one_too_deep(row: Sequence[Any]) -> str:
 
 
 def hint_for_value(value: object, spec: Input) -> str:
-    """Return the end of the sentence for a bad value: a number in quotes, or a category in another case."""
+    """Return the end of the error for a number in quotes or a category in another case; empty for other values."""
     if not isinstance(value, str | int | float) or (isinstance(value, str) and len(value) > MAX_SLIP_CHARS):
         return ""
     if spec.closed:
@@ -177,10 +177,10 @@ def hint_for_value(value: object, spec: Input) -> str:
         return ""
     text = value.strip().lower()
     try:
-        held = json.loads(text)
+        unquoted = json.loads(text)
     except ValueError:
         return ""
-    return f"; send {text} without quotes" if type(held) in UNQUOTED[spec.kind] and held - held == 0 else ""
+    return f"; send {text} without quotes" if type(unquoted) in UNQUOTED[spec.kind] and unquoted - unquoted == 0 else ""
 
 
 def _folded(value: object) -> str:
@@ -215,8 +215,8 @@ def _are_counted(names: Any) -> bool:
 
 def _is_record(value: Mapping[str, Any], signature: Signature) -> bool:
     """Return whether an object has a feature of the model, or an object that may hold some."""
-    known = {start for name in signature.names for start in (name, name.partition(".")[0])}
-    return any(key in known for key in value)
+    names = {start for name in signature.names for start in (name, name.partition(".")[0])}
+    return any(key in names for key in value)
 
 
 def _are_tensors(value: object) -> bool:

@@ -42,7 +42,7 @@ RAW_HEAD_LINES = 3
 
 
 def is_laborious(content: bytes) -> bool:
-    """Return whether an image has far more parts than usual; Pillow reads each of them in Python."""
+    """Return whether an image has far more parts than usual. Pillow reads each part in Python, which is slow."""
     if content.count(START_OF_SCAN) > MAX_SCANS:
         return True
     most = MAX_PARTS + len(content) // BYTES_OF_A_PART
@@ -63,10 +63,9 @@ def _png_chunks(content: bytes, most: int) -> int:
 
 
 def png_pixels(content: bytes) -> int | None:
-    """Return the pixels of a PNG, and those that take as long as its compressed parts; None for other formats.
+    """Return the pixels of a PNG, plus as many as take as long as its compressed parts; None for other formats.
 
-    If the size does not stand where it belongs (PNG specification, section 11.2.1), the image is as expensive as
-    allowed.
+    If the size is not where it belongs (PNG specification, section 11.2.1), count `MAX_SIDE` pixels.
     """
     if not content.startswith(PNG):
         return None
@@ -99,13 +98,13 @@ def _compressed_parts(png: bytes) -> int:
 
 
 def _is_jpeg_laborious(content: bytes) -> bool:
-    """Return whether the EXIF of a JPEG has too many entries, or begins them in another segment."""
+    """Return whether the EXIF of a JPEG has too many entries, or its directory is in another segment."""
     segments = ((found.start() + 4, int.from_bytes(found[1], "big") - 2) for found in IN_JPEG.finditer(content))
     return any(_has_many_entries(content[at : at + size_bytes], or_none=True) for at, size_bytes in segments)
 
 
 def is_exif_laborious(read: Mapping[Any, Any]) -> bool:
-    """Return whether the EXIF among what Pillow has read of an image has too many entries."""
+    """Return whether the EXIF in `read`, Pillow's `info` of an image, has too many entries."""
     exif = read.get("exif")
     if exif is None and RAW_PROFILE in read:
         try:
@@ -116,7 +115,7 @@ def is_exif_laborious(read: Mapping[Any, Any]) -> bool:
 
 
 def _has_many_entries(exif: bytes, or_none: bool = False) -> bool:
-    """Return whether a TIFF directory has too many entries, or, with `or_none`, does not stand in these bytes."""
+    """Return whether a TIFF directory has too many entries, or, with `or_none`, is not in these bytes."""
     content = exif.removeprefix(PREFIX).removeprefix(PREFIX)
     if content[2:4] in BIG_TIFF:
         return True

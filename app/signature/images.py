@@ -43,22 +43,22 @@ CHANNELS = {"L": 1, "RGB": 3}
 PIXEL_LIMIT = 25_000_000
 RAISED_BY = " (a limit of the model, or RETORT_IMAGE_PIXEL_LIMIT of the server)"
 BYTES_OF_A_PIXEL = 8
-"""Most memory for each pixel that an image of as many pixels as are allowed may take; one that takes more for each may
-have fewer of them."""
+"""Most memory for each pixel of an image with the largest number of pixels. An image that takes more memory for each
+pixel may have fewer pixels."""
 STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
-"""Bytes of a pixel in Pillow's memory, for some modes; it takes four bytes for those of all others."""
+"""Bytes of a pixel in Pillow's memory, by mode. A pixel of any other mode takes four."""
 WEBP_BYTES = 12
 """For each pixel: libwebp has two canvases of four channels, and Pillow a copy of one."""
 COEFFICIENT_BYTES = 2
-"""For each pixel and channel of a progressive JPEG, of which libjpeg keeps all before it makes the first line."""
+"""For each pixel and channel of a progressive JPEG. libjpeg keeps all of them before it makes the first line."""
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-"""By the orientation that EXIF says, which of Pillow's `Transpose` turns the image upright."""
+"""The member of Pillow's `Transpose` that turns the image upright, by the orientation in EXIF."""
 LARGE_PIXELS = 4_000_000
 TURN_WAIT_S = 10.0
-"""The longest wait of a large image. A thread that waited forever would be taken for a stuck one."""
+"""The longest wait of a large image. The server would take a thread that waits forever for a stuck one."""
 _turns = threading.Lock()
-"""A process decodes one large image at a time, because each takes up to 20 bytes per pixel meanwhile."""
+"""A process decodes one large image at a time, because decoding takes up to 20 bytes per pixel."""
 IMAGES_AT_THE_LIMIT = 4
 """The images of a request may together have as many pixels as this many images of the largest size."""
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9-]+=[^;,]*)*;base64,", re.ASCII | re.IGNORECASE)
@@ -70,7 +70,7 @@ LABORIOUS = (
 JPEG_FORMATS = ("JPEG", "MPO")
 ORIENTATION = 0x0112
 SCANS_AT_THE_LIMIT = 10
-"""An image of as many pixels as are allowed has at most so many scans."""
+"""Most scans of an image with the largest number of pixels."""
 NOT_AN_IMAGE = "must be a PNG, JPEG or WebP image"
 BROKEN = "must be a whole PNG, JPEG or WebP image; it is truncated or broken"
 
@@ -98,7 +98,7 @@ class Image:
         return column
 
     def describe(self, spec: Input) -> str:
-        """Describe how it is sent, and how the model sees it."""
+        """Describe how clients send the image, and how the model sees it."""
         picture = picture_of(spec)
         scaled = f", each pixel / {picture.divisor:g} + {picture.offset:g}"
         scaled = scaled if (picture.divisor, picture.offset) != (1.0, 0.0) else ""
@@ -117,8 +117,8 @@ class Image:
 def pillow() -> ModuleType:
     """Return Pillow's module of images; raise ImportError if it is not installed.
 
-    Pillow's own limit of pixels only warns. It is disabled, because ours is lower and refuses. Its limits of texts are
-    lowered. Its warnings of damaged EXIF would fill the log.
+    Pillow's own limit of pixels only warns; it is disabled, because ours is lower and refuses. Pillow's limits of texts
+    are lowered. Its warnings of damaged EXIF are disabled, because they would fill the log.
     """
     from PIL import Image as module
     from PIL import PngImagePlugin
@@ -178,7 +178,7 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
 
 
 def one_too_many(values: Sequence[object], spec: Input) -> tuple[int, str] | None:
-    """Return the position of the image that exceeds the pixels allowed together, with the message; else None.
+    """Return the position of the image that exceeds the limit of all pixels together, with the message; else None.
 
     Only headers are read. Broken images, and images that are too large on their own, are not counted.
     """
@@ -259,18 +259,18 @@ def _pixels(image: PillowImage, picture: Picture) -> NDArray[np.float64]:
     module = pillow()
     image.load()
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    made: PillowImage = image
+    frame: PillowImage = image
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut at 255: the upper of each two bytes
         grey = np.asarray(image)
         upper = grey.view(np.uint8).reshape(*grey.shape, grey.itemsize)[:, :, 1 if grey.dtype.byteorder != ">" else 0]
-        made = module.fromarray(np.ascontiguousarray(upper))
-    if made.mode != picture.mode:
-        made = made.convert(picture.mode)
-    if turn is not None:  # after it was converted, since it is smaller now
-        made = made.transpose(module.Transpose(turn))
-    if made.size != (picture.width, picture.height):
-        made = made.resize((picture.width, picture.height), module.Resampling.BOX)
-    return np.asarray(made, dtype=np.float64)
+        frame = module.fromarray(np.ascontiguousarray(upper))
+    if frame.mode != picture.mode:
+        frame = frame.convert(picture.mode)
+    if turn is not None:  # after the conversion, which may make it smaller
+        frame = frame.transpose(module.Transpose(turn))
+    if frame.size != (picture.width, picture.height):
+        frame = frame.resize((picture.width, picture.height), module.Resampling.BOX)
+    return np.asarray(frame, dtype=np.float64)
 
 
 @contextlib.contextmanager

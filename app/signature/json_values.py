@@ -42,8 +42,8 @@ ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|
 def has_slow_numbers(body: bytes) -> bool:
     """Return whether more than a few numbers have an exponent of three digits, or hundreds of digits.
 
-    Near the ends of a float's range, msgspec takes a hundred times as long as for others. For an integer it takes the
-    square of its length.
+    For numbers near the ends of a float's range, msgspec takes a hundred times as long as for others. For an integer,
+    its time grows with the square of the number of digits.
     """
     if len(body) >= LONG_BYTES:
         samples = (body[at : at + len(MANY_DIGITS)] for at in range(0, len(body), len(body) // SAMPLES))
@@ -123,7 +123,7 @@ def read_json(body: bytes, most_values: int = MAX_VALUES) -> Any:
     """Return the value in a body, a line or a cell.
 
     Raises:
-        InvalidJson: with the line and column of the first error.
+        InvalidJson: the error has the line and column of the first mistake.
         TooManyValues: there are more values than the limit.
     """
     if (excess := excess_in_json(body, most_values)) is not None:

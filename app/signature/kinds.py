@@ -1,6 +1,7 @@
 """The kinds of input: each class decides which values it accepts, and turns them into a column.
 
-To add a kind, write its class here and name it in `KINDS`. The packages wire and runtime stay unchanged.
+To add a kind, write its class here or in a module of its own, and name it in `KINDS`. The packages wire and runtime
+stay unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Kind(Protocol):
         """Return the rule for values of this input that are not missing. It is made once and called often."""
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Return the column of these values, shape (rows,); None as soon as one of them is not accepted."""
+        """Return the column of these values, shape (rows,); None if a value is not accepted."""
 
     def describe(self, spec: Input) -> str:
         """Return a description of this input for people."""
@@ -169,7 +170,8 @@ class Integer(_Plain):
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Return the column, shape (rows,), of the input's dtype. With missing values: float64 with NaN, as in pandas.
 
-        Where the training data had one of pandas' nullable integers: integers and None, so that no value is rounded.
+        If the training data had a nullable integer dtype of pandas: objects, integers and None, so that no value is
+        rounded.
         """
         if set(map(type, values)) <= {int} and spec.least is None and spec.most is None:
             try:
@@ -215,7 +217,7 @@ class Category(_Plain):
         categories = spec.categories or ()
         if not spec.closed:
             return _rule_of_unseen(spec)
-        # In Python true equals 1 and 1.0; for a client only the two numbers are equal.
+        # In Python, True, 1 and 1.0 are equal. For a client, only the two numbers are.
         known = {(type(c) in (int, float) or type(c), c) for c in categories}
         some = ", ".join(map(str, categories[:100])) + (", …" if len(categories) > 100 else "")
 
@@ -239,7 +241,7 @@ class Category(_Plain):
         return objects(values, spec)
 
     def describe(self, spec: Input) -> str:
-        """Describe the values seen in training, if others are accepted too. Else the enum lists them."""
+        """Describe the values seen in training, if others are accepted too. Otherwise the enum lists them."""
         seen = ", ".join(map(str, (spec.categories or ())[:100]))
         warned = ", with a warning" if spec.unseen == "warn" else ""
         return "" if spec.closed else f"seen in training: {seen}; others are accepted{warned}"

@@ -1,7 +1,7 @@
-"""Check the footer of a Parquet file and the headers of its pages before pyarrow does, because pyarrow trusts them.
+"""Check the footer and the page headers of a Parquet file before pyarrow reads them, because pyarrow trusts them.
 
 A page of a hundred bytes may truthfully declare that it decompresses to two gigabytes, or repeats a value two billion
-times; a footer of kilobytes, compressed, may have a million columns, of which each is a kilobyte in memory. Source:
+times. A compressed footer of kilobytes may have a million columns, each of which takes a kilobyte in memory. Source:
 https://github.com/apache/parquet-format (parquet.thrift, Encodings.md).
 """
 
@@ -40,7 +40,7 @@ MAX_FOOTER_FIELDS = 300_000
 MAX_PAGE_FIELDS = 500_000
 """Most fields in the headers of all pages. One has about 40."""
 HEADER_BYTES = 256
-"""Most headers of pages are shorter: those without statistics of long texts."""
+"""Most headers of pages are shorter than this. Only statistics of long texts make them longer."""
 DELTA_BYTE_ARRAY = 7
 """Encoding in which each value may repeat a prefix of the value before it: few bytes become very many."""
 UNCOMPRESSED_SIZE, COMPRESSED_SIZE, DATA_PAGE, DATA_PAGE_V2 = (2, I32), (3, I32), (5, STRUCT), (8, STRUCT)
@@ -133,7 +133,7 @@ def check_pages(content: Any, chunks: Sequence[Chunk], limits: DeclaredLimits) -
 
 
 class PageCheck:
-    """The check of a file's pages, chunk by chunk and page by page. Limits hold for all pages together."""
+    """The check of a file's pages, chunk by chunk and page by page. The limits apply to all pages together."""
 
     def __init__(self, chunks: Sequence[Chunk], size_bytes: int, limits: DeclaredLimits) -> None:
         self.chunks = chunks
@@ -142,7 +142,7 @@ class PageCheck:
         self._budget = Budget(MAX_PAGE_FIELDS * limits.parts)
         self._pages = self._total_bytes = 0
         self._next: dict[int, int] = {}
-        """The place of the next header of a chunk, if it is not at its beginning."""
+        """The position of the next header by chunk; absent at the beginning of a chunk."""
         self._values: dict[int, int] = {}
 
     def check(self, number: int, content: Any, ends: int) -> None:
@@ -184,7 +184,7 @@ class PageCheck:
 
 
 def _header_at(content: Any, at: int, budget: Budget) -> tuple[Fields, int]:
-    """Return a page's header, and its end. Bytes are read much quicker than the map of a file."""
+    """Return a page's header, and its end. Reading bytes is much faster than reading the map of a file."""
     before = budget.fields
     try:
         header, size_bytes = struct_at(bytes(content[at : at + HEADER_BYTES]), 0, {}, budget)
@@ -209,7 +209,7 @@ class Budget:
     fields: int
 
     def take(self, fields: int) -> None:
-        """Take some; raise OverflowError if there are fewer."""
+        """Take this many fields; raise OverflowError if fewer are left."""
         self.fields -= fields
         if self.fields < 0:
             raise OverflowError

@@ -1,7 +1,7 @@
 """Nested objects in records: `{"a": {"b": 1}}` for an input named `a.b`; and free-form records.
 
-Free-form records have numbers, strings and booleans, for models that begin with a DictVectorizer. Their
-nested objects become dotted names too, because the vectorizer takes flat ones.
+Free-form records have numbers, strings and booleans, for models that begin with a DictVectorizer. Their nested objects
+become dotted names too, because the vectorizer takes flat records.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Record:
     field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
-        """Return the rule: objects with single values, or with objects of such."""
+        """Return the rule: objects whose members are single values, lists of strings, or objects like themselves."""
 
         def problem(value: Any) -> str | None:
             first = next(problems(value, spec), None)
@@ -133,7 +133,7 @@ class Nesting:
 
 
 def nested_schema(flat: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of records with nested objects, made from that of records with dotted names."""
+    """Return the JSON schema of records with nested objects, from the schema of records with dotted names."""
     nested = _object_schema()
     for name, field in flat["properties"].items():
         *objects, last = name.split(".")

@@ -67,7 +67,7 @@ def _documented(spec: Input, within_range: bool) -> dict[str, Any]:
 
 
 def _documented_limits(spec: Input) -> ma.validate.Validator | None:
-    """Return the limits for OpenAPI. The rule has applied them already."""
+    """Return a validator that documents the limits in OpenAPI. The rule has applied them already."""
     if spec.closed and spec.categories:
         return _Choice(spec.categories)
     if spec.largest is not None and spec.shape is None:  # in an array each element has the limit
@@ -78,22 +78,22 @@ def _documented_limits(spec: Input) -> ma.validate.Validator | None:
 
 
 class _Limit(ma.validate.Range):
-    """Documents the smallest and the largest value. A missing value passes."""
+    """The smallest and the largest value, for documentation. A missing value passes."""
 
     def __call__(self, value: Any) -> Any:
         return value if value is None else super().__call__(value)
 
 
 class _Choice(ma.validate.OneOf):
-    """Documents the allowed values. NaN, which is None here, passes where null is allowed."""
+    """The allowed values, for documentation. A missing value, which is None here, passes."""
 
     def __call__(self, value: Any) -> Any:
         return value if value is None else super().__call__(value)
 
 
 def _description(spec: Input) -> str:
-    known = [KINDS[spec.kind].describe(spec), "may be null (missing)" if spec.may_be_missing else ""]
-    return "; ".join(filter(None, known))
+    parts = [KINDS[spec.kind].describe(spec), "may be null (missing)" if spec.may_be_missing else ""]
+    return "; ".join(filter(None, parts))
 
 
 def schema_of(signature: Signature, title: str = "Instance") -> ma.Schema:

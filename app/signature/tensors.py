@@ -1,7 +1,7 @@
 """The fast path from arrays (tensors, matrices, columns of files) to a batch, without a Python object for each number.
 
-Arrays that are not accepted here go to `Validator.validate`, which alone words errors. A property test holds both to
-the same answers.
+Arrays that are not accepted here go to `Validator.validate`, which finds and words the errors. A property test checks
+that both accept the same values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from app.signature.kinds import KINDS, integer_limits_of, limits_of
 
 
 def column_of(array: NDArray[Any], spec: Input) -> Column | None:
-    """Return the column of an array of shape (rows,) or (rows, ...); None as soon as a value is not accepted."""
+    """Return the column of an array of shape (rows,) or (rows, ...); None if a value is not accepted."""
     if array.ndim == 1 and spec.kind == "number" and array.dtype.kind in "fiu":
         return _numbers(array, spec)
     if array.ndim == 1 and spec.kind == "integer" and array.dtype.kind in "iu":
@@ -26,7 +26,7 @@ def column_of(array: NDArray[Any], spec: Input) -> Column | None:
 
 
 def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
-    """Return the batch of a matrix of shape (rows, inputs); None as soon as a value is not accepted."""
+    """Return the batch of a matrix of shape (rows, inputs); None if a value is not accepted."""
     if matrix.ndim != 2 or matrix.shape[1] != len(signature.inputs):
         return None
     if signature.is_plain and matrix.dtype.kind in "fiu":
@@ -67,7 +67,7 @@ def _are_beyond_64_bits(array: NDArray[Any]) -> bool:
 
 
 def _cast(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array in another dtype. NumPy warns of a signaling NaN, which is missing like any other."""
+    """Return an array in another dtype, without NumPy's warning of a signaling NaN, which is a missing value."""
     with np.errstate(invalid="ignore"):
         return array.astype(dtype, copy=False)
 

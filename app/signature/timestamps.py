@@ -98,7 +98,11 @@ def unit_and_zone(dtype: str) -> tuple[str, str | None]:
 
 
 def _instant(text: str) -> int:
-    """Return nanoseconds since 1970-01-01 in UTC; raise ValueError, with a message if the instant does not exist."""
+    """Return nanoseconds since 1970-01-01 in UTC.
+
+    Raises:
+        ValueError: the text is not ISO 8601, or, with a message, the instant does not exist.
+    """
     match = ISO.fullmatch(text) if len(text) <= 64 else None
     if match is None:
         raise ValueError

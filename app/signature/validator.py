@@ -1,7 +1,7 @@
-"""Turn the instances of a request into a batch, or say what is wrong with each bad field.
+"""Turn the instances of a request into a batch, or raise an error for each bad field.
 
 Good instances are not validated one by one: `Kind.column` accepts a whole column, by the same rule (`rule_of`) that the
-fields of the schema apply to one value. Only refused rows go to the schema, as many as are reported.
+fields of the schema apply to one value. Only refused rows go to the schema, and only as many as the error reports.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from app.signature.schema import schema_of
 from app.signature.watch import Watch
 
 MAX_IMAGE_VALUES = 2**25
-"""Most values of all images of a request, as the model sees them: a quarter of a gibibyte."""
+"""Most values in all images of a request, as the model sees them. In float64 they take a quarter of a gibibyte."""
 MAX_IMAGES = 1000
 """Most images of a request. Opening the smallest takes half a millisecond."""
 
 
 class Validator:
-    """Turns instances into a `Batch`, or raises an error that names every bad field. Immutable, safe to share.
+    """The validator of one signature: it returns a `Batch`, or an error with all bad fields. Immutable, safe to share.
 
     `out_of_range` applies if the signature leaves it open. `watch` finds accepted values that are new to the model;
     None means that nothing is watched.
@@ -89,7 +89,7 @@ class Validator:
 
         Raises:
             TooManyInstances: there are more rows than the limit.
-            InvalidInstances: with the first 100 bad fields, and the number of all.
+            InvalidInstances: the error has the first 100 bad fields, and the number of all.
         """
         batch = self.accepted(instances, pointer)
         if batch is None:
@@ -106,7 +106,7 @@ class Validator:
         return self._columns(rows) if batch is None else batch
 
     def require_short_texts(self, batch: Batch, body_bytes: int) -> None:
-        """Refuse a batch whose texts are too long together, because a model takes long to divide them into words.
+        """Refuse a batch whose texts are too long together, because splitting them into words would take too long.
 
         A client may always send as many characters as its body has bytes.
 
@@ -139,9 +139,9 @@ class Validator:
 
     def _require_few_pixels(self, instances: Sequence[Any], sent: Sequence[Any], pointer: str) -> None:
         for at, spec in self._images:
-            found = one_too_many([_value(instance, spec.name, at) for instance in instances], spec)
-            if found is not None:
-                position, detail = found
+            excess = one_too_many([_value(instance, spec.name, at) for instance in instances], spec)
+            if excess is not None:
+                position, detail = excess
                 error = FieldError(f"{pointer}/{position}{self._place(sent[position], spec.name, at)}", detail)
                 raise InvalidInstances([error], 1)
 
@@ -152,7 +152,7 @@ class Validator:
         return place_of("", in_row(sent), name, at)
 
     def _columns(self, instances: Sequence[Any]) -> Batch | None:
-        """Return the batch with a few fast passes over each column; None as soon as something is wrong."""
+        """Return the batch, in a few fast passes over each column; None if a field is bad."""
         names = self.signature.names
         types = set(map(type, instances))
         if types <= {dict} and all(row.keys() == self._names for row in instances):
@@ -182,7 +182,7 @@ class Validator:
         return instance if len(instance) == len(self.signature.names) else None
 
     def _explain(self, instances: Sequence[Any], sent: Sequence[Any], pointer: str, single: bool) -> InvalidInstances:
-        """Return the error of refused instances. The cheap rule counts bad fields; marshmallow words the first.
+        """Return the error of refused instances. The cheap rules count bad fields; marshmallow words the first ones.
 
         A document that looks like another format as a whole has one error, which says so.
         """
@@ -254,8 +254,8 @@ class Validator:
     def _field_errors(self, record: Mapping[str, Any]) -> dict[Any, Any]:
         """Return the messages for each bad field.
 
-        `Schema.validate` leaves its exception and frames in a reference cycle. A stream of bad lines makes so many that
-        collecting them would stop all other threads for tens of milliseconds.
+        This does not call `Schema.validate`, which leaves its exception and frames in a reference cycle. A stream of
+        bad lines would make so many cycles that collecting them stops all other threads for tens of milliseconds.
         """
         try:
             self._schema.load(record)

@@ -1,4 +1,4 @@
-"""Warnings about accepted values that are new to the model: unseen categories, numbers outside the training range.
+"""Warn about accepted values that are new to the model: unseen categories, numbers outside the training range.
 
 Whole columns are compared after they were accepted. A model with nothing to watch has no `Watch`.
 """
@@ -28,21 +28,21 @@ Place = Callable[[int], tuple[str, bool | None]]
 
 @dataclass(frozen=True, slots=True)
 class Warnings:
-    """The first places with new values, and the number of further ones."""
+    """The first places with new values, and the number of further places."""
 
     found: tuple[FieldError, ...] = ()
     more: int = 0
 
     def document(self) -> dict[str, Any]:
         """Return the warnings as members of an answer."""
-        return {"warnings": [each.document() for each in self.found], "warnings_more": self.more}
+        return {"warnings": [place.document() for place in self.found], "warnings_more": self.more}
 
 
 NO_WARNINGS = Warnings()
 
 
 class Watch:
-    """Checks accepted batches of one signature. Immutable, safe to share between threads."""
+    """The check of accepted batches of one signature for new values. Immutable, safe to share between threads."""
 
     def __init__(self, signature: Signature) -> None:
         ranges = signature.out_of_range
@@ -109,8 +109,8 @@ def _outside(column: Column, low: float, high: float) -> NDArray[np.bool_]:
     if column.dtype == object:  # integers beside missing ones
         return np.array([value is not None and not low <= value <= high for value in column.tolist()], dtype=np.bool_)
     outside = ((column < low) | (column > high)).reshape(len(column), math.prod(column.shape[1:]))
-    found: NDArray[np.bool_] = np.logical_or.reduce(outside, axis=1)
-    return found
+    rows: NDArray[np.bool_] = np.logical_or.reduce(outside, axis=1)
+    return rows
 
 
 def _unknown(column: Column, known: frozenset[Any]) -> NDArray[np.bool_]:
