@@ -17,7 +17,7 @@ COUNTS, LAST, SIZES = "inferences", "inferences_last", "inferences_of_size"
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """How often a phase ran, and its total duration."""
+    """The number of runs of a phase, and their total duration."""
 
     count: int = 0
     ns: int = 0

@@ -25,7 +25,7 @@ from app.telemetry import check_deadline
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 1.0
-"""How often a request that waits for a load checks its deadline."""
+"""The interval at which a request that waits for a load checks its deadline."""
 
 UNLOADED = "it was taken out of service by hand; loading it serves it again"
 
