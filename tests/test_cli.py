@@ -25,7 +25,7 @@ from app.cli.adding import Progress, stray_packer
 from app.cli.group import Server, other_settings, wrong_settings
 from app.errors import PackingRefused
 from app.packing import spawn
-from app.packing.__main__ import done
+from app.packing.__main__ import run as run_request
 from app.packing.spawn import CheckRequest, PackRequest
 from app.packing.stages import Stage
 from app.packing.write import pack
@@ -51,7 +51,7 @@ class InThisProcess:
 
     def __call__(self, request: spawn.Request, timeout_s: float, progress: Any = None) -> spawn.Result:
         self.asked.append((request, timeout_s))
-        return done(spawn.verb_of(request), msgspec.json.encode(request).decode())
+        return run_request(spawn.verb_of(request), msgspec.json.encode(request).decode())
 
 
 class Terminal:
