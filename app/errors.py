@@ -105,20 +105,22 @@ class MalformedRequest(RetortError, code="malformed-request"):
 class BodyTooLarge(RetortError, code="body-too-large"):
     """The body is longer than the server reads."""
 
-    message_and_setting = "the body is longer than {} bytes, the most this server reads", "RETORT_BODY_LIMIT_BYTES"
-
     def __init__(self, limit_bytes: int) -> None:
-        too_long, setting = self.message_and_setting
-        super().__init__(f"{too_long.format(limit_bytes)}; the server's operator can raise {setting}")
+        super().__init__(
+            f"the body is longer than {limit_bytes} bytes, the most this server reads; the server's operator can raise "
+            "RETORT_BODY_LIMIT_BYTES"
+        )
 
 
 class UploadTooLarge(BodyTooLarge, code="upload-too-large"):
     """The file for a job is longer than the server stores."""
 
-    message_and_setting = (
-        "the file for the job is longer than {} bytes, the most this server stores",
-        "RETORT_JOBS_UPLOAD_BYTES",
-    )
+    def __init__(self, limit_bytes: int) -> None:
+        RetortError.__init__(
+            self,
+            f"the file for the job is longer than {limit_bytes} bytes, the most this server stores; the server's "
+            "operator can raise RETORT_JOBS_UPLOAD_BYTES",
+        )
 
 
 class TooManyInstances(RetortError, code="too-many-instances"):
