@@ -144,7 +144,8 @@ def head(answer: WsgiAnswer, protocol: str, shared: str) -> bytes:
     """Build the head of an answer; `shared` is one of the texts of `CommonHeaders`."""
     framing = "Transfer-Encoding: chunked\r\n\r\n" if answer.chunked else "\r\n"
     fields = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
-    return f"{protocol} {answer.status}{shared}{fields}{framing}".encode("latin-1")
+    version = "HTTP/1.0" if protocol == "HTTP/1.0" else "HTTP/1.1"  # RFC 9110 section 2.5: the latest known here
+    return f"{version} {answer.status}{shared}{fields}{framing}".encode("latin-1")
 
 
 def chunk(part: bytes) -> bytes:

@@ -234,8 +234,6 @@ class HeadReader:
         for key in CONNECTION_SPECIFIC:
             environ.pop(key, None)
         environ["wsgi.multithread"] = True
-        if request.version > (1, 1):  # RFC 9110 section 2.5: taken, and answered, as the latest version known here
-            environ["SERVER_PROTOCOL"] = "HTTP/1.1"
         if request.proxy_protocol_info:
             peer.proxy = wsgi.proxy_environ(request)
         if peer.proxy is not None:

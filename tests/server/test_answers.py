@@ -208,3 +208,13 @@ def test_a_thread_that_makes_progress_past_its_deadline_is_late_and_not_stuck() 
         assert threads.has_stuck_thread
         gate.release()
         stage.until(lambda: not stage.dispatcher.stats.running())
+
+
+@pytest.mark.parametrize(("version", "answered"), [("1.0", "1.0"), ("1.1", "1.1"), ("1.2", "1.1"), ("1.9", "1.1")])
+def test_a_later_minor_version_is_answered_as_the_latest_known_one(version: str, answered: str) -> None:
+    answer = WsgiAnswer(is_head=False)
+    answer.start_response("200 OK", [("Content-Length", "0")])
+    common = CommonHeaders()
+    common.refresh(0.0)
+    lines = head(answer, f"HTTP/{version}", common.close).split(b"\r\n")
+    assert lines[0] == f"HTTP/{answered} 200 OK".encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from gunicorn.config import Config
 
 from app.server.parsing import KNOWN_HEAD_BYTES, KNOWN_HEADS, HeadReader
@@ -50,12 +49,3 @@ def test_the_cache_of_heads_is_bounded() -> None:
     assert heads.read(long, 0, peer, 1) is not None
     assert len(heads._known_heads) <= KNOWN_HEADS
     assert long not in heads._known_heads
-
-
-@pytest.mark.parametrize(("version", "known"), [("1.0", "1.0"), ("1.1", "1.1"), ("1.2", "1.1"), ("1.9", "1.1")])
-def test_a_later_minor_version_is_answered_as_the_latest_known_one(version: str, known: str) -> None:
-    heads = reader()
-    peer = heads.peer(("127.0.0.1", 1), ("127.0.0.1", 80))
-    head = heads.read(f"GET / HTTP/{version}\r\nHost: here\r\n\r\n".encode(), 0, peer, 1)
-    assert head is not None
-    assert head.environ["SERVER_PROTOCOL"] == f"HTTP/{known}"
