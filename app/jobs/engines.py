@@ -112,7 +112,7 @@ class LokyEngine:
         with parallel_config(backend="loky", n_jobs=self._processes, inner_max_num_threads=1, **initializer):
             try:
                 read = parts.read(as_bytes=True)
-                yield from _in_parallel(version, form, read, PARTS_OF_A_PROCESS * self._processes, score_part)
+                yield from _in_parallel(version, form, read, PARTS_OF_A_PROCESS * self._processes)
             except BrokenProcessPool as error:
                 raise WorkerLost(f"a worker process ended ({type(error).__name__})") from None
 
@@ -152,7 +152,7 @@ class DaskEngine:
         done, at_once = parts.done, PARTS_OF_A_PROCESS * threads
         if self._can_workers_read:
             try:
-                for scored in _in_parallel(version, form, parts.stretches(threads), at_once, score_part):
+                for scored in _in_parallel(version, form, parts.stretches(threads), at_once):
                     done = scored.number + 1
                     yield scored
                 return
@@ -160,7 +160,7 @@ class DaskEngine:
                 log.warning("%s; so this process reads the input, and its rows travel to the workers", unseen)
                 self._can_workers_read = False
         remaining = replace(parts, done=done).read(as_bytes=True)
-        yield from _in_parallel(version, form, remaining, at_once, score_part)
+        yield from _in_parallel(version, form, remaining, at_once)
 
 
 def _dask_backend(client: Any, version: VersionFiles) -> Any:
@@ -219,7 +219,6 @@ def _in_parallel(
     form: OutputForm,
     parts: Iterable[Part | Stretch],
     at_once: int,
-    score: Callable[[Any, OutputForm, Part | Stretch], list[ScoredPart] | Unseen],
 ) -> Iterator[ScoredPart]:
     """Score parts with joblib, at most `at_once` at a time, and yield them in order.
 
@@ -242,7 +241,7 @@ def _in_parallel(
     results: Generator[Any, None, None] | None = None
     try:
         with interrupting_only_this_thread():
-            results = run(delayed(score)(version, form, part) for part in read())
+            results = run(delayed(score_part)(version, form, part) for part in read())
         for scored in results:
             if isinstance(scored, Unseen):
                 raise InputUnseen(scored.reason)
