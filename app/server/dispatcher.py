@@ -17,7 +17,7 @@ from app.server.answers import CommonHeaders, WsgiAnswer
 from app.server.bodies import close_body
 from app.server.connection import Connection
 from app.server.contract import Environ, PlainApp, Refusal, Response, ServedRequest, ServingApp, Stats
-from app.server.fairness import WORK_S, ClientTurns, take_waiting
+from app.server.fairness import ClientTurns, take_waiting, work_until_s
 from app.server.limits import Limits
 from app.server.parsing import Head, partial_environ
 from app.server.pending import PendingRequest
@@ -145,12 +145,13 @@ class Dispatcher:
             self._apply_budgets()
         groups, self.inline = self.inline, {}
         self._inline_us = self._largest_us = 0.0
-        until_s = time.monotonic() + WORK_S
+        until_s, has_time = work_until_s(), True
         for group in groups.values():
             if not group:  # all its clients have left in this turn
                 continue
-            if time.monotonic() < until_s:
+            if has_time:
                 self._answer_group(group, now_s)
+                has_time = time.monotonic() < until_s
             else:
                 for pending in group:
                     self._collect(pending)

@@ -187,12 +187,17 @@ class ClientTurns(Generic[WorkT]):
         return work
 
 
+def work_until_s() -> float:
+    """Return when one kind of work should stop in this turn of the loop (`time.monotonic`, seconds)."""
+    return time.monotonic() + WORK_S
+
+
 def take_waiting(waiting: deque[WorkT] | ClientTurns[WorkT]) -> Iterator[WorkT]:
     """Remove and yield the waiting work in order, for about `WORK_S`. The rest stays for the next turn.
 
     Work that is added meanwhile also stays. Otherwise work that creates more work could block the loop.
     """
-    until_s = time.monotonic() + WORK_S
+    until_s = work_until_s()
     for _ in range(len(waiting)):
         yield waiting.popleft()
         if time.monotonic() >= until_s:

@@ -16,7 +16,7 @@ from typing import Any
 from app.server.bodies import Store
 from app.server.connection import IDLE, Connection, ConnectionState, Shared
 from app.server.dispatcher import Dispatcher
-from app.server.fairness import WORK_S, ClientTurns, evictable, is_evictable, over_share, take_waiting
+from app.server.fairness import ClientTurns, evictable, is_evictable, over_share, take_waiting, work_until_s
 from app.server.lifecycle import Lifecycle, Phase, drop_new_connections, holds_any
 from app.server.parsing import HeadReader
 
@@ -144,7 +144,7 @@ class Loop:
             dispatcher.answer_inline(now_s)
         # Accept last: a new connection may get the number of a closed descriptor, and must not get its old events.
         for fd in accept:
-            self._accept(fd, self._accepts * (1 + int(1000 * (time.monotonic() - began_s))), now_s)
+            self._accept(fd, self._accepts * (1 + int(1000 * (time.monotonic() - began_s))), work_until_s(), now_s)
         if self._has_room and not self._accepting:
             self._accept_more(now_s)
         threads.start_coroutines()
@@ -177,7 +177,7 @@ class Loop:
         if self._accepting:
             # The kernel wakes only one worker for a new connection, and that worker may be stopped or stuck.
             for fd in list(self._listeners):
-                self._accept(fd, self._accepts, now_s)
+                self._accept(fd, self._accepts, work_until_s(), now_s)
 
     # --- accepting
 
@@ -200,10 +200,9 @@ class Loop:
         if self.life.phase in (Phase.SERVING, Phase.ACCEPTING) and self._make_room(now_s):
             self.accept_from(listening=True)
 
-    def _accept(self, fd: int, at_most: int, now_s: float, for_s: float = WORK_S) -> None:
+    def _accept(self, fd: int, at_most: int, until_s: float, now_s: float) -> None:
         """Accept waiting connections while there is room."""
         listener = self._listeners.get(fd)
-        until_s = time.monotonic() + for_s
         for number in range(at_most):
             if number and time.monotonic() >= until_s:
                 return
@@ -286,7 +285,7 @@ class Loop:
         self.accept_from(listening=False)
         for fd, listener in self._listeners.items():
             if takes_all:
-                self._accept(fd, self._backlog, now_s, for_s=BACKLOG_S)
+                self._accept(fd, self._backlog, time.monotonic() + BACKLOG_S, now_s)
             listener.close()
         self._listeners = {}
         self.life.accept_until_s = float("inf")

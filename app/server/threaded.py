@@ -15,7 +15,7 @@ from app.server import refusals
 from app.server.bodies import close_body
 from app.server.connection import ANSWERING, WAITING, Connection
 from app.server.contract import Refusal, ServingApp, Stats
-from app.server.fairness import WORK_S, AdmissionQueue
+from app.server.fairness import AdmissionQueue, work_until_s
 from app.server.limits import Limits
 from app.server.pending import PendingRequest
 from app.server.pool import Coroutines, Pool
@@ -258,7 +258,7 @@ class ThreadedRequests:
                 self._expire_queue(queue, now_s)
         if self._next_check_s > now_s:
             return
-        until_s = time.monotonic() + WORK_S
+        until_s = work_until_s()
         for pending in list(self._running):
             if pending.deadline_s <= now_s and not pending.cancelled:
                 if pending.connection.unsent:
@@ -288,7 +288,7 @@ class ThreadedRequests:
         pending.stuck_allowance_s = 0.0
 
     def _expire_queue(self, queue: AdmissionQueue, now_s: float) -> None:
-        until_s = time.monotonic() + WORK_S
+        until_s = work_until_s()
         for pending in queue.take_expired(now_s):
             if pending.deadline_s <= now_s:
                 close_body(pending.environ)

@@ -1,4 +1,4 @@
-"""Gunicorn's own corpus of requests, from its source release."""
+"""Fixtures of the tests of the worker: turns without an end, and Gunicorn's own corpus of requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from app.server import fairness
+
 FETCH_WITHIN_S = 300.0
+
+
+@pytest.fixture(autouse=True)
+def long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a turn of the loop do all that waits, however slow this machine is. A test may set less."""
+    monkeypatch.setattr(fairness, "WORK_S", 60.0)
 
 
 @pytest.fixture(scope="session")

@@ -59,13 +59,6 @@ def asking(stage: Stage, *clients: bytes) -> Iterator[list[Any]]:
         yield connections
 
 
-@pytest.fixture
-def long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a turn serve all that has arrived, however slow this machine is."""
-    monkeypatch.setattr("app.server.fairness.WORK_S", 60.0)
-    monkeypatch.setattr("app.server.dispatcher.WORK_S", 60.0)
-
-
 def test_work_that_makes_work_does_not_keep_the_loop() -> None:
     waiting = deque([1, 2, 3])
     for number in take_waiting(waiting):
@@ -113,7 +106,6 @@ def test_a_client_with_one_request_does_not_wait_for_the_many_of_another(monkeyp
         assert len(app.ran) <= 3
 
 
-@pytest.mark.usefixtures("long_turns")
 def test_inline_requests_over_the_budget_of_their_client_wait_for_a_thread() -> None:
     app = Named(inline_us=100.0)
     limits = {"inline_client_us": 1000.0, "inline_turn_us": 2000.0}
@@ -145,7 +137,6 @@ class Held(Named):
         return super().respond(requests)
 
 
-@pytest.mark.usefixtures("long_turns")
 def test_inline_requests_over_their_budgets_compute_on_as_many_threads_as_cores_beside_others() -> None:
     app = Held()
     models = [b"a", b"b", b"c", b"d", b"e"]
@@ -161,7 +152,6 @@ def test_inline_requests_over_their_budgets_compute_on_as_many_threads_as_cores_
                 assert [statuses_in(each.recv(65536)) for each in (*connections, *others)] == [[200]] * 6
 
 
-@pytest.mark.usefixtures("long_turns")
 def test_inline_requests_over_the_budget_of_the_turn_are_taken_from_the_client_with_most() -> None:
     app = Named(inline_us=100.0)
     limits = {"inline_client_us": 1000.0, "inline_turn_us": 1000.0}
@@ -179,7 +169,6 @@ def test_an_inline_request_that_takes_long_waits_for_a_thread() -> None:
         assert (stage.dispatcher.stats.inline, stage.dispatcher.stats.threaded) == (0, 1)
 
 
-@pytest.mark.usefixtures("long_turns")
 def test_a_flood_of_inline_requests_gets_429_when_the_queue_is_full() -> None:
     app = Named(inline_us=100.0)
     limits = {"inline_client_us": 500.0, "queue_requests": 4}
@@ -199,7 +188,7 @@ def _flood(monkeypatch: pytest.MonkeyPatch, stage: Stage, connections: list[Any]
     for connection in connections:
         assert statuses_in(connection.recv(65536)) == [200]
         connection.sendall(ASK % b"noisy")
-    monkeypatch.setattr("app.server.dispatcher.WORK_S", 0.0)
+    monkeypatch.setattr("app.server.dispatcher.work_until_s", lambda: 0.0)
 
     def take_one(waiting: Any) -> Iterator[Any]:
         yield waiting.popleft()
@@ -207,7 +196,6 @@ def _flood(monkeypatch: pytest.MonkeyPatch, stage: Stage, connections: list[Any]
     monkeypatch.setattr("app.server.dispatcher.take_waiting", lambda waiting: take_one(waiting) if waiting else ())
 
 
-@pytest.mark.usefixtures("long_turns")
 def test_a_turn_that_has_no_time_refuses_one_request_over_the_budget_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -227,7 +215,6 @@ def test_a_turn_that_has_no_time_refuses_one_request_over_the_budget_and_goes_on
     assert (statuses.count(200), statuses.count(429)) == (3, 17)
 
 
-@pytest.mark.usefixtures("long_turns")
 def test_a_client_that_leaves_over_its_budget_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Named()
     with staged(app, inline_client_us=500.0) as stage, asking(stage, *[b"noisy"] * 5) as connections:

@@ -51,10 +51,7 @@ def app() -> Grouping:
 
 
 @pytest.fixture
-def stage(app: Grouping, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """Return a stage whose turns read all waiting requests, however slow the machine is."""
-    monkeypatch.setattr("app.server.fairness.WORK_S", 60.0)
-    monkeypatch.setattr("app.server.dispatcher.WORK_S", 60.0)
+def stage(app: Grouping) -> Iterator[Stage]:
     with staged(app) as stage:
         yield stage
 
