@@ -67,28 +67,23 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     started.stop()
 
 
-def scoring(cluster: Cluster, source: Path, output: Path) -> subprocess.Popen[str]:
-    """Score on the cluster in a separate process, in small parts."""
+def scoring(cluster: Cluster, source: Path, output: Path, pause_after: int) -> subprocess.Popen[str]:
+    """Score on the cluster in a separate process, in small parts. Return when it has paused after some parts."""
     script = (
         "import sys; from app.jobs import table_parts; table_parts.MOST_ROWS = 200; "
         "from app.jobs.job import ScoringJob; from tests.jobs.files import SETTINGS; "
+        "wait_for_test = lambda: print(flush=True) or sys.stdin.readline(); "
+        "pause = lambda progress: progress.parts_done == int(sys.argv[4]) and wait_for_test(); "
         "ScoringJob('penguins', None, *sys.argv[1:3], ['id'], engine='dask', cluster=sys.argv[3], "
-        "settings=SETTINGS).run()"
+        "settings=SETTINGS).run(pause)"
     )
-    command = [sys.executable, "-c", script, str(source), str(output), cluster.address]
+    command = [sys.executable, "-c", script, str(source), str(output), cluster.address, str(pause_after)]
     quickly = environment(DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT="2s")
-    return subprocess.Popen(command, cwd=ROOT, env=quickly, text=True, stderr=subprocess.PIPE)
-
-
-def wait_for_parts(run: subprocess.Popen[str], output: Path, parts: int) -> None:
-    """Wait until a run has finished this many parts."""
-    journal = output.with_name(f".{output.name}.scoring") / "journal.ndjson"
-    deadline_s = time.monotonic() + STARTS_WITHIN_S
-    while run.poll() is None and time.monotonic() < deadline_s:
-        if journal.exists() and journal.read_bytes().count(b"\n") > parts:
-            break
-        time.sleep(0.01)
-    assert run.poll() is None
+    pipe = subprocess.PIPE
+    run = subprocess.Popen(command, cwd=ROOT, env=quickly, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "\n"
+    return run
 
 
 def compare(table: pd.DataFrame, output: Path) -> None:
@@ -107,12 +102,11 @@ def in_small_row_groups(table: pd.DataFrame, path: Path) -> Path:
 def test_a_worker_that_is_killed_loses_and_doubles_no_row(cluster: Cluster, tmp_path: Path) -> None:
     table = penguins(40_000)
     source, output = in_small_row_groups(table, tmp_path / "in.parquet"), tmp_path / "out.parquet"
-    run = scoring(cluster, source, output)
-    wait_for_parts(run, output, 20)
+    run = scoring(cluster, source, output, pause_after=20)
     killed = cluster.processes.pop()
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    _, errors = run.communicate(timeout=STARTS_WITHIN_S)
+    _, errors = run.communicate("\n", timeout=STARTS_WITHIN_S)
     assert run.returncode == 0, errors
     assert "travel" not in errors  # the workers read the file themselves
     compare(table, output)
@@ -125,12 +119,11 @@ def test_a_run_whose_scheduler_ends_reports_it_and_is_resumed_elsewhere(
     table = penguins(40_000)
     source, output = in_small_row_groups(table, tmp_path / "in.parquet"), tmp_path / "out.parquet"
     cluster = Cluster(tmp_path)
-    run = scoring(cluster, source, output)
     try:
-        wait_for_parts(run, output, 10)
+        run = scoring(cluster, source, output, pause_after=10)
     finally:
         cluster.stop()
-    _, errors = run.communicate(timeout=STARTS_WITHIN_S)
+    _, errors = run.communicate("\n", timeout=STARTS_WITHIN_S)
     assert errors.splitlines()[-1].endswith(f"no scheduler of Dask answers at {cluster.address}")
     assert score("penguins", source, output, keep=["id"], resume=True).rows == 40_000
     compare(table, output)
