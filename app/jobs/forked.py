@@ -5,6 +5,7 @@ Only a process with a single thread can be forked: a lock that another thread ho
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -64,13 +65,13 @@ class ForkEngine:
         ):
             idle, busy = [*workers], workers[:0]
             next_stretch = next(stretches, None)
-            while busy or next_stretch is not None:
+            while busy or next_stretch is not None or number in waiting:
                 while idle and next_stretch is not None and (len(waiting) < MOST_WAITING or not busy):
                     busy.append(idle.pop())
                     with _connection_errors_as_worker_lost():
                         busy[-1].send(next_stretch)
                     next_stretch = next(stretches, None)
-                ready = wait(busy)
+                ready = wait(busy, 0.0 if number in waiting else None)
                 for worker in [worker for worker in busy if worker in ready]:
                     message = _receive(worker)
                     if isinstance(message, ScoredPart):
@@ -78,7 +79,7 @@ class ForkEngine:
                     else:
                         busy.remove(worker)
                         idle.append(worker)
-                while number in waiting:
+                if number in waiting:  # one at a time: while the caller writes parts, no worker gets new work
                     yield waiting.pop(number)
                     number += 1
 
@@ -143,6 +144,7 @@ def _serve(
     """Score the stretches that arrive, in a worker process, until it is stopped. Send None after each stretch."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with(parent)
+    gc.freeze()  # otherwise Python would search the objects of the main process for garbage
     while True:
         part_or_stretch = connection.recv()
         try:
