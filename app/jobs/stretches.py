@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +26,8 @@ END_BYTES = 2**16
 """The CRC-32 of this number of bytes at the beginning and at the end identifies a file."""
 MOST_PARTS = 32
 """Most parts in a stretch of a table."""
-MOST_SHARES = 16
+MOST_STRETCHES = 16
+"""Most stretches of a row group that is cut to keep all workers busy."""
 DECODING = 0.4
 """The fraction of a part's time that decoding takes, for a fast model. Used to decide how to cut large row groups."""
 
@@ -136,15 +137,17 @@ def stretches_of_table(
         size = sum(pieces_of_file.sizes[at] for at in run)
         parts, largest = (-(-count // rows) for count in (size, max(pieces_of_file.sizes[at] for at in run)))
         if largest < parts:  # reading can begin at any piece
-            most_parts = min(MOST_PARTS, largest)
+            counts = _divide(parts, min(MOST_PARTS, largest))
         else:
-            most_parts = parts_of_a_stretch(parts, runs * files, runs * files_left - number, workers)
-        for begins in range(0, size, most_parts * rows):
-            ends = [min(size, begins + (at + 1) * rows) for at in range(most_parts) if begins + at * rows < size]
+            counts = parts_of_stretches(parts, runs * files, runs * files_left - number, workers)
+        begins = 0
+        for count in counts:
+            ends = [min(size, begins + (at + 1) * rows) for at in range(count)]
             pieces, skipped = _select_pieces(run, pieces_of_file.sizes, begins, ends[-1])
             shares = tuple((rows_before + end) / total for end in ends)
             first = rows_before + begins + 1
             yield Stretch(0, *_identify(source), shares, first, pieces=pieces, skipped=skipped, rows=rows)
+            begins = ends[-1]
         rows_before += size
 
 
@@ -160,11 +163,12 @@ def _select_pieces(run: Sequence[int], sizes: Sequence[int], begins: int, ends: 
     return tuple(pieces), skipped
 
 
-def parts_of_a_stretch(parts: int, runs: int, runs_left: int, workers: int) -> int:
-    """Return the number of parts in a stretch.
+def parts_of_stretches(parts: int, runs: int, runs_left: int, workers: int) -> list[int]:
+    """Return the number of parts of each stretch of a row group.
 
     A worker that begins in the middle of a row group must decode the rows before. So a row group is cut only near the
-    end of the input, where there are fewer row groups than workers.
+    end of the input, where there are fewer row groups than workers. Then later stretches are shorter, so that all
+    take the same time.
 
     Args:
         parts: The parts of the row group.
@@ -172,14 +176,29 @@ def parts_of_a_stretch(parts: int, runs: int, runs_left: int, workers: int) -> i
         runs_left: The number of row groups from this one to the last.
         workers: The number of workers.
     """
-    leftover = runs % workers
-    if runs_left > leftover:
-        return min(MOST_PARTS, parts)
+    leftover, stretches = runs % workers, 1
+    if runs_left <= leftover:
 
-    def time_with(shares: int) -> float:
-        return -(-leftover * shares // workers) / shares * (1 + DECODING * (shares - 1) / 2)
+        def time_with(stretches: int) -> float:
+            return round(-(-leftover * stretches // workers) / sum(_relative_lengths(stretches)), 2)
 
-    return min(MOST_PARTS, -(-parts // min(range(1, min(parts, MOST_SHARES) + 1), key=time_with)))
+        stretches = min(range(1, min(parts, MOST_STRETCHES) + 1), key=time_with)
+    lengths = _relative_lengths(stretches)
+    ends = [round(parts * length / sum(lengths)) for length in accumulate(lengths, initial=0)]
+    return [count for begins, end in pairwise(ends) for count in _divide(end - begins, MOST_PARTS)]
+
+
+def _relative_lengths(stretches: int) -> list[float]:
+    """Return the lengths of stretches of a row group that take the same time, relative to the first.
+
+    A stretch of length s after others of total length b takes the time s + DECODING * b.
+    """
+    return [(1 - DECODING) ** at for at in range(stretches)]
+
+
+def _divide(parts: int, most: int) -> list[int]:
+    """Divide a number of parts into numbers of at most `most`."""
+    return [min(most, parts - at) for at in range(0, parts, most)]
 
 
 def _identify(source: Source) -> tuple[Source, int]:

@@ -16,7 +16,7 @@ from app.jobs import parts, table_parts
 from app.jobs.input_parts import InputParts
 from app.jobs.locations import sources_of
 from app.jobs.parts import Part
-from app.jobs.stretches import InputUnseen, Stretch, parts_of_a_stretch
+from app.jobs.stretches import InputUnseen, Stretch, parts_of_stretches
 from app.signature import Input, Layout, Signature
 from tests.jobs.files import write
 
@@ -123,15 +123,15 @@ def test_a_file_that_changes_while_a_worker_reads_it_ends_the_run(tmp_path: Path
 @pytest.mark.parametrize(
     ("parts", "runs", "workers", "stretches"),
     [
-        (30, 4, 2, [30, 30, 30, 30]),
-        (30, 3, 2, [30, 30, 15]),  # otherwise one worker has two of them, and the other has one
-        (30, 1, 3, [10]),
-        (30, 2, 4, [15, 15]),
-        (1, 5, 4, [1, 1, 1, 1, 1]),
-        (500, 2, 2, [32, 32]),  # a limit of memory
+        (30, 4, 2, [[30], [30], [30], [30]]),
+        (30, 3, 2, [[30], [30], [19, 11]]),  # otherwise one worker has two of them, and the other has one
+        (30, 1, 3, [[15, 9, 6]]),
+        (30, 2, 4, [[19, 11], [19, 11]]),
+        (1, 5, 4, [[1], [1], [1], [1], [1]]),
+        (70, 2, 2, [[32, 32, 6], [32, 32, 6]]),  # a limit of memory
     ],
 )
 def test_row_groups_are_cut_only_to_keep_all_workers_busy(
-    parts: int, runs: int, workers: int, stretches: list[int]
+    parts: int, runs: int, workers: int, stretches: list[list[int]]
 ) -> None:
-    assert [parts_of_a_stretch(parts, runs, left, workers) for left in range(runs, 0, -1)] == stretches
+    assert [parts_of_stretches(parts, runs, left, workers) for left in range(runs, 0, -1)] == stretches
