@@ -190,7 +190,6 @@ def _cast(column: Any, arrow_type: Any) -> Any:
 
 def _check_shared(column: Any, name: str, source: Source) -> None:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     types, arrow_type = pa.types, column.type
     if types.is_list_view(arrow_type) or types.is_large_list_view(arrow_type) or types.is_run_end_encoded(arrow_type):
@@ -200,6 +199,8 @@ def _check_shared(column: Any, name: str, source: Source) -> None:
         values = column.dictionary
         variable_types = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
         if any(is_variable(values.type) for is_variable in variable_types):
+            import pyarrow.compute as pc  # takes 80 ms, in each worker process
+
             size_bytes = pc.sum(pc.binary_length(values).cast(pa.int64()).take(column.indices)).as_py() or 0
         elif not (types.is_primitive(values.type) or types.is_decimal(values.type)):
             size_bytes = max(values.nbytes, size_bytes) * len(column)

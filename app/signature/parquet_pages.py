@@ -231,7 +231,9 @@ def struct_at(content: Any, at: int, lists: Lists, budget: Budget, depth: int = 
         step = content[at] >> 4
         at += 1
         if step:
-            number = _signed(number + step, 16)
+            number += step
+            if number >= 2**15:
+                number -= 2**16
         else:
             number, at = _integer(content, at, 16)
         if (number, kind) in fields:
@@ -281,8 +283,9 @@ def _length(number: int) -> int:
 
 def _integer(content: Any, at: int, bits: int) -> tuple[int, int]:
     number, at = _varint(content, at)
-    number &= 2 ** max(bits, 32) - 1
-    return _signed((number >> 1) ^ -(number & 1), bits), at
+    number &= 2**64 - 1 if bits == 64 else 2**32 - 1
+    number = (number >> 1) ^ -(number & 1)
+    return (_signed(number, bits) if bits < 32 else number), at
 
 
 def _signed(number: int, bits: int) -> int:
