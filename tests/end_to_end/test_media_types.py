@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
@@ -20,7 +19,6 @@ pytestmark = pytest.mark.server
 PATH = "/models/iris-two/predict"
 RECORD = b'{"feature1": 5.1, "feature2": 3.5}'
 JSON, PROBLEM = "application/json", "application/problem+json"
-REFUSED_WITHIN_S = 3.0
 MOST_GROWTH_BYTES = 64 * 2**20
 MiB = 2**20
 
@@ -159,17 +157,16 @@ STATUSES = {"ordinary": {200}, "a path for a name": {400, 415, 422}}
 @pytest.mark.parametrize("name", MULTIPARTS)
 @pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "multipart/mixed; boundary=" + "x" * 3000])
 @pytest.mark.fault("N08")
-def test_n08_multipart_is_answered_soon_whatever_is_in_it(mixed: Server, name: str, content_type: str) -> None:
+def test_n08_multipart_is_answered_whatever_is_in_it(mixed: Server, name: str, content_type: str) -> None:
     """A form is a record. No field of it is dropped silently, and none takes much memory."""
     talk = Talk(mixed)
     with contextlib.closing(talk.connection):
         assert talk(MULTIPARTS["ordinary"], Content_Type="multipart/form-data; boundary=x").status == 200  # imports
-        grown_bytes, began_s = [], time.monotonic()
+        grown_bytes = []
         for _ in range(3):  # the first use of memory by a thread counts too, so the smallest growth is the request's
             before_bytes = rss_bytes(mixed)
             told = talk(MULTIPARTS[name], Content_Type=content_type)
             grown_bytes.append(rss_bytes(mixed) - before_bytes)
-        assert time.monotonic() - began_s < 3 * REFUSED_WITHIN_S
         assert min(grown_bytes) < MOST_GROWTH_BYTES
         if "mixed" in content_type:
             assert (told.status, told.response.headers["Accept"].split(", ")[0]) == (415, JSON), told.document

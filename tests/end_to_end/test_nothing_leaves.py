@@ -25,7 +25,7 @@ WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|^(creat|mkdir|rename)")
 LOCAL = re.compile(
     r'sa_family=AF_NETLINK|inet_addr\("127\.|inet_pton\(AF_INET6, "::1"|sa_family=AF_UNIX, sun_path=@?"(?!.*nscd)'
 )
-WRITTEN_WITHIN_S = 10.0
+WRITTEN_WITHIN_S = 60.0
 OWN_PLACES = ("/dev/", "/proc/self/", "/memfd:")
 
 

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import parse_headers
@@ -27,8 +26,6 @@ pytestmark = pytest.mark.server
 
 CLASSIC = '{"feature1": 5.1, "feature2": 3.5}'
 IRIS_TWO = "/models/iris-two/predict"
-REFUSED_WITHIN_S = 10.0
-NO_HANG_WITHIN_S = 10
 
 
 @pytest.fixture(scope="module")
@@ -177,10 +174,8 @@ def test_gradient_boosting_answers_in_both_workers_after_the_fork(
     expected = boosted.predict(rows).tolist()
     for worker in mixed.all_workers(2):
         with only(mixed, worker):
-            start = time.monotonic()
             answer = mixed.ask("POST", "/models/boosted/predict", json.dumps(rows.tolist()))
             assert answer.document["prediction"] == expected
-            assert time.monotonic() - start < NO_HANG_WITHIN_S
 
 
 # -- a repository with failed versions
@@ -236,9 +231,7 @@ def test_sigterm_ends_the_server_cleanly(no_models: Path, tmp_path: Path) -> Non
         for worker in workers:  # each worker runs: a worker that is being forked misses the signal
             with only(server, worker):
                 assert server.ask("GET", "/livez").status == 200
-        start = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - start < 10
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
         assert "Traceback" not in server.output
 
@@ -271,7 +264,6 @@ def test_in_production_every_line_is_json(mixed: Server) -> None:
 def test_settings_that_are_not_usable_are_all_named_at_once(command: str) -> None:
     wrong = {"RETORT_MODEL_DIR": "models", "RETORT_TURBO": "1", "RETORT_THREADS": "many", "WEB_CONCURRENCY": "0"}
     line = command.replace("$PORT", str(free_port()))
-    start = time.monotonic()
     ended = subprocess.run(
         ["sh", "-c", f"exec {line}"],
         cwd=ROOT,
@@ -282,7 +274,6 @@ def test_settings_that_are_not_usable_are_all_named_at_once(command: str) -> Non
         check=False,
     )
     assert ended.returncode != 0
-    assert time.monotonic() - start < REFUSED_WITHIN_S
     lines = ended.stderr.strip().splitlines()
     assert len(lines) == 1, ended.stderr
     assert all(name in lines[0] for name in wrong)

@@ -143,7 +143,7 @@ class Waiting(Interceptor):
 
     def after(self, context: RequestContext, response: Response) -> None:
         self.threads.append(threading.current_thread())
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(60)
 
 
 def test_a_refusal_by_the_server_runs_no_blocking_interceptor_on_its_thread() -> None:
@@ -155,7 +155,7 @@ def test_a_refusal_by_the_server_runs_no_blocking_interceptor_on_its_thread() ->
     assert served.refuse(context.environ, context, LATE).status == 504
     assert recorder.after_calls == [504]
     waiting.go_on.set()
-    assert waiting.done.wait(10)
+    assert waiting.done.wait(60)
     assert len(waiting.threads) == 2
     assert threading.current_thread() not in waiting.threads
 
@@ -167,7 +167,7 @@ def test_a_refusal_that_comes_after_the_answer_is_not_shown_again() -> None:
     served.respond([context])
     context.at_end(ended.set)
     served.refuse(context.environ, context, LATE)
-    assert ended.wait(10)
+    assert ended.wait(60)
     assert calls == ["a before", "a after 200"]
 
 

@@ -253,7 +253,7 @@ def test_the_connection_is_closed_after_the_last_reading(monkeypatch: pytest.Mon
 
     table = KeyTable(SlowSource(STORED))
     table.begin()
-    assert begun.wait(10)
+    assert begun.wait(60)
     table.close()
     assert closed_after == [True]
 

@@ -33,7 +33,7 @@ class Gated:
         values = batch.columns["x"]
         self.runs.append(values.tolist())
         self.entered.release()
-        assert self.gate.acquire(timeout=10)
+        assert self.gate.acquire(timeout=60)
         if POISON in values:
             raise ValueError("poison")
         if EXIT in values:
@@ -118,7 +118,7 @@ def test_requests_that_arrive_during_a_run_share_the_next() -> None:
     servable = BatchingServable(inner, 4, 10)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(servable.run, batch_of(1), ["y"])
-        assert inner.entered.acquire(timeout=10)
+        assert inner.entered.acquire(timeout=60)
         rest = queued(servable, pool, [batch_of(2), batch_of(3, 4), batch_of(5), batch_of(6)])
         inner.gate.release(3)
         assert first.result(10)["y"].tolist() == [2]
@@ -133,7 +133,7 @@ def test_a_bad_request_fails_alone(poison: float, error: type[BaseException]) ->
     servable = BatchingServable(inner, 10, 10)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(servable.run, batch_of(1), ["y"])
-        assert inner.entered.acquire(timeout=10)
+        assert inner.entered.acquire(timeout=60)
         good, bad, other = queued(servable, pool, [batch_of(2), batch_of(poison), batch_of(3)])
         inner.gate.release(5)
         assert first.result(10)["y"].tolist() == [2]
@@ -149,7 +149,7 @@ def test_requests_in_one_run_have_the_same_outputs() -> None:
     servable = BatchingServable(inner, 10, 10)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(servable.run, batch_of(1), ["y"])
-        assert inner.entered.acquire(timeout=10)
+        assert inner.entered.acquire(timeout=60)
         (one,) = queued(servable, pool, [batch_of(2)])
         (other,) = queued(servable, pool, [batch_of(3)], output="z")
         inner.gate.release(3)
@@ -164,7 +164,7 @@ def test_a_wait_ends_with_an_error() -> None:
     servable = BatchingServable(inner, 10, 0.01)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(servable.run, batch_of(1), ["y"])
-        assert inner.entered.acquire(timeout=10)
+        assert inner.entered.acquire(timeout=60)
         with pytest.raises(DeadlineExceeded):
             servable.run(batch_of(2), ["y"])
         inner.gate.release()
@@ -212,7 +212,7 @@ def test_a_request_progresses_when_another_thread_runs_for_it() -> None:
         context.run(current_request.set, scope)
     with ThreadPoolExecutor(3) as pool:
         futures = [pool.submit(contexts[0].run, servable.run, batch_of(0), ["y"])]
-        assert gated.entered.acquire(timeout=10)
+        assert gated.entered.acquire(timeout=60)
         for number in (1, 2):
             futures.append(pool.submit(contexts[number].run, servable.run, batch_of(POISON), ["y"]))
             while len(servable._waiting) < number:
@@ -229,9 +229,9 @@ def test_an_explanation_does_not_wait_and_delays_no_request() -> None:
     servable = BatchingServable(inner, 10, 10.0)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(servable.run, batch_of(1), [EXPLANATION])
-        assert inner.entered.acquire(timeout=10)
+        assert inner.entered.acquire(timeout=60)
         second = pool.submit(servable.run, batch_of(2), ["y"])
-        assert inner.entered.acquire(timeout=10), "it runs beside the explanation"
+        assert inner.entered.acquire(timeout=60), "it runs beside the explanation"
         inner.gate.release(2)
         assert first.exception(10) is None
         assert second.exception(10) is None

@@ -216,7 +216,7 @@ def test_while_a_batch_decides_only_very_large_ones_wait_for_it(tmp_path: Path) 
 
     def read() -> bytes:
         begun.set()
-        assert may_end.wait(10)
+        assert may_end.wait(60)
         return content
 
     servable = LargeBatches(graph, read, signature)
@@ -224,7 +224,7 @@ def test_while_a_batch_decides_only_very_large_ones_wait_for_it(tmp_path: Path) 
     large, very_large = (Batch.of_matrix(rows[:size], signature.names) for size in (600, 9400))
     with ThreadPoolExecutor(2) as threads:
         deciding = threads.submit(servable.run, large, signature.defaults)
-        assert begun.wait(10)
+        assert begun.wait(60)
         servable.run(large, signature.defaults)
         waiting = threads.submit(servable.run, very_large, signature.defaults)
         with pytest.raises(TimeoutError):

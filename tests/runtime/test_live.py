@@ -37,7 +37,7 @@ class GatedLoader(WordLoader):
 
     def __call__(self, stream: BinaryIO, signature: Signature) -> Servable:
         self.reached.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         return super().__call__(stream, signature)
 
 
@@ -61,7 +61,7 @@ class GatedServable:
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         found = self.servable.run(batch, outputs)
         self.gate.reached.set()
-        assert self.gate.open.wait(10)
+        assert self.gate.open.wait(60)
         return found
 
 
@@ -380,7 +380,7 @@ def test_a_version_that_is_quarantined_while_its_model_is_loaded_again_stays_qua
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(predict, there, "flowers")
         try:
-            assert gate.reached.wait(10)  # it has run the examples of the new version 2
+            assert gate.reached.wait(60)  # it has run the examples of the new version 2
             die_in(master, ("flowers", culprit))
             there.lease("trees")  # another request makes this worker check the desired states
         finally:
@@ -448,7 +448,7 @@ def test_requests_for_other_models_do_not_wait_for_a_model_that_is_loading(repos
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(predict, there, "flowers")
         try:
-            assert loader.reached.wait(10)
+            assert loader.reached.wait(60)
             assert predict(there, "trees") == (1, [10.0])
             assert predict(there, "flowers")[0] == 1  # the served version continues until the new one is ready
         finally:
@@ -466,7 +466,7 @@ def test_a_model_that_is_requested_again_while_it_loads_is_loaded(repository: Re
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(served.load_model, "flowers")
         try:
-            assert loader.reached.wait(10)
+            assert loader.reached.wait(60)
             served._desired.set_served("flowers", served=True)  # another worker got the same request
             served.lease("trees")  # another request makes this worker check the desired states
         finally:

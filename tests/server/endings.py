@@ -51,7 +51,7 @@ async def reloaded(server: Server, times: int, every_s: float) -> Outcomes:
             server.process.send_signal(signal.SIGHUP)
             began_s = time.monotonic()
             while before & set(server.workers):
-                assert time.monotonic() - began_s < 10
+                assert time.monotonic() - began_s < 60
                 await asyncio.sleep(0.05)
         await asyncio.sleep(every_s)
     return kept.with_those_of(short)

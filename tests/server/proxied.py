@@ -31,7 +31,7 @@ http {{
     }}
 }}
 """
-STARTS_WITHIN_S = 10.0
+STARTS_WITHIN_S = 60.0
 FAIL_TIMEOUT_S = 1
 """The time for which nginx avoids a server after a failure."""
 

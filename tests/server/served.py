@@ -203,7 +203,7 @@ def took_s(server: Server, path: str = "/livez") -> float:
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
 
 def rss_bytes(pid: int) -> int:

@@ -142,7 +142,7 @@ def test_a_request_that_is_refused_after_it_ran_is_logged_once(how: str, status:
     gate = threading.Semaphore(0)
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
-        assert gate.acquire(timeout=10)
+        assert gate.acquire(timeout=60)
         if how == "fails":
             raise SystemExit(3)
         start_response("200 OK", [])
@@ -166,7 +166,7 @@ def test_a_client_in_a_hurry_does_not_have_its_worker_replaced() -> None:
     gate = threading.Semaphore(0)
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
-        assert gate.acquire(timeout=10)
+        assert gate.acquire(timeout=60)
         start_response("200 OK", [])
         return [b"late"]
 
@@ -187,7 +187,7 @@ def test_a_thread_that_makes_progress_past_its_deadline_is_late_and_not_stuck() 
     gate = threading.Semaphore(0)
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
-        assert gate.acquire(timeout=10)
+        assert gate.acquire(timeout=60)
         start_response("200 OK", [])
         return [b"late"]
 

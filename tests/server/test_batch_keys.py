@@ -55,7 +55,7 @@ class Batching(Serving):
         return environ["PATH_INFO"]
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response]:
-        assert self.gate.acquire(timeout=10)
+        assert self.gate.acquire(timeout=60)
         self.seen += requests
         bodies = [request.environ["wsgi.input"].getvalue() for request in requests]
         self.calls.append(bodies)

@@ -247,7 +247,7 @@ def test_a_client_that_leaves_as_its_answer_comes_takes_nothing_from_the_queue(o
     may_run = threading.Semaphore(0)
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        assert may_run.acquire(timeout=10)
+        assert may_run.acquire(timeout=60)
         start_response("200 OK", [])
         return [b"ready"]
 

@@ -29,7 +29,7 @@ class Patient(Serving):
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         self.threads.append(threading.current_thread().name)
         if environ["PATH_INFO"] == "/waits":
-            assert self.may_answer.acquire(timeout=5)
+            assert self.may_answer.acquire(timeout=60)
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
 
@@ -82,10 +82,10 @@ def test_an_idle_thread_is_used_again_and_then_ends() -> None:
 
     pool = ElasticPool(work, kept=0, idle_s=0.5)
     pool.submit("first")
-    assert received.acquire(timeout=5)
+    assert received.acquire(timeout=60)
     pool.ended()
     pool.submit("second")
-    assert received.acquire(timeout=5)
+    assert received.acquire(timeout=60)
     assert done == ["first retort-request-1", "second retort-request-1"]
     pool.close(time.monotonic() + 5)
     assert not pool._threads
@@ -99,7 +99,7 @@ def test_work_waits_for_a_free_thread_if_the_system_has_no_more(monkeypatch: pyt
     done: list[str] = []
 
     def work(word: str) -> None:
-        assert may_end.acquire(timeout=5)
+        assert may_end.acquire(timeout=60)
         done.append(word)
         received.release()
 
@@ -109,7 +109,7 @@ def test_work_waits_for_a_free_thread_if_the_system_has_no_more(monkeypatch: pyt
     pool.submit("second")
     for _ in done, done:
         may_end.release()
-        assert received.acquire(timeout=5)
+        assert received.acquire(timeout=60)
     assert done == ["first", "second"]
     pool.close(time.monotonic() + 5)
     assert not pool._threads
@@ -121,7 +121,7 @@ def test_the_threads_that_stay_do_not_end_when_they_are_idle() -> None:
     kept = set(pool._threads)
     for _ in range(3):
         pool.submit("work")
-        assert received.acquire(timeout=5)
+        assert received.acquire(timeout=60)
         pool.ended()
         next(iter(kept)).join(0.03)
     assert pool._threads == kept

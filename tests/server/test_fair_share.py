@@ -27,7 +27,7 @@ class Held(Serving):
         return name
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        assert self.gate.acquire(timeout=10)
+        assert self.gate.acquire(timeout=60)
         name = environ["HTTP_X_CLIENT"].encode()
         start_response("200 OK", [("Content-Length", str(len(name)))])
         return [name]

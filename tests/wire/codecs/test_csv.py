@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from typing import Any
 
@@ -114,10 +116,13 @@ def test_a_header_of_other_names_or_of_one_name_twice(ask: Sends) -> None:
 @pytest.mark.parametrize("content", [b"," * 2_000_000, b"\n," * 1_000_000, b"feature1" + b",x" * 500_000 + b"\n1,2\n"])
 @pytest.mark.fault("B09")
 def test_huge_numbers_of_cells_are_refused_soon(ask: Sends, content: bytes) -> None:
-    start = time.perf_counter()
+    before_s = time.process_time()
+    assert sum(map(len, csv.reader(io.StringIO(content.decode())))) > 0
+    read_s = time.process_time() - before_s
     for media_type in ("text/csv", "text/csv; header=present"):
+        before_s = time.process_time()
         assert ask(media_type, content).status in {413, 422}
-    assert time.perf_counter() - start < 20
+        assert time.process_time() - before_s < 20 * read_s
 
 
 @pytest.mark.fault("B09")
