@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 from app.errors import ScoringRefused
 from app.jobs.writing import table_writer
 
-ROWS_OF_A_GROUP = 2**20
+ROWS_OF_A_GROUP = 2**17
 BYTES_OF_A_GROUP = 2**26
+"""Rows and bytes of a row group of the output. Writing a long one would make the worker processes wait."""
 
 
 class Assembly:
