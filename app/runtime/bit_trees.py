@@ -116,16 +116,15 @@ class BitTrees:
     def _compare(self, columns: Columns, block: slice, scratch: _Scratch) -> None:
         """Compute the bits of all conditions for a block of rows."""
         column, converted = np.empty(0, self._dtype), -1
-        for feature, missing_is_true, splits, begin in self._groups:
-            if feature != converted:
-                with np.errstate(over="ignore"):
-                    column = np.ascontiguousarray(columns[feature][block], dtype=self._dtype)
-                converted = feature
-            compare = np.greater if missing_is_true else np.less_equal
-            holds = scratch.holds[: len(splits), : len(column)]
-            packed = np.packbits(compare(column, splits, out=holds), axis=1, bitorder="little")
-            bits = scratch.bits[begin : begin + len(splits), : packed.shape[1]]
-            (np.invert if missing_is_true else np.positive)(packed, out=bits)
+        with np.errstate(over="ignore"):  # a large float64 becomes an infinite float32
+            for feature, missing_is_true, splits, begin in self._groups:
+                if feature != converted:
+                    column, converted = np.ascontiguousarray(columns[feature][block], dtype=self._dtype), feature
+                compare = np.greater if missing_is_true else np.less_equal
+                holds = scratch.holds[: len(splits), : len(column)]
+                packed = np.packbits(compare(column, splits, out=holds), axis=1, bitorder="little")
+                bits = scratch.bits[begin : begin + len(splits), : packed.shape[1]]
+                (np.invert if missing_is_true else np.positive)(packed, out=bits)
 
     def _evaluate_planes(self, scratch: _Scratch) -> list[NDArray[np.uint8]]:
         """Return the bits of all trees, for each plane."""
@@ -136,9 +135,9 @@ class BitTrees:
             for level in reversed(plane.levels):
                 nodes = len(level.condition)
                 chosen, other = scratch.values[1 - below, 2 : nodes + 2], scratch.other[:nodes]
-                condition = np.take(bits, level.condition, axis=0, out=scratch.condition[:nodes], mode="clip")
-                np.take(scratch.values[below], level.true, axis=0, out=chosen, mode="clip")
-                np.take(scratch.values[below], level.false, axis=0, out=other, mode="clip")
+                condition = bits.take(level.condition, axis=0, out=scratch.condition[:nodes], mode="clip")
+                scratch.values[below].take(level.true, axis=0, out=chosen, mode="clip")
+                scratch.values[below].take(level.false, axis=0, out=other, mode="clip")
                 chosen ^= other
                 chosen &= condition
                 chosen ^= other

@@ -153,7 +153,7 @@ def add_values(
     values_of_tree = np.empty((number.shape[1], *values[0].shape[1:]), values[0].dtype)
     sums = np.zeros((len(values_of_tree), width) if targets else values_of_tree.shape, values_of_tree.dtype)
     for tree, numbers in enumerate(number):
-        np.take(values[tree], numbers, axis=0, out=values_of_tree, mode="clip")
+        values[tree].take(numbers, axis=0, out=values_of_tree, mode="clip")
         if targets:
             sums[:, targets[tree]] += values_of_tree
         else:
