@@ -94,10 +94,10 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
         raise NotExportable(f"its init estimator, {name}, computes in float32")
     outputs = g.predict(est.init_, (g.cast(g.cast(matrix, "float32"), "float64"),))
     if "probabilities" not in outputs:
-        return g.column(outputs["prediction"])
+        return outputs["prediction"].unsqueeze(1)
     shares = outputs["probabilities"]
     if est.estimators_.shape[1] == 1:
-        share = g.column(g.pick(shares, 1)).clip(LEAST_SHARE, 1 - LEAST_SHARE)
+        share = g.pick(shares, 1).unsqueeze(1).clip(LEAST_SHARE, 1 - LEAST_SHARE)
         logit = (share / (1.0 - share)).log()
         return logit * 0.5 if est.loss == "exponential" else logit
     log = shares.clip(LEAST_SHARE, 1 - LEAST_SHARE).log()

@@ -22,7 +22,7 @@ def calibrated_classifier(g: Graph, est: Any, features: Features) -> Outputs:
         blocks = [_temperature(g, pair, score) for pair, score in zip(pairs, scores, strict=True)]
         mean = total(g, blocks)
     elif est.method in ("sigmoid", "isotonic"):
-        columns = [g.column(score) if score.width is None else score for score in scores]
+        columns = [score.unsqueeze(1) if score.width is None else score for score in scores]
         fitted = _sigmoids(g, pairs, columns) if est.method == "sigmoid" else _isotonic(g, pairs, columns)
         mean = _shares(g, est, fitted)
     else:
@@ -98,11 +98,11 @@ def _temperature(g: Graph, pair: Any, scores: Tensor) -> Tensor:
     if scores.width is not None:
         logits = _logits(g, scores)
     elif method_of(pair.estimator, METHODS) == "predict_proba":
-        column = g.column(scores)
+        column = scores.unsqueeze(1)
         logits = _logarithms(g.concat([1.0 - column, column]))
     else:
         # One multiplication gives -x and x.
-        logits = g.column(scores) * [-1.0, 1.0]
+        logits = scores.unsqueeze(1) * [-1.0, 1.0]
     scaled = logits * float(pair.calibrators[0].beta_)
     powers = (scaled - reduced(g, "ReduceMax", scaled)).exp()
     return powers / row_sums(g, powers)

@@ -9,15 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters.functions import FUNCTIONS
-from app.packing.exporters.graph import (
-    Features,
-    Graph,
-    NotExportable,
-    Outputs,
-    Tensor,
-    predictor,
-    transformer,
-)
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor, transformer
 from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, method_of, offered, total
 from app.runtime.decoded import Decoded
 
@@ -197,7 +189,7 @@ def _majority(g: Graph, est: Any, features: Features) -> Outputs:
     counts = total(g, [g.take(weight * one_vote, ballot) for weight, ballot in zip(weights, ballots, strict=True)])
     return {
         "prediction": g.labels(est.classes_, g.argmax(counts)),
-        "transformed": g.concat([g.column(ballot) for ballot in ballots]),
+        "transformed": g.concat([ballot.unsqueeze(1) for ballot in ballots]),
     }
 
 
@@ -207,7 +199,7 @@ def voting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     members = [g.predict(member, features)["prediction"] for member in est.estimators_]
     if any(member.width is not None for member in members):
         raise NotExportable("its members predict several targets")
-    stacked = g.concat([g.cast(g.column(member), "float64") for member in members])
+    stacked = g.concat([g.cast(member.unsqueeze(1), "float64") for member in members])
     weights = est._weights_not_none
     weights = np.ones(len(members)) if weights is None else np.asarray(weights, dtype=float)
     summed = g.node("MatMul", [stacked, g.constant(weights)], "float64", None)
@@ -265,7 +257,7 @@ def _stacked(g: Graph, est: Any, features: Features) -> Tensor:
             continue
         tensor = outputs[output]
         if tensor.width is None:
-            blocks.append(g.column(tensor))
+            blocks.append(tensor.unsqueeze(1))
         elif method == "predict_proba" and len(est.classes_) == 2:
             blocks.append(_columns(g, tensor, range(1, tensor.width)))
         else:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Tensor, transformer
+from app.packing.exporters.builder import ML
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
 from app.packing.exporters.links import norms
 from app.packing.releases import dropped_groups, infrequent_mapping
 from app.runtime.graph import MISSING_TEXT
@@ -89,7 +90,7 @@ def _few_of_many(
     others = [place.get((column, group), width) for column, group in enumerate(unknown)]
     columns = _looked_up(g, numbered, values, others, "int64")
     there = g.node("Less", [columns, g.constant(width, "int64")], "bool", None)
-    return g.scattered(columns, g.cast(there, "float64"), width)
+    return g.scatter(columns, g.cast(there, "float64"), width)
 
 
 @transformer("OrdinalEncoder")
@@ -239,10 +240,12 @@ def count(g: Graph, est: Any, features: Features) -> Features:
     """`CountVectorizer.transform`: the count of each term, or with `binary` whether it occurs, shape (rows, terms)."""
     (column,) = features
     counter = _counter(est, column.name)
+    if column.name not in g.inputs:
+        raise NotExportable("its texts are changed before it counts their words")
     columns, values = g.terms(column, counter)
     if est.binary:
         values = g.cast(values > 0.0, "float64")
-    return (g.scattered(columns, values, len(counter.vocabulary)),)
+    return (g.scatter(columns, values, len(counter.vocabulary)),)
 
 
 @transformer("TfidfVectorizer")
@@ -264,7 +267,7 @@ def tfidf(g: Graph, est: Any, features: Features) -> Features:
     idf = None
     if est.use_idf:
         idf = g.take(np.append(est.idf_, 0.0), columns)
-    return (g.scattered(columns, _weighted(g, est, values, idf), x.width or 0),)
+    return (g.scatter(columns, _weighted(g, est, values, idf), x.width or 0),)
 
 
 def _weighted(g: Graph, est: Any, x: Tensor, idf: Tensor | None) -> Tensor:

@@ -31,7 +31,7 @@ def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
     if all(hasattr(member, "predict_proba") for member in est.estimators_):
         outputs["probabilities"] = _shares(g, est, members)
     if all(hasattr(member, "decision_function") for member in est.estimators_):
-        scores = g.concat([g.column(g.cast(outputs["decision_scores"], "float64")) for outputs in members])
+        scores = g.concat([g.cast(outputs["decision_scores"], "float64").unsqueeze(1) for outputs in members])
         outputs["decision_scores"] = scores if len(members) > 1 else members[0]["decision_scores"]
     return outputs
 
@@ -54,7 +54,7 @@ def _shares(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
 def _positive(g: Graph, member: Any, outputs: Outputs) -> Tensor:
     """Return the probability of the second class, (rows, 1), precise near 0 because it is divided by."""
     if type(member).__name__.startswith("LogisticRegression") and is_one_vs_rest(member):
-        return expit(g, g.column(outputs["decision_scores"]))
+        return expit(g, outputs["decision_scores"].unsqueeze(1))
     return g.select((outputs["probabilities"],), [1])[0]
 
 
@@ -66,7 +66,7 @@ def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
     if any(is_regressor(member) for member in est.estimators_):
         raise NotExportable("its members are regressors")
     members = [g.predict(member, features) for member in est.estimators_]
-    votes = g.concat([g.cast(g.column(outputs["prediction"]), "float64") for outputs in members])
+    votes = g.concat([g.cast(outputs["prediction"].unsqueeze(1), "float64") for outputs in members])
     # The classifier of a pair votes 0 for its first class and 1 for its second.
     count = len(est.classes_)
     pairs = np.array(list(combinations(range(count), 2)))
@@ -105,7 +105,7 @@ def constant_predictor(g: Graph, est: Any, features: Features) -> Outputs:
 
 def _scores(g: Graph, estimators: Sequence[Any], members: Sequence[Outputs]) -> Tensor:
     """Return the scores of the members side by side, shape (rows, members)."""
-    return g.concat([g.column(_score(g, est, outputs)) for est, outputs in zip(estimators, members, strict=True)])
+    return g.concat([_score(g, est, outputs).unsqueeze(1) for est, outputs in zip(estimators, members, strict=True)])
 
 
 def _score(g: Graph, est: Any, outputs: Outputs) -> Tensor:
@@ -152,7 +152,7 @@ def _stacked(g: Graph, predictions: Sequence[Tensor]) -> Tensor:
     if len(types) > 1 and "string" in types:
         raise NotExportable("some of its targets are strings and some are numbers")
     type_ = next(t for t in ("string", "float64", "float32", "int64", "bool") if t in types)
-    return g.concat([g.cast(g.column(prediction), type_) for prediction in predictions])
+    return g.concat([g.cast(prediction.unsqueeze(1), type_) for prediction in predictions])
 
 
 @predictor("ClassifierChain", "RegressorChain")
@@ -181,7 +181,7 @@ def chain(g: Graph, est: Any, features: Features) -> Outputs:
 def _link(g: Graph, model: Any, outputs: Outputs, method: str) -> Tensor:
     """Return the response of one model of the chain as a block of one column."""
     tensor = chosen(g, model, outputs, method)
-    return g.cast(g.column(tensor) if tensor.width is None else tensor, "float64")
+    return g.cast(tensor.unsqueeze(1) if tensor.width is None else tensor, "float64")
 
 
 @predictor("DummyClassifier")

@@ -36,7 +36,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
         return outputs | {"prediction": predictions[0]}
     if len({prediction.type for prediction in predictions}) > 1:
         raise NotExportable("its targets are of several types")
-    return outputs | {"prediction": g.concat([g.column(prediction) for prediction in predictions])}
+    return outputs | {"prediction": g.concat([prediction.unsqueeze(1) for prediction in predictions])}
 
 
 @predictor("KNeighborsRegressor")
@@ -119,7 +119,7 @@ def radius_classifier(g: Graph, est: Any, features: Features) -> Outputs:
         votes = fail_where(g, lonely, votes)
     else:
         instead = (classes == outlier[0]).astype(float)
-        votes = g.where(g.column(lonely), instead, votes)
+        votes = g.where(lonely.unsqueeze(1), instead, votes)
         if not instead.any():
             labels = np.append(classes, np.asarray(outlier[:1]).astype(classes.dtype))
     total = reduced(g, "ReduceSum", votes)
@@ -139,7 +139,7 @@ def radius_regressor(g: Graph, est: Any, features: Features) -> Outputs:
         warnings.simplefilter("ignore")
         nothing = np.full_like(values[0], np.nan).astype(float)
     weights, lonely = _weights_within(g, est, g.matrix(features))
-    mean = g.where(g.column(lonely), nothing, weights @ values / reduced(g, "ReduceSum", weights))
+    mean = g.where(lonely.unsqueeze(1), nothing, weights @ values / reduced(g, "ReduceSum", weights))
     return targets(g, mean, flat=np.ndim(est._y) == 1)
 
 

@@ -51,7 +51,7 @@ def kneighbors(g: Graph, est: Any, x: Tensor, count: int, targets: NDArray[Any] 
     reduced = reduced_distances(g, est, x)
     total = reduced.width or 0
     size = g.constant([min(count + 1, total)], "int64")
-    values, indices = g.several(
+    values, indices = g.node_outputs(
         "TopK", [reduced, size], [("float64", None), ("int64", None)], axis=1, largest=0, sorted=1
     )
     if count < total:
@@ -106,7 +106,7 @@ def _mixed(g: Graph, reduced: Tensor, tied: Tensor, last: Tensor, targets: NDArr
     width = reduced.width or 0
 
     def compared() -> list[Tensor]:
-        group = reduced.equal(g.column(last))
+        group = reduced.equal(last.unsqueeze(1))
         ends = []
         for operator, other in (("ReduceMax", -1), ("ReduceMin", width)):
             masked = g.where(group, codes, other)

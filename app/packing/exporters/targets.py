@@ -19,7 +19,7 @@ Inverse = Callable[[Graph, Any, Tensor], Tensor]
 def transformed_target(g: Graph, est: Any, features: Features) -> Outputs:
     """TransformedTargetRegressor.predict: the inverse of the target's transformer on the regressor's prediction."""
     inner = g.cast(g.predict(est.regressor_, features)["prediction"], "float64")
-    values = g.column(inner) if inner.width is None else inner
+    values = inner.unsqueeze(1) if inner.width is None else inner
     found = inverse(g, est.transformer_, values)
     return {"prediction": g.pick(found, 0) if est._training_dim == 1 and found.width == 1 else found}
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto
 
 if TYPE_CHECKING:
-    from app.packing.exporters.graph import Graph
+    from app.packing.exporters.builder import GraphBuilder
 
 ELEMENT_TYPES = {
     "float64": TensorProto.DOUBLE,
@@ -44,7 +44,7 @@ class Tensor:
     name: str
     type: str
     width: int | None
-    graph: Graph = field(repr=False, compare=False)
+    graph: GraphBuilder = field(repr=False, compare=False)
 
     __array_ufunc__ = None  # NumPy leaves operators with its arrays to this class
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from onnx import numpy_helper
 
-from app.packing.exporters.graph import ML, Graph, Tensor
+from app.packing.exporters.builder import ML
+from app.packing.exporters.graph import Graph, Tensor
 
 LEAF = -1
 _LESS_OR_EQUAL, _SUM = 0, 1

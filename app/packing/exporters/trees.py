@@ -55,7 +55,7 @@ def tree_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     parts = [g.select((shares,), range(start, end))[0] for start, end in zip(starts, ends, strict=True)]
     labels = [g.labels(classes, g.argmax(part)) for classes, part in zip(est.classes_, parts, strict=True)]
     outputs = {f"probabilities_{target}": part for target, part in enumerate(parts)}
-    return {"prediction": g.concat([g.column(label) for label in labels])} | outputs
+    return {"prediction": g.concat([label.unsqueeze(1) for label in labels])} | outputs
 
 
 @predictor("DecisionTreeRegressor", "ExtraTreeRegressor", "ExtraTreesRegressor", "RandomForestRegressor")
@@ -203,7 +203,7 @@ def adaboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
         if by_shares:
             summed = total(g, [_logs(g, answer) for answer in answers])
         else:
-            classes_of = [g.argmax(g.cast(g.column(answer).equal(est.classes_), "int64")) for answer in answers]
+            classes_of = [g.argmax(g.cast(answer.unsqueeze(1).equal(est.classes_), "int64")) for answer in answers]
             summed = total(g, [g.take(vote, index) for vote, index in zip(votes, classes_of, strict=True)])
     scores = summed / est.estimator_weights_.sum()
     if classes > 2:
@@ -224,13 +224,13 @@ def adaboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
         answers = tree_ensemble.tree_values(g, g.matrix(features), members)
     else:
         outputs = [g.predict(member, features)["prediction"] for member in est.estimators_]
-        answers = g.concat([g.column(g.cast(output, "float64")) for output in outputs])
+        answers = g.concat([g.cast(output, "float64").unsqueeze(1) for output in outputs])
     kinds: list[tuple[str, int | None]] = [("float64", count), ("int64", count)]
-    ordered, order = g.several("TopK", [answers, g.constant([count], "int64")], kinds, axis=1, largest=0, sorted=1)
+    ordered, order = g.node_outputs("TopK", [answers, g.constant([count], "int64")], kinds, axis=1, largest=0, sorted=1)
     weights = g.take(est.estimator_weights_[:count], order)
     sums = g.node("CumSum", [weights, g.constant(1, "int64")], "float64", count)
     reached = g.cast(sums >= g.select((sums,), [count - 1])[0] * 0.5, "int64")
-    median = g.node("GatherElements", [ordered, g.column(g.argmax(reached))], "float64", 1, axis=1)
+    median = g.node("GatherElements", [ordered, g.argmax(reached).unsqueeze(1)], "float64", 1, axis=1)
     return {"prediction": g.pick(median, 0)}
 
 
