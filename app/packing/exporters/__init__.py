@@ -1,9 +1,9 @@
 """Export fitted estimators as ONNX graphs: one function for each class, which reads the fitted attributes.
 
-The exporter of a transformer takes columns and returns columns; that of a predictor returns its outputs by name. To add
-one, write the function in the module of its family, under `transformer` or `predictor` with the names of its classes.
-Where there is no exact graph for an estimator or one of its options, its exporter raises `NotExportable`. Exporters
-need no proof of their own: `app.packing.prove` compares each graph with its estimator.
+The exporter of a transformer takes and returns columns; the exporter of a predictor returns outputs by name. To add an
+exporter, write the function in the module of its family and decorate it with `transformer` or `predictor` and the names
+of its classes. An exporter raises `NotExportable` if its estimator, or an option of it, has no exact graph. It proves
+nothing itself: `app.packing.prove` compares each graph with its estimator.
 """
 
 from importlib import import_module

@@ -13,14 +13,13 @@ from app.packing.exporters.links import affine, exp_normalized, reduced
 
 @predictor("GaussianNB")
 def gaussian(g: Graph, est: Any, features: Features) -> Outputs:
-    """`GaussianNB._joint_log_likelihood`: squared distances to each class in units of its variances."""
+    """`GaussianNB._joint_log_likelihood`: squared distances to the means of each class, divided by its variances."""
     x = g.matrix(features)
     classes = len(est.classes_)
     difference = x.unsqueeze(1) - est.theta_
     scaled = difference * difference / est.var_
     distance = g.node("ReduceSum", [scaled, g.constant([2], "int64")], "float64", classes, keepdims=0)
-    halved = distance * 0.5
-    exponent = -0.5 * np.sum(np.log(2.0 * np.pi * est.var_), axis=1) - halved
+    exponent = -0.5 * np.sum(np.log(2.0 * np.pi * est.var_), axis=1) - distance * 0.5
     return _outputs(g, est, exponent + np.log(est.class_prior_))
 
 
@@ -39,7 +38,7 @@ def complement(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("BernoulliNB")
 def bernoulli(g: Graph, est: Any, features: Features) -> Outputs:
-    """`BernoulliNB._joint_log_likelihood`: linear in whether each number is above the threshold."""
+    """`BernoulliNB._joint_log_likelihood`: linear in the binarized columns."""
     x = g.matrix(features)
     if est.binarize is not None:
         x = g.cast(x > float(est.binarize), "float64")
@@ -50,9 +49,9 @@ def bernoulli(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("CategoricalNB")
 def categorical(g: Graph, est: Any, features: Features) -> Outputs:
-    """`CategoricalNB._joint_log_likelihood`: the sum of one row of a table for each column.
+    """`CategoricalNB._joint_log_likelihood`: for each column, add the row of its category in a table.
 
-    The tables of all columns are one, of shape (categories of all columns, classes).
+    The tables of all columns are concatenated: shape (categories of all columns, classes).
     """
     x = g.matrix(features, "int64")
     table = np.concatenate([np.asarray(part).T for part in est.feature_log_prob_])
@@ -71,7 +70,7 @@ def _outputs(g: Graph, est: Any, likelihoods: Tensor) -> Outputs:
 
 @predictor("QuadraticDiscriminantAnalysis")
 def quadratic(g: Graph, est: Any, features: Features) -> Outputs:
-    """`QuadraticDiscriminantAnalysis`: the log-likelihood of each class by its own rotation and scaling."""
+    """`QuadraticDiscriminantAnalysis`: the log-likelihood of each class, from its own rotation and scaling."""
     x = g.matrix(features)
     classes = len(est.classes_)
     factors = [rotation * scaling**-0.5 for rotation, scaling in zip(est.rotations_, est.scalings_, strict=True)]
@@ -82,11 +81,8 @@ def quadratic(g: Graph, est: Any, features: Features) -> Outputs:
     by_row = g.node("Transpose", [norms], "float64", classes, perm=[1, 0])
     logs = np.array([np.sum(np.log(scaling)) for scaling in est.scalings_])
     scores = (by_row + logs) * -0.5 + np.log(est.priors_)
-    decision = scores
-    if classes == 2:
-        decision = g.pick(scores, 1) - g.pick(scores, 0)
     return {
         "prediction": g.labels(est.classes_, g.argmax(scores)),
         "probabilities": exp_normalized(g, scores),
-        "decision_scores": decision,
+        "decision_scores": g.pick(scores, 1) - g.pick(scores, 0) if classes == 2 else scores,
     }

@@ -1,4 +1,4 @@
-"""Gradient boosting: the sum of an initial prediction and of trees, on exact values or on histograms."""
+"""Gradient boosting: the sum of an initial prediction and of trees, trained on exact values or on histograms."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from app.packing.releases import (
     boosting_encoder,
 )
 
-FLOAT32_STARTS = ("DecisionTree", "ExtraTree", "RandomForest", "GradientBoosting", "HistGradientBoosting")
-"""Prefixes of the classes whose prediction for a float32 equals that for the same number in float64."""
+FLOAT32_INITS = ("DecisionTree", "ExtraTree", "RandomForest", "GradientBoosting", "HistGradientBoosting")
+"""Prefixes of the classes that predict the same for a float32 and for the same number in float64."""
 
 
 @predictor("GradientBoostingClassifier")
 def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`GradientBoostingClassifier`: the second of two classes from a raw score of 0 on, else the greatest score."""
+    """`GradientBoostingClassifier`: of two classes, the second if its raw score is at least 0."""
     raw = _gradient_boosting(g, est, features)
     if (raw.width or 0) > 1:
         return _multiclass(g, est.classes_, raw)
@@ -45,7 +45,7 @@ def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outp
 
 @predictor("GradientBoostingRegressor")
 def gradient_boosting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
-    """`GradientBoostingRegressor`: the raw score, whatever the loss."""
+    """`GradientBoostingRegressor`: the raw score, for every loss."""
     return {"prediction": g.pick(_gradient_boosting(g, est, features), 0)}
 
 
@@ -56,7 +56,7 @@ def _multiclass(g: Graph, classes: Any, raw: Tensor) -> Outputs:
 def _binary(g: Graph, classes: Any, score: Tensor, second: Tensor | None, probability: Tensor) -> Outputs:
     """Return the outputs for two classes, from the score and the probability of the second class, shape (rows, 1).
 
-    `second` says whether each row is of the second class, shape (rows,); by default, whether it is more probable.
+    `second` is whether each row is of the second class, shape (rows,); None stands for the more probable class.
     """
     both = g.concat([1.0 - probability, probability])
     index = g.argmax(both) if second is None else g.cast(second, "int64")
@@ -80,7 +80,7 @@ def _gradient_boosting(g: Graph, est: Any, features: Features) -> Tensor:
 
 
 def constant_start(est: Any) -> NDArray[np.float64] | None:
-    """Return the raw scores before the first tree; None if another model gives them, row by row."""
+    """Return the raw scores before the first tree, shape (scores,); None if an init estimator predicts them."""
     if isinstance(est.init_, str) or type(est.init_).__name__ in ("DummyClassifier", "DummyRegressor"):
         start: NDArray[np.float64] = est._raw_predict_init(np.zeros((1, est.n_features_in_)))[0]
         return start
@@ -88,9 +88,9 @@ def constant_start(est: Any) -> NDArray[np.float64] | None:
 
 
 def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
-    """`_init_raw_predictions` of an init estimator, which sees float32: shape (rows, scores)."""
+    """`_init_raw_predictions` of an init estimator, which takes float32: shape (rows, scores)."""
     name = type(est.init_).__name__
-    if not name.startswith(FLOAT32_STARTS):
+    if not name.startswith(FLOAT32_INITS):
         raise NotExportable(f"its init estimator, {name}, computes in float32")
     outputs = g.predict(est.init_, (g.cast(g.cast(matrix, "float32"), "float64"),))
     if "probabilities" not in outputs:
@@ -106,7 +106,7 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
 
 @predictor("HistGradientBoostingClassifier")
 def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`HistGradientBoostingClassifier`: the second of two classes above a raw score of 0, else the greatest score."""
+    """`HistGradientBoostingClassifier`: of two classes, the second if its raw score is above 0."""
     raw = _raw(g, est, features)
     if est.n_trees_per_iteration_ > 1:
         return _multiclass(g, est.classes_, raw)
@@ -124,7 +124,7 @@ def histogram_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 def _raw(g: Graph, est: Any, features: Features) -> Tensor:
     """`BaseHistGradientBoosting._raw_predict`, shape (rows, scores)."""
-    if (encoder := boosting_encoder(est)) is not None:  # `_preprocess_X`: categorical columns, encoded, come first
+    if (encoder := boosting_encoder(est)) is not None:  # `_preprocess_X` puts the encoded columns first
         encoded = g.transform(encoder, g.select(features, np.flatnonzero(est.is_categorical_).tolist()))
         features = (*encoded, *g.select(features, np.flatnonzero(~est.is_categorical_).tolist()))
     matrix = g.matrix(features)
@@ -143,7 +143,7 @@ def _raw(g: Graph, est: Any, features: Features) -> Tensor:
 def _categorical_splits(
     predictor: Any, sides: Sides, known_of: dict[int, NDArray[np.bool_]]
 ) -> dict[int, tuple[int, int]]:
-    """Return the splits by category of a tree, by node; unknown categories go where missing values go."""
+    """Return the categorical splits of a tree by node; unknown categories are treated as missing values."""
     nodes = predictor.nodes
     splits = {}
     for number in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~nodes["is_leaf"].astype(bool)).tolist():
@@ -155,12 +155,12 @@ def _categorical_splits(
 
 
 def histogram_tree(predictor: Any) -> Tree:
-    """Return a `TreePredictor` without splits by category as a tree."""
+    """Convert a `TreePredictor` without categorical splits to a tree."""
     return _tree(predictor, Sides(0, {}), {})
 
 
 def _tree(predictor: Any, sides: Sides, splits: dict[int, tuple[int, int]]) -> Tree:
-    """Return a `TreePredictor` as a tree; its comparisons are in float64."""
+    """Convert a `TreePredictor` to a tree; it compares in float64."""
     nodes = predictor.nodes
     leaf = nodes["is_leaf"].astype(bool)
     column, threshold = nodes["feature_idx"].astype(np.int64), nodes["num_threshold"].copy()

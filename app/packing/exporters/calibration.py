@@ -15,40 +15,36 @@ METHODS = ("decision_function", "predict_proba")
 
 @predictor("CalibratedClassifierCV")
 def calibrated_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """CalibratedClassifierCV: the mean of the probabilities of its calibrated pairs, and the most probable class."""
-    pairs = est.calibrated_classifiers_
-    scores = [g.cast(response(g, pair.estimator, features, METHODS), "float64") for pair in pairs]
+    """`CalibratedClassifierCV`: the mean of the probabilities of its calibrated members."""
+    members = est.calibrated_classifiers_
+    scores = [g.cast(response(g, member.estimator, features, METHODS), "float64") for member in members]
     if est.method == "temperature":
-        blocks = [_temperature(g, pair, score) for pair, score in zip(pairs, scores, strict=True)]
-        mean = total(g, blocks)
+        mean = total(g, [_temperature(g, member, score) for member, score in zip(members, scores, strict=True)])
     elif est.method in ("sigmoid", "isotonic"):
         columns = [score.unsqueeze(1) if score.width is None else score for score in scores]
-        fitted = _sigmoids(g, pairs, columns) if est.method == "sigmoid" else _isotonic(g, pairs, columns)
+        fitted = _sigmoids(g, members, columns) if est.method == "sigmoid" else _isotonic(g, members, columns)
         mean = _shares(g, est, fitted)
     else:
         raise NotExportable(f"it calibrates by the method {est.method!r}")
-    if len(pairs) > 1:
-        mean = mean / float(len(pairs))
+    if len(members) > 1:
+        mean = mean / float(len(members))
     return {"prediction": g.labels(est.classes_, g.argmax(mean)), "probabilities": mean}
 
 
-def _sigmoids(g: Graph, pairs: list[Any], scores: list[Tensor]) -> Tensor:
-    """`_SigmoidCalibration.predict` of each column of each pair, side by side.
-
-    expit(-(a T + b)), written as SciPy's 1 / (1 + exp(a T + b)).
-    """
-    calibrators = [calibrator for pair in pairs for calibrator in pair.calibrators]
+def _sigmoids(g: Graph, members: list[Any], scores: list[Tensor]) -> Tensor:
+    """`_SigmoidCalibration.predict` of all columns of all members: `1 / (1 + exp(a T + b))`, as SciPy computes it."""
+    calibrators = [calibrator for member in members for calibrator in member.calibrators]
     slopes = g.constant([float(calibrator.a_) for calibrator in calibrators])
     offsets = g.constant([float(calibrator.b_) for calibrator in calibrators])
     return ((g.concat(scores) * slopes + offsets).exp() + 1.0).reciprocal()
 
 
-def _isotonic(g: Graph, pairs: list[Any], scores: list[Tensor]) -> Tensor:
-    """`IsotonicRegression.predict` of each column of each pair, side by side: `numpy.interp`, clipped to its knots.
+def _isotonic(g: Graph, members: list[Any], scores: list[Tensor]) -> Tensor:
+    """`IsotonicRegression.predict` of all columns of all members: `numpy.interp`, clipped to the knots.
 
-    Each column has a row in the tables, with one segment from each knot to the next, and one at the last knot.
+    Each column has a row in the tables, with a segment from each knot to the next, and one at the last knot.
     """
-    calibrators = [calibrator for pair in pairs for calibrator in pair.calibrators]
+    calibrators = [calibrator for member in members for calibrator in member.calibrators]
     width, most = len(calibrators), max(len(calibrator.X_thresholds_) for calibrator in calibrators)
     starts, slopes = np.full((width, most), np.inf), np.zeros((width, most))
     origins, offsets = np.zeros((width, most)), np.zeros((width, most))
@@ -63,47 +59,49 @@ def _isotonic(g: Graph, pairs: list[Any], scores: list[Tensor]) -> Tensor:
 
 
 def _shares(g: Graph, est: Any, fitted: Tensor) -> Tensor:
-    """Sum 1 - p and p over the pairs; of more classes, divide those of each pair by their sum; zeros become uniform."""
+    """Sum the probabilities of the members: shape (rows, columns of all members) in, (rows, classes) out.
+
+    Two classes: 1 - p and p. More classes: p divided by its sum over the classes, or uniform if the sum is 0.
+    """
     if len(est.classes_) == 2:
         return _summed(est, g.concat([1.0 - fitted, fitted]), np.repeat([0, 1], fitted.width or 0))
-    pairs, classes = est.calibrated_classifiers_, np.asarray(est.classes_)
-    width = len(pairs) * len(classes)
+    members, classes = est.calibrated_classifiers_, np.asarray(est.classes_)
+    width = len(members) * len(classes)
     # A class that is missing in a fold has no calibrator: its probability is 0.
     places = [
-        turn * len(classes) + place
-        for turn, pair in enumerate(pairs)
-        for place in np.searchsorted(classes, pair.estimator.classes_)[: len(pair.calibrators)]
+        number * len(classes) + position
+        for number, member in enumerate(members)
+        for position in np.searchsorted(classes, member.estimator.classes_)[: len(member.calibrators)]
     ]
     if places != list(range(width)):
         fitted = fitted @ np.eye(width)[places]
-    of_pair = np.repeat(np.arange(len(pairs)), len(classes))
-    sums = g.take(fitted @ np.eye(len(pairs))[of_pair], of_pair, axis=1)
+    of_member = np.repeat(np.arange(len(members)), len(classes))
+    sums = g.take(fitted @ np.eye(len(members))[of_member], of_member, axis=1)
     shares = g.where(sums.equal(0.0), 1 / len(classes), fitted / sums)
-    return _summed(est, shares, np.tile(np.arange(len(classes)), len(pairs)))
+    return _summed(est, shares, np.tile(np.arange(len(classes)), len(members)))
 
 
 def _summed(est: Any, shares: Tensor, classes: NDArray[np.int64]) -> Tensor:
-    """Sum the columns of each class in order. Interpolated values are clipped to 1, which rounding may exceed."""
+    """Sum the columns of each class, in order. Interpolated values may exceed 1 by rounding and are clipped."""
     if est.method == "isotonic":
         shares = shares.minimum(1.0)
-    count = len(est.classes_)
-    return shares @ np.eye(count)[classes]
+    return shares @ np.eye(len(est.classes_))[classes]
 
 
-def _temperature(g: Graph, pair: Any, scores: Tensor) -> Tensor:
+def _temperature(g: Graph, member: Any, scores: Tensor) -> Tensor:
     """`_TemperatureScaling.predict`: softmax of the logits times a constant.
 
     `_convert_to_logits` takes the logarithm if all rows of the batch look like probabilities.
     """
     if scores.width is not None:
         logits = _logits(g, scores)
-    elif method_of(pair.estimator, METHODS) == "predict_proba":
+    elif method_of(member.estimator, METHODS) == "predict_proba":
         column = scores.unsqueeze(1)
         logits = _logarithms(g.concat([1.0 - column, column]))
     else:
         # One multiplication gives -x and x.
         logits = scores.unsqueeze(1) * [-1.0, 1.0]
-    scaled = logits * float(pair.calibrators[0].beta_)
+    scaled = logits * float(member.calibrators[0].beta_)
     powers = (scaled - reduced(g, "ReduceMax", scaled)).exp()
     return powers / row_sums(g, powers)
 
@@ -113,7 +111,7 @@ def _logarithms(probabilities: Tensor) -> Tensor:
 
 
 def _logits(g: Graph, scores: Tensor) -> Tensor:
-    """`_convert_to_logits` of several columns: logarithms if all rows of the batch lie in 0..1 and sum to 1."""
+    """`_convert_to_logits` of several columns: logarithms if all values are in [0, 1] and all rows sum to 1."""
     far = g.node("ReduceMax", [abs(row_sums(g, scores) - 1.0)], "float64", None, keepdims=0)
     low = g.node("ReduceMin", [scores], "float64", None, keepdims=0)
     high = g.node("ReduceMax", [scores], "float64", None, keepdims=0)

@@ -1,6 +1,6 @@
 """Clusterers, Gaussian mixtures, and the elliptic envelope, which detects outliers.
 
-Distances to centers have the formulas of scikit-learn, since rounding decides near ties.
+Distances are computed by the formulas of scikit-learn, because rounding decides near ties.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from app.packing.exporters.similarity import expanded_squares, fused_squares, sq
 
 @predictor("KMeans", "MiniBatchKMeans")
 def kmeans(g: Graph, est: Any, features: Features) -> Outputs:
-    """`KMeans`: the least `|c|² - 2 x·c`, as `lloyd_iter_chunked_dense` computes it; `transform` gives distances."""
+    """`KMeans`: the center with the least `|c|² - 2 x·c` (`lloyd_iter_chunked_dense`); `transform` gives distances."""
     centers = _float64(est.cluster_centers_)
     return {
         "prediction": g.argmin(affine(g, features, -2.0 * centers, squared_norms(centers))),
@@ -28,19 +28,19 @@ def kmeans(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("BisectingKMeans")
 def bisecting_kmeans(g: Graph, est: Any, features: Features) -> Outputs:
-    """`BisectingKMeans`: descends a tree whose nodes have two centers each."""
+    """`BisectingKMeans`: follow the nearer of two centers at each node of a tree."""
     mean = getattr(est, "_X_mean", 0.0)
     centers: list[NDArray[Any]] = []
     leaves: list[tuple[int, dict[int, int]]] = []
 
-    def visit(node: Any, turns: dict[int, int]) -> None:
+    def visit(node: Any, path: dict[int, int]) -> None:
         if node.left is None:
-            leaves.append((node.label, turns))
+            leaves.append((node.label, path))
             return
-        place = len(centers) // 2
+        number = len(centers) // 2
         centers.extend([node.left.center + mean, node.right.center + mean])
-        visit(node.left, turns | {place: 0})
-        visit(node.right, turns | {place: 1})
+        visit(node.left, path | {number: 0})
+        visit(node.right, path | {number: 1})
 
     visit(est._bisecting_tree, {})
     transformed = euclidean_distances(g, g.matrix(features), _float64(est.cluster_centers_))
@@ -49,14 +49,14 @@ def bisecting_kmeans(g: Graph, est: Any, features: Features) -> Outputs:
     scores = affine(g, features, -2.0 * np.array(centers), squared_norms(np.array(centers)))
     shape = g.constant([-1, len(centers) // 2, 2], "int64")
     by_node = g.node("Reshape", [scores, shape], "float64", 2)
-    turned = g.node("ArgMin", [by_node], "int64", len(centers) // 2, axis=2, keepdims=0)
-    # The number of turns on the way to each leaf that are not taken: 0 for the leaf that is reached.
-    missed, offset = np.zeros((len(leaves), len(centers) // 2)), np.zeros(len(leaves))
-    for row, (_, turns) in enumerate(leaves):
-        for place, turn in turns.items():
-            missed[row, place] = -1.0 if turn else 1.0
-            offset[row] += turn
-    leaf = g.argmin(affine(g, (turned,), missed, offset))
+    nearer = g.node("ArgMin", [by_node], "int64", len(centers) // 2, axis=2, keepdims=0)
+    # Count the nodes on the path to each leaf at which the other child is nearer: 0 only for the leaf that is reached.
+    signs_of_path, offset = np.zeros((len(leaves), len(centers) // 2)), np.zeros(len(leaves))
+    for row, (_, path) in enumerate(leaves):
+        for number, side in path.items():
+            signs_of_path[row, number] = -1.0 if side else 1.0
+            offset[row] += side
+    leaf = g.argmin(affine(g, (nearer,), signs_of_path, offset))
     return {"prediction": g.labels([label for label, _ in leaves], leaf), "transformed": transformed}
 
 
@@ -80,9 +80,9 @@ def birch(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def nearest(g: Graph, est: Any, x: Tensor, points: NDArray[Any], norms: NDArray[Any] | None = None) -> Tensor:
-    """Return the first of the nearest points, like `pairwise_distances_argmin`, shape (rows,).
+    """Return the index of the nearest point, the first one in a tie, like `pairwise_distances_argmin`: shape (rows,).
 
-    A column-major matrix, such as a DataFrame gives, is not computed by `ArgKmin`.
+    scikit-learn does not use `ArgKmin` for column-major matrices, which DataFrames with several columns give.
     """
     framed = hasattr(est, "feature_names_in_") and len(est.feature_names_in_) > 1
     distances = euclidean_distances(g, x, points) if framed else fused_squares(g, x, points, norms)
@@ -109,7 +109,7 @@ def gaussian_mixture(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("BayesianGaussianMixture")
 def bayesian_mixture(g: Graph, est: Any, features: Features) -> Outputs:
-    """`BayesianGaussianMixture`: the same, with the expected precisions of `_estimate_log_prob`."""
+    """`BayesianGaussianMixture`: like `GaussianMixture`, with the expected precisions of `_estimate_log_prob`."""
     width = est.means_.shape[1]
     halves = 0.5 * (est.degrees_of_freedom_ - np.arange(width)[:, None])
     log_lambda = width * np.log(2.0) + np.sum(digamma(halves), 0)
@@ -136,12 +136,12 @@ def _mixture(g: Graph, est: Any, features: Features, expected: Any) -> Outputs:
 
 
 def _full(g: Graph, est: Any, features: Features) -> Tensor:
-    """Squared Mahalanobis distances to each component, shape (rows, components), like the next three functions."""
+    """Return squared Mahalanobis distances, shape (rows, components), like the next three functions."""
     components, width = est.means_.shape
     factors = np.asarray(est.precisions_cholesky_)
     shifts = np.concatenate([-mean @ factor for mean, factor in zip(est.means_, factors, strict=True)])
-    turned = affine(g, features, np.concatenate([factor.T for factor in factors]), shifts)
-    apart = g.node("Reshape", [turned, g.constant([-1, components, width], "int64")], "float64", width)
+    rotated = affine(g, features, np.concatenate([factor.T for factor in factors]), shifts)
+    apart = g.node("Reshape", [rotated, g.constant([-1, components, width], "int64")], "float64", width)
     return g.node("ReduceSumSquare", [apart, g.constant([2], "int64")], "float64", components, keepdims=0)
 
 
@@ -169,7 +169,7 @@ def _spherical(g: Graph, est: Any, features: Features) -> Tensor:
 
 
 def _log_determinants(est: Any) -> Any:
-    """`_compute_log_det_cholesky`, one for each component or one for all."""
+    """`_compute_log_det_cholesky`: one number for each component, or one for all."""
     factors, width = np.asarray(est.precisions_cholesky_), est.means_.shape[1]
     if est.covariance_type == "full":
         return np.sum(np.log(np.diagonal(factors, axis1=1, axis2=2)), axis=1)

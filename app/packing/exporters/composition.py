@@ -27,7 +27,7 @@ def pipeline(g: Graph, est: Any, features: Features) -> Features:
 
 @predictor("Pipeline")
 def pipeline_predict(g: Graph, est: Any, features: Features) -> Outputs:
-    """All outputs of a `Pipeline`: those of the last step, on the columns of the steps before it."""
+    """`Pipeline`: the outputs of the last step for the columns that the steps before it return."""
     *steps, last = _steps(est)
     columns = functools.reduce(lambda columns, step: g.transform(step, columns), steps, features)
     return g.predict(last, columns)
@@ -43,9 +43,9 @@ def column_transformer(g: Graph, est: Any, features: Features) -> Features:
     blocks: list[Tensor] = []
     for name, inner, _ in est.transformers_:
         positions = list(est._transformer_to_input_indices[name])
-        if positions and not _is(inner, "drop"):
+        if positions and inner != "drop":
             columns = g.select(features, positions)
-            blocks += _weighted(g, est, name, columns if _is(inner, "passthrough") else g.transform(inner, columns))
+            blocks += _weighted(g, est, name, columns if inner == "passthrough" else g.transform(inner, columns))
     return tuple(blocks)
 
 
@@ -54,22 +54,17 @@ def feature_union(g: Graph, est: Any, features: Features) -> Features:
     """`FeatureUnion.transform`: the results of the transformers on all columns, times their weights, side by side."""
     blocks: list[Tensor] = []
     for name, inner in est.transformer_list:
-        if not _is(inner, "drop"):
-            columns = features if _is(inner, "passthrough") else g.transform(inner, features)
+        if inner != "drop":
+            columns = features if inner == "passthrough" else g.transform(inner, features)
             blocks += _weighted(g, est, name, columns)
     return tuple(blocks)
-
-
-def _is(transformer: Any, word: str) -> bool:
-    return isinstance(transformer, str) and transformer == word
 
 
 def _weighted(g: Graph, est: Any, name: str, features: Features) -> Features:
     weight = (est.transformer_weights or {}).get(name)
     if weight is None or not features:
         return features
-    x = g.matrix(features)
-    return (x * weight,)
+    return (g.matrix(features) * weight,)
 
 
 @transformer("FunctionTransformer")
@@ -92,14 +87,14 @@ def selector(g: Graph, est: Any, features: Features) -> Features:
 
 @predictor("RFE", "RFECV")
 def eliminator(g: Graph, est: Any, features: Features) -> Outputs:
-    """`RFE` and `RFECV`: the outputs of the estimator on the selected columns; these columns are `transformed`."""
+    """`RFE` and `RFECV`: the outputs of the estimator for the selected columns; these columns are `transformed`."""
     columns = selector(g, est, features)
     return g.predict(est.estimator_, columns) | {"transformed": g.matrix(columns)}
 
 
 SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
 INNER = {"FrozenEstimator": "estimator", "SelfTrainingClassifier": "estimator_"}
-"""The attribute of each class that contains the estimator that predicts; for a search, it is `best_estimator_`."""
+"""The attribute that contains the inner estimator, by class; for a search, it is `best_estimator_`."""
 
 
 @predictor("FrozenEstimator", "SelfTrainingClassifier", *SEARCHES)
@@ -120,7 +115,7 @@ def _inner(est: Any) -> Any:
 
 @predictor("FixedThresholdClassifier")
 def fixed_threshold(g: Graph, est: Any, features: Features) -> Outputs:
-    """FixedThresholdClassifier.predict: the positive class if the response is at or above the threshold."""
+    """`FixedThresholdClassifier.predict`: the positive class if the response is at least the threshold."""
     inner = getattr(est, "estimator_", est.estimator)
     threshold = est.threshold
     if threshold == "auto":
@@ -130,7 +125,7 @@ def fixed_threshold(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("TunedThresholdClassifierCV")
 def tuned_threshold(g: Graph, est: Any, features: Features) -> Outputs:
-    """TunedThresholdClassifierCV.predict: like a fixed threshold, with the best threshold found."""
+    """`TunedThresholdClassifierCV.predict`: like a fixed threshold, with the best threshold found."""
     positive = est._curve_scorer._get_pos_label()
     return _thresholded(g, est, est.estimator_, features, est.best_threshold_, positive)
 
@@ -140,7 +135,7 @@ def _methods(est: Any) -> list[str]:
 
 
 def _thresholded(g: Graph, est: Any, inner: Any, features: Features, threshold: float, positive: Any) -> Outputs:
-    """`_threshold_scores_to_class_labels` of scikit-learn on the response of the inner estimator."""
+    """`_threshold_scores_to_class_labels` of scikit-learn for the response of the inner estimator."""
     outputs = g.predict(inner, features)
     score = chosen(g, inner, outputs, method_of(inner, _methods(est)), positive)
     above = score >= threshold
@@ -152,7 +147,7 @@ def _thresholded(g: Graph, est: Any, inner: Any, features: Features, threshold: 
 
 @predictor("app.Decoded")
 def decoded(g: Graph, est: Decoded, features: Features) -> Outputs:
-    """Decoded.predict: the labels at the positions that the estimator predicts."""
+    """`Decoded.predict`: the labels at the positions that the estimator predicts."""
     outputs = dict(g.predict(est.estimator, features))
     positions = g.cast(outputs["prediction"], "int64")
     if positions.width not in (None, 1):
@@ -163,39 +158,36 @@ def decoded(g: Graph, est: Decoded, features: Features) -> Outputs:
 
 @predictor("VotingClassifier")
 def voting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """VotingClassifier: the greatest mean probability, or the most votes; `transformed` has the members' outputs."""
+    """`VotingClassifier`: the greatest mean probability, or the most votes; `transformed` has the members' outputs."""
     if est.voting == "hard":
         return _majority(g, est, features)
-    members = [g.predict(member, features)["probabilities"] for member in est.estimators_]
-    members = [g.cast(member, "float64") for member in members]
+    members = [g.cast(g.predict(member, features)["probabilities"], "float64") for member in est.estimators_]
     weights = est._weights_not_none
-    weighted = members
-    if weights is not None:
-        weighted = [member * weight for member, weight in zip(members, weights, strict=True)]
-    mean = total(g, weighted) / _weight(g, est)
+    weighted = members if weights is None else [m * weight for m, weight in zip(members, weights, strict=True)]
+    mean = total(g, weighted) / _weight_sum(g, est)
     outputs = {"prediction": g.labels(est.classes_, g.argmax(mean)), "probabilities": mean}
     return outputs | ({"transformed": g.concat(members)} if est.flatten_transform else {})
 
 
 def _majority(g: Graph, est: Any, features: Features) -> Outputs:
-    """Hard voting: `argmax(bincount(votes, weights))`, the lowest of equals; members predict encoded labels."""
+    """Hard voting: `argmax(bincount(votes, weights))`, the first class in a tie; members predict encoded labels."""
     weights = est._weights_not_none
     if weights is None:
         weights = [1.0] * len(est.estimators_)
     if min(weights) < 0:
         raise NotExportable("it counts votes with negative weights")
-    ballots = [g.cast(g.predict(m, features)["prediction"], "int64") for m in est.estimators_]
-    one_vote = np.eye(len(est.classes_))
-    counts = total(g, [g.take(weight * one_vote, ballot) for weight, ballot in zip(weights, ballots, strict=True)])
+    votes = [g.cast(g.predict(member, features)["prediction"], "int64") for member in est.estimators_]
+    one_hot = np.eye(len(est.classes_))
+    counts = total(g, [g.take(weight * one_hot, vote) for weight, vote in zip(weights, votes, strict=True)])
     return {
         "prediction": g.labels(est.classes_, g.argmax(counts)),
-        "transformed": g.concat([ballot.unsqueeze(1) for ballot in ballots]),
+        "transformed": g.concat([vote.unsqueeze(1) for vote in votes]),
     }
 
 
 @predictor("VotingRegressor")
 def voting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
-    """VotingRegressor: `average` of the members' predictions; these are `transformed`."""
+    """`VotingRegressor`: `numpy.average` of the members' predictions; these are `transformed`."""
     members = [g.predict(member, features)["prediction"] for member in est.estimators_]
     if any(member.width is not None for member in members):
         raise NotExportable("its members predict several targets")
@@ -203,10 +195,10 @@ def voting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     weights = est._weights_not_none
     weights = np.ones(len(members)) if weights is None else np.asarray(weights, dtype=float)
     summed = g.node("MatMul", [stacked, g.constant(weights)], "float64", None)
-    return {"prediction": summed / _weight(g, est), "transformed": stacked}
+    return {"prediction": summed / _weight_sum(g, est), "transformed": stacked}
 
 
-def _weight(g: Graph, est: Any) -> Tensor:
+def _weight_sum(g: Graph, est: Any) -> Tensor:
     """Return the divisor of `numpy.average`: the sum of the weights of the members, or their number."""
     weights = est._weights_not_none
     return g.constant(float(len(est.estimators_) if weights is None else np.asarray(weights).sum()))
@@ -214,7 +206,7 @@ def _weight(g: Graph, est: Any) -> Tensor:
 
 @predictor("StackingClassifier")
 def stacking_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """StackingClassifier: the final classifier on the outputs of the members; it predicts encoded labels."""
+    """`StackingClassifier`: the final classifier on the outputs of the members; it predicts encoded labels."""
     stacked = _stacked(g, est, features)
     outputs = offered(est, g.predict(est.final_estimator_, (stacked,))) | {"transformed": stacked}
     if isinstance(est._label_encoder, list):
@@ -223,7 +215,7 @@ def stacking_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _multilabel(g: Graph, est: Any, outputs: Outputs) -> Outputs:
-    """Targets of 0 and 1: scikit-learn returns the first column of the probabilities of each target."""
+    """Multilabel targets: scikit-learn returns the first column of the probabilities of each target."""
     if any(len(classes) != 2 for classes in est.classes_):
         raise NotExportable("one of its targets always has the same label")
     parts = [outputs.pop(name) for name in list(outputs) if name.startswith("probabilities")]
@@ -234,18 +226,15 @@ def _multilabel(g: Graph, est: Any, outputs: Outputs) -> Outputs:
 
 @predictor("StackingRegressor")
 def stacking_regressor(g: Graph, est: Any, features: Features) -> Outputs:
-    """StackingRegressor: the final regressor on the members' predictions."""
+    """`StackingRegressor`: the final regressor on the members' predictions."""
     stacked = _stacked(g, est, features)
-    return {
-        "prediction": g.predict(est.final_estimator_, (stacked,))["prediction"],
-        "transformed": stacked,
-    }
+    return {"prediction": g.predict(est.final_estimator_, (stacked,))["prediction"], "transformed": stacked}
 
 
 def _stacked(g: Graph, est: Any, features: Features) -> Tensor:
-    """`_concatenate_predictions`: the responses of the members side by side, then the columns with `passthrough`.
+    """`_concatenate_predictions`: the responses of the members side by side, then the features if `passthrough`.
 
-    The first column of probabilities is left out for two classes, and for each of several targets.
+    The first column of probabilities is left out if there are two classes, and for each target if there are several.
     """
     blocks: list[Tensor] = []
     for member, method in zip(est.estimators_, est.stack_method_, strict=True):

@@ -14,7 +14,7 @@ from app.packing.releases import kernel_gamma
 
 @transformer("PCA", "IncrementalPCA")
 def pca(g: Graph, est: Any, features: Features) -> Features:
-    """`_BasePCA._transform`: projected, then centred, then divided by the standard deviations where it whitens."""
+    """`_BasePCA._transform`: projected, then centered, then divided by the standard deviations if `whiten`."""
     x = g.matrix(features) @ est.components_.T - (est.mean_.reshape(1, -1) @ est.components_.T)
     if est.whiten:
         scale = np.sqrt(est.explained_variance_)
@@ -49,7 +49,7 @@ def factor_analysis(g: Graph, est: Any, features: Features) -> Features:
 
 @transformer("Nystroem")
 def nystroem(g: Graph, est: Any, features: Features) -> Features:
-    """`Nystroem.transform`: the kernel between the row and the chosen rows, normalized."""
+    """`Nystroem.transform`: the kernel between the batch and the sampled training rows, normalized."""
     parameters = dict(est.kernel_params or {})
     parameters |= {name: getattr(est, name) for name in ("gamma", "coef0", "degree") if getattr(est, name) is not None}
     kernel = _kernel(g, est.kernel, g.matrix(features), est.components_, **parameters)
@@ -58,7 +58,7 @@ def nystroem(g: Graph, est: Any, features: Features) -> Features:
 
 @transformer("KernelPCA")
 def kernel_pca(g: Graph, est: Any, features: Features) -> Features:
-    """`KernelPCA.transform`: the centred kernel between the row and the training rows, projected."""
+    """`KernelPCA.transform`: the centered kernel between the batch and the training rows, projected."""
     k = _kernel(
         g, est.kernel, g.matrix(features), est.X_fit_, gamma=kernel_gamma(est), degree=est.degree, coef0=est.coef0
     )
@@ -72,7 +72,7 @@ def kernel_pca(g: Graph, est: Any, features: Features) -> Features:
 
 
 def _kernel(g: Graph, kernel: Any, x: Tensor, rows: Any, **given: Any) -> Tensor:
-    """`sklearn.metrics.pairwise.pairwise_kernels` of the batch and these rows, shape (rows, len(rows))."""
+    """`sklearn.metrics.pairwise.pairwise_kernels` between the batch and these rows: shape (rows, len(rows))."""
     defaults = {"gamma": 1.0 / rows.shape[1], "coef0": 1.0, "degree": 3.0}
     parameters = defaults | {name: value for name, value in given.items() if value is not None}
     if kernel == "rbf":
@@ -88,7 +88,7 @@ def rbf_sampler(g: Graph, est: Any, features: Features) -> Features:
 
 @transformer("SkewedChi2Sampler")
 def skewed_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
-    """`SkewedChi2Sampler.transform`: cosines of random projections of logarithms; fails on values without one."""
+    """`SkewedChi2Sampler.transform`: cosines of random projections of logarithms; fails where there is no logarithm."""
     x = g.matrix(features)
     x = fail_where(g, x <= -est.skewedness, x) + est.skewedness
     return (_cosines(x.log(), est, np.sqrt(2.0) / np.sqrt(est.n_components)),)

@@ -21,23 +21,23 @@ from app.runtime.graph import MISSING_TEXT
 from app.runtime.terms import TermCounter
 
 UNSEEN = 0
-"""The number of a value that is not a category of any column; categories are numbered from 1."""
+"""The number that stands for a value that is not a category of any column; categories are numbered from 1."""
 
 MAX_LOOKED_UP_ALONE = 3
-"""The most columns with missing strings that are looked up one by one; more are filled first and looked up together."""
+"""The most columns with missing strings that are looked up one by one; more are filled and looked up together."""
 
 SPARSE_FROM = 256
-"""With this many categories in all columns, indicators are scattered by their positions."""
+"""From this number of categories on, indicator columns are scattered; with fewer, all are compared."""
 
 MAX_TABLE = 1_000_000
-"""The largest table for all columns together; beyond it each column has its own."""
+"""The most elements in a table of all columns; beyond it, each column has its own table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """Columns of categories as numbers, shape (rows, columns), with one numbering for all columns.
+    """Columns of categories as numbers, shape (rows, columns). All columns share one numbering.
 
-    `numbers` has those of the categories of each column, in their order; -1 for a category that no value has.
+    `numbers` has the number of each category by column; -1 for a category that no value can be equal to.
     """
 
     tensor: Tensor
@@ -46,17 +46,17 @@ class Numbered:
 
 @transformer("OneHotEncoder")
 def one_hot(g: Graph, est: Any, features: Features) -> Features:
-    """`OneHotEncoder.transform`, dense: 1 where the value is the category (or one of the infrequent), else 0."""
+    """`OneHotEncoder.transform`, dense: 1 if the value is the category, or in the group of infrequent categories."""
     groups = [_groups(est, column) for column in range(len(est.categories_))]
     dropped = dropped_groups(est)
     numbered = _numbered(g, est, features)
-    joined = est.handle_unknown in ("infrequent_if_exist", "warn")
+    unknown_is_infrequent = est.handle_unknown in ("infrequent_if_exist", "warn")
     unknown = [
-        int(group.max()) if joined and infrequent_mapping(est, column) is not None else -1
+        int(group.max()) if unknown_is_infrequent and infrequent_mapping(est, column) is not None else -1
         for column, group in enumerate(groups)
     ]
     if sum(group.max(initial=-1) + 1 for group in groups) >= SPARSE_FROM:
-        return (_few_of_many(g, numbered, groups, unknown, dropped),)
+        return (_sparse_indicators(g, numbered, groups, unknown, dropped),)
     if any(infrequent_mapping(est, column) is not None for column in range(len(groups))):
         codes = _looked_up(g, numbered, groups, unknown, "int64")
         wanted = [np.arange(group.max() + 1) for group in groups]
@@ -74,10 +74,10 @@ def one_hot(g: Graph, est: Any, features: Features) -> Features:
     return (g.cast(codes.equal(expected), "float64"),)
 
 
-def _few_of_many(
+def _sparse_indicators(
     g: Graph, numbered: Numbered, groups: Sequence[NDArray[np.int64]], unknown: Sequence[int], dropped: Any
 ) -> Tensor:
-    """Return indicator columns of many categories by scattering the few ones of each row."""
+    """Return indicator columns by scattering the ones of each row, which are few among many categories."""
     kept = [
         (column, group)
         for column, known in enumerate(groups)
@@ -89,8 +89,8 @@ def _few_of_many(
     values = [np.array([place.get((column, int(k)), width) for k in known]) for column, known in enumerate(groups)]
     others = [place.get((column, group), width) for column, group in enumerate(unknown)]
     columns = _looked_up(g, numbered, values, others, "int64")
-    there = g.node("Less", [columns, g.constant(width, "int64")], "bool", None)
-    return g.scatter(columns, g.cast(there, "float64"), width)
+    is_kept = g.node("Less", [columns, g.constant(width, "int64")], "bool", None)
+    return g.scatter(columns, g.cast(is_kept, "float64"), width)
 
 
 @transformer("OrdinalEncoder")
@@ -105,9 +105,9 @@ def ordinal(g: Graph, est: Any, features: Features) -> Features:
 
 @transformer("TargetEncoder")
 def target(g: Graph, est: Any, features: Features) -> Features:
-    """`TargetEncoder.transform`: the encoding of the category, the target's mean for one never seen.
+    """`TargetEncoder.transform`: the encoding of the category; for an unknown category, the mean of the target.
 
-    Shape (rows, columns), for several classes (rows, columns x classes).
+    Returns shape (rows, columns), or (rows, columns x classes) with more than two classes.
     """
     numbered = _numbered(g, est, features)
     count = len(est.categories_)
@@ -122,19 +122,19 @@ def _groups(est: Any, column: int) -> NDArray[np.int64]:
     """Return the group of each category of a column, like `_BaseEncoder._map_infrequent_categories`."""
     positions = np.arange(len(est.categories_[column]))
     mapping = infrequent_mapping(est, column)
-    if mapping is not None:  # a missing category that is kept apart is the last, and not in the mapping
+    if mapping is not None:  # `mapping` lacks a missing category that is kept apart, which is the last
         positions[: len(mapping)] = mapping
     return positions
 
 
 def _numbered(g: Graph, est: Any, features: Features) -> Numbered:
-    """Give every value a number; columns of one type are looked up together."""
+    """Replace every value by a number; columns of one type are looked up together."""
     categories = list(est.categories_)
     runs: list[tuple[str, list[Tensor], list[Any]]] = []
     for block in features:
         known, categories = categories[: block.width], categories[block.width :]
-        whole = block.type == "int64" and all(np.asarray(c).dtype.kind in "biu" for c in known)
-        type_ = block.type if block.type == "string" or whole else "float64"
+        is_integer = block.type == "int64" and all(np.asarray(c).dtype.kind in "biu" for c in known)
+        type_ = block.type if block.type == "string" or is_integer else "float64"
         if not runs or runs[-1][0] != type_:
             runs.append((type_, [], []))
         runs[-1][1].append(g.cast(block, type_))
@@ -148,11 +148,11 @@ def _numbered(g: Graph, est: Any, features: Features) -> Numbered:
         for key in (key for column in keys for key in column if key is not None):
             number_of.setdefault(key, count + len(number_of) + 1)
         numbers += [np.array([-1 if key is None else number_of[key] for key in column]) for column in keys]
-        holes = g.before_filling(blocks[0]) if len(blocks) == 1 else None
-        if holes is None or len(holes) > MAX_LOOKED_UP_ALONE:
+        unfilled = g.before_filling(blocks[0]) if len(blocks) == 1 else None
+        if unfilled is None or len(unfilled) > MAX_LOOKED_UP_ALONE:
             tensors.append(_encoded(g, g.concat(blocks), type_, number_of))
         else:
-            for column, text in holes:
+            for column, text in unfilled:
                 missing = {MISSING_TEXT: number_of.get(text, UNSEEN)}
                 tensors.append(_encoded(g, column, type_, number_of | missing))
         count += len(number_of)
@@ -167,11 +167,10 @@ def _keys(categories: Any, type_: str) -> list[Any]:
     values = np.asarray(categories).tolist()
     keys: list[Any] = []
     for value in values:
-        missing = value is None or value != value
-        if missing:
-            # If an encoder has learned None, a missing value is passed as None.
-            meant = value is None or None not in values
-            keys.append((MISSING_TEXT if type_ == "string" else "nan") if meant else None)
+        if value is None or value != value:
+            # An encoder that has learned None receives missing values as None, never as NaN.
+            can_occur = value is None or None not in values
+            keys.append((MISSING_TEXT if type_ == "string" else "nan") if can_occur else None)
         elif isinstance(value, str) != (type_ == "string"):
             raise NotExportable("its categories are of another type than the column")
         else:
@@ -203,28 +202,28 @@ def _looked_up(
         Shape (rows, columns), or (rows, columns x k) if each category has k values.
     """
     width = 1 + max(int(numbers.max(initial=0)) for numbers in numbered.numbers)
-    each = np.shape(values[0])[1:]
+    shape = np.shape(values[0])[1:]
     columns = len(values)
-    if columns > 1 and columns * width * int(np.prod(each)) > MAX_TABLE:
+    if columns > 1 and columns * width * int(np.prod(shape)) > MAX_TABLE:
         parts = [
             _looked_up(g, _column(g, numbered, i), values[i : i + 1], unknown[i : i + 1], type_) for i in range(columns)
         ]
         return g.concat(parts)
-    table = np.empty((columns, width, *each), dtype=type_)
+    table = np.empty((columns, width, *shape), dtype=type_)
     for column, numbers in enumerate(numbered.numbers):
         table[column] = unknown[column]
         table[column, numbers[numbers > 0]] = np.asarray(values[column])[numbers > 0]
     codes = numbered.tensor
     if columns > 1:
         codes = codes + (np.arange(columns) * width)
-    found = g.node("Gather", [g.constant(table.reshape(-1, *each), type_), codes], type_, columns, axis=0)
-    if each:
-        found = g.node("Reshape", [found, g.constant([0, columns * each[0]], "int64")], type_, columns * each[0])
-    return found
+    found = g.node("Gather", [g.constant(table.reshape(-1, *shape), type_), codes], type_, columns, axis=0)
+    if not shape:
+        return found
+    return g.node("Reshape", [found, g.constant([0, columns * shape[0]], "int64")], type_, columns * shape[0])
 
 
 def _column(g: Graph, numbered: Numbered, column: int) -> Numbered:
-    """Return one column with a numbering of its own, so that its table has no entries for other columns."""
+    """Return one column with its own numbering, so that its table has no entries for other columns."""
     (tensor,) = g.select((numbered.tensor,), [column])
     known = numbered.numbers[column]
     number_of = {int(number): position + 1 for position, number in enumerate(known) if number > 0}
@@ -237,7 +236,7 @@ ANALYZERS = ("word", "char", "char_wb")
 
 @transformer("CountVectorizer")
 def count(g: Graph, est: Any, features: Features) -> Features:
-    """`CountVectorizer.transform`: the count of each term, or with `binary` whether it occurs, shape (rows, terms)."""
+    """`CountVectorizer.transform`: the count of each term, or whether it occurs (`binary`): shape (rows, terms)."""
     (column,) = features
     counter = _counter(est, column.name)
     if column.name not in g.inputs:
@@ -250,7 +249,7 @@ def count(g: Graph, est: Any, features: Features) -> Features:
 
 @transformer("TfidfVectorizer")
 def tfidf_vectorizer(g: Graph, est: Any, features: Features) -> Features:
-    """`TfidfVectorizer.transform`, dense: counts, then as `TfidfTransformer`."""
+    """`TfidfVectorizer.transform`, dense: counts, then `TfidfTransformer.transform`."""
     if np.dtype(est.dtype) != np.float64:
         raise NotExportable(f"it computes in {np.dtype(est.dtype)}")
     return tfidf(g, est._tfidf, count(g, est, features))
@@ -264,14 +263,12 @@ def tfidf(g: Graph, est: Any, features: Features) -> Features:
     if sparse is None:
         return (_weighted(g, est, x, g.constant(est.idf_) if est.use_idf else None),)
     columns, values = sparse
-    idf = None
-    if est.use_idf:
-        idf = g.take(np.append(est.idf_, 0.0), columns)
+    idf = g.take(np.append(est.idf_, 0.0), columns) if est.use_idf else None
     return (g.scatter(columns, _weighted(g, est, values, idf), x.width or 0),)
 
 
 def _weighted(g: Graph, est: Any, x: Tensor, idf: Tensor | None) -> Tensor:
-    """Weight the counts of a row, of all terms or only of those that it has."""
+    """Return the weighted counts of each row; `x` has the counts of all terms, or only of the terms in the row."""
     width = x.width
     if est.sublinear_tf:
         x = g.where(x.equal(0.0), x, x.log() + 1.0)

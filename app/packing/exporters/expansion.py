@@ -13,7 +13,7 @@ from app.packing.releases import splines_are_sparse, splines_of_missing
 
 @transformer("PolynomialFeatures")
 def polynomial(g: Graph, est: Any, features: Features) -> Features:
-    """`PolynomialFeatures.transform`: products of columns, each the product of its last factors times its first.
+    """`PolynomialFeatures.transform`: products of columns. A product is computed from its last factor to its first.
 
     A column of ones is prepended, so that every product has the same number of factors.
     """
@@ -30,35 +30,34 @@ def polynomial(g: Graph, est: Any, features: Features) -> Features:
     degree = max(map(len, terms), default=0)
     if not terms or (degree == 1 and terms[0]):
         return g.select(features, [term[0] for term in terms])
-    # Columns are rows here: a row is copied at once, while the values of a column are copied one by one.
-    turned = g.node("Transpose", [x], "float64", None, perm=[1, 0])
+    # Transposed, because a row is copied at once, while the values of a column are copied one by one.
+    transposed = g.node("Transpose", [x], "float64", None, perm=[1, 0])
     pads = g.constant([1, 0, 0, 0], "int64")
-    ones = g.node("Pad", [turned, pads, g.constant(1.0)], "float64", None)
-    # Position 0 is the row of ones: a term with fewer factors is padded with it.
+    rows = g.node("Pad", [transposed, pads, g.constant(1.0)], "float64", None)
+    # Row 0 contains ones: it pads the terms that have fewer factors.
     factors = [(0,) * (degree - len(term)) + tuple(column + 1 for column in term) for term in terms]
-    return (g.node("Transpose", [_product(g, ones, factors)], "float64", len(factors), perm=[1, 0]),)
+    return (g.node("Transpose", [_product(g, rows, factors)], "float64", len(factors), perm=[1, 0]),)
 
 
-def _product(g: Graph, ones: Tensor, factors: list[tuple[int, ...]]) -> Tensor:
-    """Multiply these columns for each term: (1 + columns, rows) in, (terms, rows) out."""
+def _product(g: Graph, rows: Tensor, factors: list[tuple[int, ...]]) -> Tensor:
+    """Multiply the rows that are the factors of each term: (1 + columns, batch) in, (terms, batch) out."""
     if len(factors[0]) <= 1:
-        return g.take(ones, [row[0] if row else 0 for row in factors])
-    rest = sorted({row[1:] for row in factors})
-    place = {row: position for position, row in enumerate(rest)}
-    right = g.take(_product(g, ones, rest), [place[row[1:]] for row in factors])
-    left = g.take(ones, [row[0] for row in factors])
-    return right * left
+        return g.take(rows, [term[0] if term else 0 for term in factors])
+    rest = sorted({term[1:] for term in factors})
+    position_of = {term: position for position, term in enumerate(rest)}
+    right = g.take(_product(g, rows, rest), [position_of[term[1:]] for term in factors])
+    return right * g.take(rows, [term[0] for term in factors])
 
 
 @transformer("KBinsDiscretizer")
 def bins(g: Graph, est: Any, features: Features) -> Features:
-    """`KBinsDiscretizer.transform`: the bin from an edge up to the next (`np.searchsorted`, right), outer bins open."""
+    """`KBinsDiscretizer.transform`: the bin (`np.searchsorted`, right), or its indicator; outer bins are unbounded."""
     x = g.matrix(features)
     if est.dtype == np.float32:
         x = g.cast(g.cast(x, "float32"), "float64")
     inner = [np.asarray(edges, dtype=np.float64)[1:-1] for edges in est.bin_edges_]
     if est.encode == "ordinal":
-        # The number of edges that each value has reached.
+        # Count the inner edges that are at most the value.
         edges = np.full((len(inner), max(1, *map(len, inner))), np.inf)
         for column, values in enumerate(inner):
             edges[column, : len(values)] = values
@@ -86,7 +85,7 @@ def splines(g: Graph, est: Any, features: Features) -> Features:
     else:
         basis = _basis(g, x.unsqueeze(2), knots, est.degree)
     if est.extrapolation in ("constant", "linear"):
-        basis = _continued(g, est, basis, x.unsqueeze(2))
+        basis = _extrapolated(g, est, basis, x.unsqueeze(2))
     if splines_of_missing(est) == "zeros":
         basis = g.where(x.unsqueeze(2).isnan(), 0.0, basis)
     if not est.include_bias:
@@ -96,16 +95,16 @@ def splines(g: Graph, est: Any, features: Features) -> Features:
 
 
 def _slice(g: Graph, x: Tensor, start: int, stop: int) -> Tensor:
-    """Slice the last of three axes."""
+    """Slice the last of three axes, from `start` up to `stop`."""
     limits = [g.constant([limit], "int64") for limit in (start, stop, 2)]
     return g.node("Slice", [x, *limits], "float64", stop - start)
 
 
 def _wrapped(g: Graph, x: Tensor, est: Any) -> Tensor:
-    """low + (x - low) % period, with the sign of `np.remainder`."""
+    """Return `low + (x - low) % period`, where the remainder is never negative, as `np.remainder`."""
     low, high = (np.array([spline.t[i] for spline in est.bsplines_]) for i in (est.degree, -est.degree - 1))
     if not (high > low).all():
-        raise NotExportable("a column had one value only in training, and no period")
+        raise NotExportable("a column had only one value in training, so it has no period")
     period = g.constant(high - low)
     rest = g.node("Mod", [x - low, period], "float64", x.width, fmod=1)
     return g.constant(low) + g.where(rest < 0.0, rest + period, rest)
@@ -137,10 +136,10 @@ def _basis(g: Graph, x: Tensor, knots: NDArray[np.float64], degree: int) -> Tens
     return basis
 
 
-def _continued(g: Graph, est: Any, basis: Tensor, x: Tensor) -> Tensor:
-    """Extrapolate the basis beyond the range: constant by the values at the end, or linear with their slope.
+def _extrapolated(g: Graph, est: Any, basis: Tensor, x: Tensor) -> Tensor:
+    """Extrapolate the basis functions beyond the outer knots: constant, or linear with the slopes there.
 
-    `x` has shape (rows, columns, 1).
+    `basis` has shape (rows, columns, functions), and `x` has shape (rows, columns, 1).
     """
     count, columns = basis.width or 0, len(est.bsplines_)
     limits = np.zeros((2, columns, 1))

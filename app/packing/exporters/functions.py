@@ -1,4 +1,4 @@
-"""Functions of NumPy and SciPy as nodes, as accurate as their own.
+"""Functions of NumPy and SciPy as nodes, with the same accuracy.
 
 ONNX Runtime has no Erf for float64. SciPy computes the error function and the normal distribution with the rational
 approximations of the Cephes library (ndtr.c, ndtri.c), and so do these graphs. Coefficients are listed with the highest
@@ -23,13 +23,13 @@ SMALLEST = float(np.finfo(np.float64).tiny)
 def log1p(g: Graph, x: Tensor) -> Tensor:
     """`np.log1p`, same shape: log(u) for u = 1 + x, corrected by the rounding error of u (Higham 2002, 1.14.1)."""
     u = x + 1.0
-    lost = x - (u - 1.0)
+    error = x - (u - 1.0)
     # At x = -1 there is no rounding error and u is 0; at x = inf the correction must not be NaN.
-    return u.log() + lost / u.maximum(SMALLEST)
+    return u.log() + error / u.maximum(SMALLEST)
 
 
 def expm1(g: Graph, x: Tensor) -> Tensor:
-    """`np.expm1`, same shape, as tanh(x / 2) (exp(x) + 1), in which nothing cancels."""
+    """`np.expm1`, same shape, as tanh(x / 2) (exp(x) + 1), which avoids cancellation."""
     return (x * 0.5).tanh() * (x.exp() + 1.0)
 
 
@@ -84,7 +84,7 @@ ERFC_DENOMINATOR = (
 FAR = 8.0
 """Beyond this distance from 0 the error function is 1 or -1 in float64."""
 
-# The inverse: near the median by the squared distance from 1/2; in the tails by the reciprocal of sqrt(-2 log(y)).
+# The inverse of the normal distribution: polynomials in (y - 1/2)^2 near 1/2, in 1 / sqrt(-2 log(y)) in the tails.
 MIDDLE_NUMERATOR = (
     -5.99633501014107895267e1, 9.80010754185999661536e1, -5.66762857469070293439e1, 1.39312609387279679503e1,
     -1.23916583867381258016,
@@ -119,9 +119,9 @@ def erf(g: Graph, values: Tensor) -> Tensor:
     distance = abs(values.clip(-FAR, FAR))
     square = values * values
     near = values * (polynomial(square, ERF_NUMERATOR) / polynomial(square, ERF_DENOMINATOR))
-    bell = (-(distance * distance)).exp()
+    gaussian = (-(distance * distance)).exp()
     tail = polynomial(distance, ERFC_NUMERATOR) / polynomial(distance, ERFC_DENOMINATOR)
-    return g.where(distance <= 1.0, near, values.sign() * (1.0 - bell * tail))
+    return g.where(distance <= 1.0, near, values.sign() * (1.0 - gaussian * tail))
 
 
 def normal_cdf(g: Graph, column: Tensor) -> Tensor:
@@ -129,9 +129,9 @@ def normal_cdf(g: Graph, column: Tensor) -> Tensor:
     distance = abs(column * math.sqrt(0.5)).minimum(FAR)
     terms = 1 + 2 * (len(ERF_DENOMINATOR) - 1)
     powers = distance ** np.arange(float(terms))
-    above = [_coefficients(ERFC_NUMERATOR, 1, terms), _coefficients(ERF_NUMERATOR, 2, terms)]
-    below = [_coefficients(ERFC_DENOMINATOR, 1, terms), _coefficients(ERF_DENOMINATOR, 2, terms)]
-    far, near = g.split((powers @ np.column_stack(above) / (powers @ np.column_stack(below)),))
+    numerators = [_coefficients(ERFC_NUMERATOR, 1, terms), _coefficients(ERF_NUMERATOR, 2, terms)]
+    denominators = [_coefficients(ERFC_DENOMINATOR, 1, terms), _coefficients(ERF_DENOMINATOR, 2, terms)]
+    far, near = g.split((powers @ np.column_stack(numerators) / (powers @ np.column_stack(denominators)),))
     tail = (distance * -distance).exp() * far
     lower = g.where(distance < 1.0, 1.0 - distance * near, tail) * 0.5
     return g.where(column > 0.0, 1.0 - lower, lower)
@@ -140,10 +140,9 @@ def normal_cdf(g: Graph, column: Tensor) -> Tensor:
 def normal_ppf(g: Graph, y: Tensor, least: float) -> Tensor:
     """`scipy.stats.norm.ppf`, same shape, for probabilities from `least` to `1 - least`; others are clipped."""
     y = y.clip(least, 1 - least)
-    one = g.constant(1.0)
-    tail = y.minimum(one - y)
+    tail = y.minimum(1.0 - y)
     root = (tail.log() * -2.0).sqrt()
-    z = one / root
+    z = 1.0 / root
     far = root - root.log() / root - z * _ratio(g, z, TAIL_NUMERATOR, TAIL_DENOMINATOR)
     far = g.where(y > 0.5, far, -far)
 
@@ -154,7 +153,7 @@ def normal_ppf(g: Graph, y: Tensor, least: float) -> Tensor:
 
 
 def _coefficients(highest_first: tuple[float, ...], step: int, terms: int) -> NDArray[np.float64]:
-    """Return the coefficients of the powers 0, 1, … of the argument, for a polynomial in its `step`-th power."""
+    """Return the coefficients of x**0, x**1, … of a polynomial in x**step, padded with zeros: shape (terms,)."""
     placed = np.zeros(terms)
     placed[: step * len(highest_first) : step] = highest_first[::-1]
     return placed

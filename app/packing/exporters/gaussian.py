@@ -23,7 +23,7 @@ def process_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`GaussianProcessRegressor.predict`: the mean."""
     if not hasattr(est, "X_train_"):
         raise NotExportable("it was not fitted")
-    kernel = between(g, est.kernel_, g.matrix(features), np.asarray(est.X_train_, dtype=float))
+    kernel = kernel_matrix(g, est.kernel_, g.matrix(features), np.asarray(est.X_train_, dtype=float))
     alpha = np.asarray(est.alpha_)
     scaled = kernel @ alpha.reshape(len(alpha), -1) * np.atleast_1d(est._y_train_std)
     values = scaled + np.atleast_1d(est._y_train_mean)
@@ -32,7 +32,7 @@ def process_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("GaussianProcessClassifier")
 def process_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`GaussianProcessClassifier`: the binary one, or one of them for each class or pair of classes."""
+    """`GaussianProcessClassifier`: one binary classifier, or one for each class or pair of classes."""
     outputs = g.predict(est.base_estimator_, features)
     probable = est.n_classes_ <= 2 or est.multi_class != "one_vs_one"
     return {name: outputs[name] for name in ("prediction", *["probabilities"] * probable)}
@@ -40,9 +40,9 @@ def process_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("_BinaryGaussianProcessClassifierLaplace")
 def laplace(g: Graph, est: Any, features: Features) -> Outputs:
-    """`_BinaryGaussianProcessClassifierLaplace`: the sign of the latent mean, its probability by error functions."""
+    """`_BinaryGaussianProcessClassifierLaplace`: the second class if the latent mean is positive."""
     x, points = g.matrix(features), np.asarray(est.X_train_, dtype=float)
-    kernel = between(g, est.kernel_, x, points)
+    kernel = kernel_matrix(g, est.kernel_, x, points)
     mean = affine(g, (kernel,), (est.y_train_ - est.pi_)[None, :], 0.0)
     second = g.pick(mean > 0.0, 0)
     solved = np.linalg.solve(est.L_, np.diag(est.W_sr_))
@@ -62,29 +62,27 @@ def laplace(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("KernelRidge")
 def kernel_ridge(g: Graph, est: Any, features: Features) -> Outputs:
-    """`KernelRidge.predict`: a weighted sum of kernels with the rows that it was fitted on."""
+    """`KernelRidge.predict`: a weighted sum of the kernels with the training rows."""
     x, points = g.matrix(features), np.asarray(est.X_fit_, dtype=float)
     gamma = 1.0 / points.shape[1] if est.gamma is None else est.gamma
-    parameters = {"gamma": gamma, "coef0": est.coef0, "degree": est.degree}
-    kernel = named(g, est.kernel, x, points, **parameters)
+    kernel = named(g, est.kernel, x, points, gamma=gamma, coef0=est.coef0, degree=est.degree)
     dual = np.asarray(est.dual_coef_)
-    weights = dual.reshape(len(dual), -1)
-    return targets(g, kernel @ weights, flat=dual.ndim == 1)
+    return targets(g, kernel @ dual.reshape(len(dual), -1), flat=dual.ndim == 1)
 
 
 CONSTANT = ("ConstantKernel", "WhiteKernel")
 DEFAULTS = {"gamma": 1.0, "coef0": 1.0, "degree": 3.0}
 
 
-def between(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+def kernel_matrix(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
     """`kernel(x, points)`: shape (rows, points)."""
     if _is_constant(kernel):
         raise NotExportable("its kernel is constant")
-    return _composed(kernel, lambda part: _between(g, part, x, points))
+    return _composed(kernel, lambda part: _part_matrix(g, part, x, points))
 
 
 def _composed(kernel: Any, value: Callable[[Any], Tensor]) -> Tensor:
-    """Return the value of a kernel from the values of the kernels that it is made of."""
+    """Compute a value of each elementary kernel in a kernel, and combine the values by its operators."""
     name = type(kernel).__name__
     if name == "Product":
         return _composed(kernel.k1, value) * _composed(kernel.k2, value)
@@ -109,7 +107,7 @@ def _diagonal(g: Graph, kernel: Any, x: Tensor) -> Tensor:
     return g.constant([[1.0]])
 
 
-def _between(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+def _part_matrix(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
     name = type(kernel).__name__
     if name == "ConstantKernel":
         return g.constant(float(kernel.constant_value))

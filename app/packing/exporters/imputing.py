@@ -14,14 +14,14 @@ from app.runtime.graph import MISSING_TEXT
 
 @transformer("SimpleImputer")
 def simple(g: Graph, est: Any, features: Features) -> Features:
-    """`SimpleImputer.transform`: missing values replaced by the statistic of their column; then the indicator, if any.
+    """`SimpleImputer.transform`: missing values replaced by the statistic of their column, then the indicator.
 
-    Columns that were all missing in training have no statistic and are left out, unless they are kept.
+    Columns that were all missing in training have no statistic and are left out, unless the option keeps them.
     """
     if est.strategy in ("mean", "median"):
         features = (g.matrix(features),)
-    everything = keeps_empty_columns(est)
-    kept = [i for i, value in enumerate(est.statistics_.tolist()) if everything or value == value]
+    keeps_empty = keeps_empty_columns(est)
+    kept = [i for i, value in enumerate(est.statistics_.tolist()) if keeps_empty or value == value]
     fills = imputed_values(est)[kept].tolist()
     blocks: list[Tensor] = []
     for block in _merged(g, g.select(features, kept)):
@@ -31,7 +31,7 @@ def simple(g: Graph, est: Any, features: Features) -> Features:
 
 
 def _merged(g: Graph, features: Features) -> Features:
-    """Join neighbouring blocks of one element type, which takes fewer nodes."""
+    """Join neighbouring blocks of one element type, so that there are fewer nodes."""
     return tuple(g.concat(list(blocks)) for _, blocks in itertools.groupby(features, key=lambda block: block.type))
 
 
@@ -48,17 +48,11 @@ def _filled(g: Graph, block: Tensor, missing_values: Any, fill: list[Any]) -> Te
 
 
 def _missing(g: Graph, block: Tensor, missing_values: Any) -> Tensor | None:
-    """`sklearn.utils._mask._get_mask`: which values are missing, shape of the block; None if none can be."""
-    if isinstance(missing_values, int | float | np.number) and missing_values == missing_values:
-        wanted: Any = missing_values
-    elif isinstance(missing_values, str):
-        wanted = missing_values
-    elif block.type == "string":
-        wanted = MISSING_TEXT
-    elif block.type == "float64":
-        return block.isnan()
-    else:
-        return None
+    """`sklearn.utils._mask._get_mask`: whether each value is missing, shape of the block; None if none can be."""
+    is_value = isinstance(missing_values, str | int | float | np.number) and missing_values == missing_values
+    if not is_value and block.type != "string":
+        return block.isnan() if block.type == "float64" else None
+    wanted = missing_values if is_value else MISSING_TEXT
     if isinstance(wanted, str) != (block.type == "string") or (block.type == "int64" and wanted != int(wanted)):
         return None
     return block.equal(wanted)
@@ -75,19 +69,19 @@ def _indicator(g: Graph, est: Any, features: Features) -> Features:
 
 @transformer("MissingIndicator")
 def missing_indicator(g: Graph, est: Any, features: Features) -> Features:
-    """`MissingIndicator.transform`: whether values are missing, in columns with missing values in training."""
+    """`MissingIndicator.transform`: whether values are missing, for columns that had missing values in training."""
     blocks = _merged(g, g.select(features, est.features_.tolist()))
     return tuple(g.cast(_mask(g, block, est.missing_values), "float64") for block in blocks)
 
 
 @transformer("IterativeImputer")
 def iterative(g: Graph, est: Any, features: Features) -> Features:
-    """`IterativeImputer.transform`: missing values of each column predicted from the other columns, several times.
+    """`IterativeImputer.transform`: missing values of a column are predicted from the others, in several rounds.
 
-    As in scikit-learn, a batch of only missing values keeps the initial imputation.
+    A batch in which all values are missing keeps the initial imputation, as in scikit-learn.
     """
     if est.sample_posterior:
-        raise NotExportable("it draws what it fills in at random")
+        raise NotExportable("it draws imputed values at random")
     if est.keep_empty_features and not KNOWS_EMPTY_COLUMNS:
         raise NotExportable("it keeps empty columns, which scikit-learn before 1.6 confuses with the others")
     x, empty = g.matrix(features), empty_columns(est)

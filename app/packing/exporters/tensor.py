@@ -46,7 +46,7 @@ class Tensor:
     width: int | None
     graph: GraphBuilder = field(repr=False, compare=False)
 
-    __array_ufunc__ = None  # NumPy leaves operators with its arrays to this class
+    __array_ufunc__ = None  # so that `array * tensor` calls `Tensor.__rmul__`
 
     def __post_init__(self) -> None:
         if self.type not in ELEMENT_TYPES:
@@ -70,7 +70,7 @@ class Tensor:
     isnan, isinf = _unary("IsNaN", "bool"), _unary("IsInf", "bool")
 
     def clip(self, low: Operand, high: Operand) -> Tensor:
-        """Return the values, those beyond the limits replaced by the limits."""
+        """Limit the values to the range from `low` to `high`, as `numpy.clip`."""
         return self.graph.elementwise("Clip", [self, low, high])
 
     def unsqueeze(self, axis: int) -> Tensor:
