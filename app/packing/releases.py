@@ -55,7 +55,7 @@ ALWAYS_FLOAT64 = (
     ((1, 8), "coef_", ("RidgeCV", "RidgeClassifierCV")),
     ((1, 9), "coef_", ("GammaRegressor", "LogisticRegression", "PoissonRegressor", "TweedieRegressor")),
 )
-"""Before which release an attribute of these classes was float64, also where they were fitted on float32."""
+"""Before which release an attribute of these classes was float64 even if they were fitted on float32."""
 
 
 def tells_width(estimator: Any, attribute: str) -> bool:
@@ -84,13 +84,13 @@ def is_one_vs_rest(est: Any) -> bool:
     return bool(est.multi_class != "multinomial")
 
 
-def share_of_nothing(classes: int) -> float:
-    """Return what `LogisticRegression.predict_proba` gives if all sigmoids are 0. Before 1.9 it divides by 0."""
+def zero_row_probability(classes: int) -> float:
+    """Return the probability of each class by `LogisticRegression` if all sigmoids are 0: before 1.9, 0 / 0."""
     return 1.0 / classes if RELEASE >= (1, 9) else np.nan
 
 
 ONE_VS_REST_TAKES_FIRST = RELEASE >= (1, 8)
-"""Whether `OneVsRestClassifier` predicts the first of equally probable classes; before 1.8 the last."""
+"""Whether `OneVsRestClassifier` predicts the first of equally probable classes: since 1.8; before, the last."""
 
 
 LEAVES_ZEROS = RELEASE >= (1, 7)
@@ -129,7 +129,7 @@ def keeps_empty_columns(est: Any) -> bool:
 
 
 KNOWS_EMPTY_COLUMNS = RELEASE >= (1, 6)
-"""Whether `IterativeImputer` tells columns that were all missing from others if it keeps them: since 1.6."""
+"""Whether `IterativeImputer` distinguishes columns that were all missing if it keeps them: since 1.6."""
 
 
 def empty_columns(est: Any) -> NDArray[np.bool_]:
@@ -140,7 +140,7 @@ def empty_columns(est: Any) -> NDArray[np.bool_]:
 
 
 YEO_JOHNSON_BY_POWERS = RELEASE < (1, 9)
-"""Whether `PowerTransformer` takes powers and subtracts 1. Since 1.9 it calls SciPy: more precise."""
+"""Whether `PowerTransformer` subtracts 1 from powers: before 1.9. Since then it calls SciPy, which is more precise."""
 
 
 BOX_COX_BY_LOGARITHMS = RELEASE >= (1, 6)
@@ -155,7 +155,7 @@ def kernel_gamma(est: Any) -> float:
 
 
 def infrequent_mapping(est: Any, column: int) -> NDArray[np.int64] | None:
-    """Return the groups of the categories of an encoder, or None; `OrdinalEncoder` has infrequent ones since 1.3."""
+    """Return the group of each category of a column, or None; `OrdinalEncoder` groups infrequent ones since 1.3."""
     if not getattr(est, "_infrequent_enabled", False):
         return None
     mapping: NDArray[np.int64] | None = est._default_to_infrequent_mappings[column]
@@ -187,7 +187,7 @@ def missing_goes_left(tree: Any) -> NDArray[np.bool_]:
     return np.zeros(tree.node_count, dtype=bool)
 
 
-def class_shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def class_probabilities(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the probabilities of a classifier's `Tree` from its values, shape (nodes, classes).
 
     Before 1.4 they have to be divided by their sums.
@@ -199,29 +199,29 @@ def class_shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def other_vote(est: Any) -> float:
-    """Return the vote of a member of `AdaBoostClassifier` for classes that it does not predict. Before 1.3 it is 0."""
+    """Return the vote of a member of `AdaBoostClassifier` for a class that it does not predict: 0 before 1.3."""
     return -1 / (est.n_classes_ - 1) if RELEASE >= (1, 3) else 0.0
 
 
-def votes_by_shares(est: Any) -> bool:
+def votes_by_probabilities(est: Any) -> bool:
     """Return whether members of `AdaBoostClassifier` vote by their probabilities: the default before 1.6."""
     return RELEASE < (1, 6) and est.algorithm == "SAMME.R"
 
 
-LEAST_SHARE = float(np.finfo(np.float64 if RELEASE >= (1, 8) else np.float32).eps)
-"""The least probability to which `GradientBoostingClassifier` clips those of `init`."""
+LEAST_PROBABILITY = float(np.finfo(np.float64 if RELEASE >= (1, 8) else np.float32).eps)
+"""The least probability: `GradientBoostingClassifier` clips the probabilities of `init` to it."""
 
 
-STARTS_CENTERED = RELEASE >= (1, 4)
-"""Whether raw scores of `init` in `GradientBoostingClassifier` are logarithms less their mean: since 1.4."""
+INITS_CENTERED = RELEASE >= (1, 4)
+"""Whether `GradientBoostingClassifier` subtracts their mean from the logarithms of `init`: since 1.4."""
 
 
-def boosting_compares_shares(est: Any) -> bool:
+def boosting_compares_probabilities(est: Any) -> bool:
     """Return whether `GradientBoostingClassifier` compares probabilities instead of raw scores: before 1.4."""
     return RELEASE < (1, 4) and est.loss != "exponential"
 
 
-HISTOGRAMS_COMPARE_SHARES = RELEASE < (1, 5)
+HISTOGRAMS_COMPARE_PROBABILITIES = RELEASE < (1, 5)
 """Whether `HistGradientBoostingClassifier` compares probabilities, not raw scores: before 1.5."""
 
 

@@ -78,9 +78,9 @@ def test_the_coefficients_of_pls_are_for_centered_columns_in_every_release(relea
 def test_the_values_of_a_classifiers_tree_become_probabilities(release):
     values = np.array([[3.0, 1.0], [0.0, 0.0]])
     release(1, 3)
-    assert releases.class_shares(values).tolist() == [[0.75, 0.25], [0.0, 0.0]]
+    assert releases.class_probabilities(values).tolist() == [[0.75, 0.25], [0.0, 0.0]]
     release(1, 4)
-    assert releases.class_shares(values) is values
+    assert releases.class_probabilities(values) is values
 
 
 def test_a_union_has_the_column_names_of_its_parts_before_1_3(release):

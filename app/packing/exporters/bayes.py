@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from app.packing.exporters.formulas import affine, exp_normalized, reduced
 from app.packing.exporters.graph import Features, Graph, Outputs, Tensor, predictor
-from app.packing.exporters.links import affine, exp_normalized, reduced
 
 
 @predictor("GaussianNB")

@@ -8,23 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble, trees
+from app.packing.exporters.formulas import classified, expit, reduced, softmax
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import expit, reduced, softmax
 from app.packing.exporters.tree_ensemble import (
     GOES_LEFT,
     GOES_RIGHT,
     IS_MISSING,
     LEAF,
     THRESHOLD,
-    Sides,
+    CategoricalSplits,
     Tree,
     in_bitset,
 )
 from app.packing.releases import (
-    HISTOGRAMS_COMPARE_SHARES,
-    LEAST_SHARE,
-    STARTS_CENTERED,
-    boosting_compares_shares,
+    HISTOGRAMS_COMPARE_PROBABILITIES,
+    INITS_CENTERED,
+    LEAST_PROBABILITY,
+    boosting_compares_probabilities,
     boosting_encoder,
 )
 
@@ -40,7 +40,7 @@ def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outp
         return _multiclass(g, est.classes_, raw)
     score = g.pick(raw, 0)
     probability = expit(g, raw * 2.0 if est.loss == "exponential" else raw)
-    return _binary(g, est.classes_, score, None if boosting_compares_shares(est) else score >= 0.0, probability)
+    return _binary(g, est.classes_, score, None if boosting_compares_probabilities(est) else score >= 0.0, probability)
 
 
 @predictor("GradientBoostingRegressor")
@@ -50,7 +50,7 @@ def gradient_boosting_regressor(g: Graph, est: Any, features: Features) -> Outpu
 
 
 def _multiclass(g: Graph, classes: Any, raw: Tensor) -> Outputs:
-    return {"prediction": g.labels(classes, g.argmax(raw)), "probabilities": softmax(g, raw), "decision_scores": raw}
+    return classified(g, classes, raw) | {"probabilities": softmax(g, raw)}
 
 
 def _binary(g: Graph, classes: Any, score: Tensor, second: Tensor | None, probability: Tensor) -> Outputs:
@@ -95,13 +95,13 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
     outputs = g.predict(est.init_, (g.cast(g.cast(matrix, "float32"), "float64"),))
     if "probabilities" not in outputs:
         return outputs["prediction"].unsqueeze(1)
-    shares = outputs["probabilities"]
+    probabilities = outputs["probabilities"]
     if est.estimators_.shape[1] == 1:
-        share = g.pick(shares, 1).unsqueeze(1).clip(LEAST_SHARE, 1 - LEAST_SHARE)
-        logit = (share / (1.0 - share)).log()
+        probability = g.pick(probabilities, 1).unsqueeze(1).clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        logit = (probability / (1.0 - probability)).log()
         return logit * 0.5 if est.loss == "exponential" else logit
-    log = shares.clip(LEAST_SHARE, 1 - LEAST_SHARE).log()
-    return log - reduced(g, "ReduceMean", log) if STARTS_CENTERED else log
+    log = probabilities.clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).log()
+    return log - reduced(g, "ReduceMean", log) if INITS_CENTERED else log
 
 
 @predictor("HistGradientBoostingClassifier")
@@ -111,7 +111,7 @@ def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     if est.n_trees_per_iteration_ > 1:
         return _multiclass(g, est.classes_, raw)
     score = g.pick(raw, 0)
-    return _binary(g, est.classes_, score, None if HISTOGRAMS_COMPARE_SHARES else score > 0.0, expit(g, raw))
+    return _binary(g, est.classes_, score, None if HISTOGRAMS_COMPARE_PROBABILITIES else score > 0.0, expit(g, raw))
 
 
 @predictor("HistGradientBoostingRegressor")
@@ -129,43 +129,43 @@ def _raw(g: Graph, est: Any, features: Features) -> Tensor:
         features = (*encoded, *g.select(features, np.flatnonzero(~est.is_categorical_).tolist()))
     matrix = g.matrix(features)
     known, rank = est._bin_mapper.make_known_categories_bitsets()
-    categorical = np.flatnonzero(est._bin_mapper.is_categorical_)
-    known_of = {int(column): in_bitset(known[rank[column]], 256) for column in categorical}
-    sides = Sides(matrix.width or 0, dict.fromkeys(known_of, 256))
+    columns = np.flatnonzero(est._bin_mapper.is_categorical_).tolist()
+    known_of = {column: in_bitset(known[rank[column]], 256) for column in columns}
+    splits = CategoricalSplits(matrix.width or 0, dict.fromkeys(known_of, 256))
     predictors = [predictor for stage in est._predictors for predictor in stage]
-    splits = [_categorical_splits(predictor, sides, known_of) for predictor in predictors]
-    stages = [_tree(predictor, sides, found) for predictor, found in zip(predictors, splits, strict=True)]
+    keys = [_add_splits(predictor, splits, known_of) for predictor in predictors]
+    stages = [_tree(predictor, splits, of_tree) for predictor, of_tree in zip(predictors, keys, strict=True)]
     scores = est.n_trees_per_iteration_
     targets = [stage % scores for stage in range(len(stages))]
-    return tree_ensemble.summed(g, sides.extended(g, matrix), stages, targets, est._baseline_prediction)
+    return tree_ensemble.summed(g, splits.append_columns(g, matrix), stages, targets, est._baseline_prediction)
 
 
-def _categorical_splits(
-    predictor: Any, sides: Sides, known_of: dict[int, NDArray[np.bool_]]
+def _add_splits(
+    predictor: Any, splits: CategoricalSplits, known_of: dict[int, NDArray[np.bool_]]
 ) -> dict[int, tuple[int, int]]:
-    """Return the categorical splits of a tree by node; unknown categories are treated as missing values."""
+    """Add the categorical splits of a tree, return their keys by node; unknown categories count as missing."""
     nodes = predictor.nodes
-    splits = {}
+    keys = {}
     for number in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~nodes["is_leaf"].astype(bool)).tolist():
         column = int(nodes["feature_idx"][number])
         left = in_bitset(predictor.raw_left_cat_bitsets[nodes["bitset_idx"][number]], 256)
         side = np.where(left, GOES_LEFT, np.where(known_of[column], GOES_RIGHT, IS_MISSING))
-        splits[number] = sides.column(column, np.append(side, IS_MISSING))
-    return splits
+        keys[number] = splits.add(column, np.append(side, IS_MISSING))
+    return keys
 
 
 def histogram_tree(predictor: Any) -> Tree:
     """Convert a `TreePredictor` without categorical splits to a tree."""
-    return _tree(predictor, Sides(0, {}), {})
+    return _tree(predictor, CategoricalSplits(0, {}), {})
 
 
-def _tree(predictor: Any, sides: Sides, splits: dict[int, tuple[int, int]]) -> Tree:
+def _tree(predictor: Any, splits: CategoricalSplits, keys: dict[int, tuple[int, int]]) -> Tree:
     """Convert a `TreePredictor` to a tree; it compares in float64."""
     nodes = predictor.nodes
     leaf = nodes["is_leaf"].astype(bool)
     column, threshold = nodes["feature_idx"].astype(np.int64), nodes["num_threshold"].copy()
-    for number, split in splits.items():
-        column[number], threshold[number] = sides.place(split), THRESHOLD
+    for number, key in keys.items():
+        column[number], threshold[number] = splits.column_of(key), THRESHOLD
     left = np.where(leaf, LEAF, nodes["left"].astype(np.int64))
     right = np.where(leaf, LEAF, nodes["right"].astype(np.int64))
     return Tree(left, right, column, threshold, nodes["missing_go_to_left"].astype(bool), nodes["value"])

@@ -7,8 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.packing.exporters.formulas import (
+    interpolated,
+    mean,
+    method_of,
+    most_probable,
+    reduced,
+    response,
+    row_sums,
+    total,
+)
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import interpolated, method_of, reduced, response, row_sums, total
 
 METHODS = ("decision_function", "predict_proba")
 
@@ -19,16 +28,14 @@ def calibrated_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     members = est.calibrated_classifiers_
     scores = [g.cast(response(g, member.estimator, features, METHODS), "float64") for member in members]
     if est.method == "temperature":
-        mean = total(g, [_temperature(g, member, score) for member, score in zip(members, scores, strict=True)])
+        summed = total(g, [_temperature(g, member, score) for member, score in zip(members, scores, strict=True)])
     elif est.method in ("sigmoid", "isotonic"):
         columns = [score.unsqueeze(1) if score.width is None else score for score in scores]
         fitted = _sigmoids(g, members, columns) if est.method == "sigmoid" else _isotonic(g, members, columns)
-        mean = _shares(g, est, fitted)
+        summed = _probabilities(g, est, fitted)
     else:
         raise NotExportable(f"it calibrates by the method {est.method!r}")
-    if len(members) > 1:
-        mean = mean / float(len(members))
-    return {"prediction": g.labels(est.classes_, g.argmax(mean)), "probabilities": mean}
+    return most_probable(g, est.classes_, mean(g, summed, len(members)))
 
 
 def _sigmoids(g: Graph, members: list[Any], scores: list[Tensor]) -> Tensor:
@@ -58,7 +65,7 @@ def _isotonic(g: Graph, members: list[Any], scores: list[Tensor]) -> Tensor:
     return interpolated(g, x, starts[:, 1:], slopes, origins, offsets)
 
 
-def _shares(g: Graph, est: Any, fitted: Tensor) -> Tensor:
+def _probabilities(g: Graph, est: Any, fitted: Tensor) -> Tensor:
     """Sum the probabilities of the members: shape (rows, columns of all members) in, (rows, classes) out.
 
     Two classes: 1 - p and p. More classes: p divided by its sum over the classes, or uniform if the sum is 0.
@@ -77,15 +84,15 @@ def _shares(g: Graph, est: Any, fitted: Tensor) -> Tensor:
         fitted = fitted @ np.eye(width)[places]
     of_member = np.repeat(np.arange(len(members)), len(classes))
     sums = g.take(fitted @ np.eye(len(members))[of_member], of_member, axis=1)
-    shares = g.where(sums.equal(0.0), 1 / len(classes), fitted / sums)
-    return _summed(est, shares, np.tile(np.arange(len(classes)), len(members)))
+    probabilities = g.where(sums.equal(0.0), 1 / len(classes), fitted / sums)
+    return _summed(est, probabilities, np.tile(np.arange(len(classes)), len(members)))
 
 
-def _summed(est: Any, shares: Tensor, classes: NDArray[np.int64]) -> Tensor:
+def _summed(est: Any, probabilities: Tensor, classes: NDArray[np.int64]) -> Tensor:
     """Sum the columns of each class, in order. Interpolated values may exceed 1 by rounding and are clipped."""
     if est.method == "isotonic":
-        shares = shares.minimum(1.0)
-    return shares @ np.eye(len(est.classes_))[classes]
+        probabilities = probabilities.minimum(1.0)
+    return probabilities @ np.eye(len(est.classes_))[classes]
 
 
 def _temperature(g: Graph, member: Any, scores: Tensor) -> Tensor:

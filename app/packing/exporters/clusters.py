@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma
 
+from app.packing.exporters.formulas import affine, exp_normalized, reduced, signs
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import affine, exp_normalized, reduced, signs
 from app.packing.exporters.similarity import expanded_squares, fused_squares, squared_norms
 
 

@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.packing.exporters.formulas import (
+    OUTPUT_OF_METHOD,
+    method_of,
+    most_probable,
+    response_of_method,
+    supported,
+    total,
+)
 from app.packing.exporters.functions import FUNCTIONS
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor, transformer
-from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, method_of, offered, total
 from app.runtime.decoded import Decoded
 
 SELECTORS = (
@@ -100,7 +107,7 @@ INNER = {"FrozenEstimator": "estimator", "SelfTrainingClassifier": "estimator_"}
 @predictor("FrozenEstimator", "SelfTrainingClassifier", *SEARCHES)
 def inner_prediction(g: Graph, est: Any, features: Features) -> Outputs:
     """Export an estimator that predicts like its inner estimator."""
-    return offered(est, g.predict(_inner(est), features))
+    return supported(est, g.predict(_inner(est), features))
 
 
 @transformer("FrozenEstimator", *SEARCHES)
@@ -137,12 +144,12 @@ def _methods(est: Any) -> list[str]:
 def _thresholded(g: Graph, est: Any, inner: Any, features: Features, threshold: float, positive: Any) -> Outputs:
     """`_threshold_scores_to_class_labels` of scikit-learn for the response of the inner estimator."""
     outputs = g.predict(inner, features)
-    score = chosen(g, inner, outputs, method_of(inner, _methods(est)), positive)
+    score = response_of_method(g, inner, outputs, method_of(inner, _methods(est)), positive)
     above = score >= threshold
     classes: NDArray[Any] = np.asarray(inner.classes_)
     if positive is not None and classes.tolist().index(positive) == 0:
         classes = classes[::-1]
-    return offered(est, outputs) | {"prediction": g.labels(classes, g.cast(above, "int64"))}
+    return supported(est, outputs) | {"prediction": g.labels(classes, g.cast(above, "int64"))}
 
 
 @predictor("app.Decoded")
@@ -164,8 +171,7 @@ def voting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     members = [g.cast(g.predict(member, features)["probabilities"], "float64") for member in est.estimators_]
     weights = est._weights_not_none
     weighted = members if weights is None else [m * weight for m, weight in zip(members, weights, strict=True)]
-    mean = total(g, weighted) / _weight_sum(g, est)
-    outputs = {"prediction": g.labels(est.classes_, g.argmax(mean)), "probabilities": mean}
+    outputs = most_probable(g, est.classes_, total(g, weighted) / _weight_sum(g, est))
     return outputs | ({"transformed": g.concat(members)} if est.flatten_transform else {})
 
 
@@ -208,7 +214,7 @@ def _weight_sum(g: Graph, est: Any) -> Tensor:
 def stacking_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`StackingClassifier`: the final classifier on the outputs of the members; it predicts encoded labels."""
     stacked = _stacked(g, est, features)
-    outputs = offered(est, g.predict(est.final_estimator_, (stacked,))) | {"transformed": stacked}
+    outputs = supported(est, g.predict(est.final_estimator_, (stacked,))) | {"transformed": stacked}
     if isinstance(est._label_encoder, list):
         return _multilabel(g, est, outputs)
     return outputs | {"prediction": g.labels(est.classes_, g.cast(outputs["prediction"], "int64"))}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import similarity
+from app.packing.exporters.formulas import affine, fail_where, reduced
 from app.packing.exporters.graph import Features, Graph, Tensor, transformer
-from app.packing.exporters.links import affine, fail_where, reduced
 from app.packing.releases import kernel_gamma
 
 
@@ -77,7 +77,7 @@ def _kernel(g: Graph, kernel: Any, x: Tensor, rows: Any, **given: Any) -> Tensor
     parameters = defaults | {name: value for name, value in given.items() if value is not None}
     if kernel == "rbf":
         return (similarity.expanded_squares(g, x, rows) * -float(parameters["gamma"])).exp()
-    return similarity.named(g, kernel, x, rows, **parameters)
+    return similarity.pairwise_kernel(g, kernel, x, rows, **parameters)
 
 
 @transformer("RBFSampler")

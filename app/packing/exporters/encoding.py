@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from app.packing.exporters.builder import ML
+from app.packing.exporters.formulas import norms
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
-from app.packing.exporters.links import norms
 from app.packing.releases import dropped_groups, infrequent_mapping
 from app.runtime.graph import MISSING_TEXT
 from app.runtime.terms import TermCounter

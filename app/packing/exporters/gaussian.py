@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from app.packing.exporters.formulas import affine, reduced, targets
 from app.packing.exporters.functions import erf
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import affine, reduced, targets
-from app.packing.exporters.similarity import Points, named, squared_distances
+from app.packing.exporters.similarity import Points, pairwise_kernel, squared_distances
 
 LAMBDAS = np.array([0.41, 0.4, 0.37, 0.44, 0.39])
 COEFS = np.array([-1854.8214151, 3516.89893646, 221.29346712, 128.12323805, -2010.49422654])
@@ -65,7 +65,7 @@ def kernel_ridge(g: Graph, est: Any, features: Features) -> Outputs:
     """`KernelRidge.predict`: a weighted sum of the kernels with the training rows."""
     x, points = g.matrix(features), np.asarray(est.X_fit_, dtype=float)
     gamma = 1.0 / points.shape[1] if est.gamma is None else est.gamma
-    kernel = named(g, est.kernel, x, points, gamma=gamma, coef0=est.coef0, degree=est.degree)
+    kernel = pairwise_kernel(g, est.kernel, x, points, gamma=gamma, coef0=est.coef0, degree=est.degree)
     dual = np.asarray(est.dual_coef_)
     return targets(g, kernel @ dual.reshape(len(dual), -1), flat=dual.ndim == 1)
 
@@ -159,7 +159,7 @@ def _dot_product(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
 
 def _pairwise(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
     parameters = DEFAULTS | {"gamma": kernel.gamma} | (kernel.pairwise_kernels_kwargs or {})
-    return named(g, kernel.metric, x, points, **parameters)
+    return pairwise_kernel(g, kernel.metric, x, points, **parameters)
 
 
 def _squared(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:

@@ -7,25 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor, transformer
-from app.packing.exporters.links import (
+from app.packing.exporters.formulas import (
     affine,
     classified,
     expit,
     fail_where,
     interpolated,
     mirrored,
+    most_probable,
     normalized,
     repeated,
     signs,
     softmax,
     targets,
 )
-from app.packing.releases import is_one_vs_rest, pls_coefficients, pls_is_flat, share_of_nothing
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor, transformer
+from app.packing.releases import is_one_vs_rest, pls_coefficients, pls_is_flat, zero_row_probability
 
 
 def _scores(g: Graph, est: Any, features: Features) -> Tensor:
-    """`LinearClassifierMixin.decision_function`; for two classes both signs of it, shape (rows, 2)."""
+    """`LinearClassifierMixin.decision_function`; for two classes, the negative score and the score: shape (rows, 2)."""
     if len(est.classes_) == 2:
         return affine(g, features, mirrored(np.atleast_2d(est.coef_)), mirrored(np.broadcast_to(est.intercept_, 1)))
     return affine(g, features, est.coef_, est.intercept_)
@@ -39,11 +40,11 @@ def linear_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("LogisticRegression", "LogisticRegressionCV")
 def logistic_regression(g: Graph, est: Any, features: Features) -> Outputs:
-    """`LogisticRegression.predict_proba`: sigmoids where it is one class against the rest, else softmax."""
+    """`LogisticRegression.predict_proba`: sigmoids if it is one-vs-rest, else softmax."""
     scores = _scores(g, est, features)
-    of_zeros = share_of_nothing(len(est.classes_))
-    shares = _sigmoids(g, est, scores, of_zeros) if is_one_vs_rest(est) else softmax(g, scores)
-    return classified(g, est.classes_, scores) | {"probabilities": shares}
+    fill = zero_row_probability(len(est.classes_))
+    probabilities = _sigmoids(g, est, scores, fill) if is_one_vs_rest(est) else softmax(g, scores)
+    return classified(g, est.classes_, scores) | {"probabilities": probabilities}
 
 
 @predictor("SGDClassifier")
@@ -61,7 +62,7 @@ def sgd_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("RidgeClassifier", "RidgeClassifierCV")
 def ridge_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`RidgeClassifier`: several labels at once are those whose score is above 0."""
+    """`RidgeClassifier`: a multilabel model predicts the labels whose score is above 0."""
     if not est._label_binarizer.y_type_.startswith("multilabel"):
         return linear_classifier(g, est, features)
     scores = affine(g, features, est.coef_, est.intercept_)
@@ -80,19 +81,19 @@ def linear_discriminant(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("SGDOneClassSVM")
 def sgd_one_class(g: Graph, est: Any, features: Features) -> Outputs:
-    """`SGDOneClassSVM`: an inlier where `x @ coef_ - offset_` is at least 0."""
+    """`SGDOneClassSVM`: an inlier if `x @ coef_ - offset_` is at least 0."""
     score = g.pick(affine(g, features, np.atleast_2d(est.coef_), -est.offset_), 0)
     return signs(g, score >= 0.0) | {"decision_scores": score}
 
 
-def _sigmoids(g: Graph, est: Any, scores: Tensor, of_zeros: float | None = None) -> Tensor:
-    """Return the sigmoids of both signs of a score, or the normalized sigmoids of all classes.
+def _sigmoids(g: Graph, est: Any, scores: Tensor, fill: float | None = None) -> Tensor:
+    """Return the sigmoids of the negative score and the score of two classes, or normalized sigmoids of more classes.
 
-    For two classes the operator Sigmoid is precise enough, 1e-16 near 0, because nothing is divided by it.
+    For two classes the operator Sigmoid is accurate enough, 1e-16 near 0, because nothing is divided by it.
     """
     if len(est.classes_) == 2:
         return scores.sigmoid()
-    return normalized(g, expit(g, scores), of_zeros)
+    return normalized(g, expit(g, scores), fill)
 
 
 LINEAR = (
@@ -106,7 +107,7 @@ LINEAR = (
 
 @predictor(*LINEAR)
 def linear_regressor(g: Graph, est: Any, features: Features) -> Outputs:
-    """`LinearModel.predict`: `x @ coef_.T + intercept_`, flat where `coef_` is."""
+    """`LinearModel.predict`: `x @ coef_.T + intercept_`, shape (rows,) if `coef_` has one dimension."""
     coef = np.asarray(est.coef_)
     return targets(g, affine(g, features, np.atleast_2d(coef), est.intercept_), flat=coef.ndim == 1)
 
@@ -125,7 +126,7 @@ def generalized_linear(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("RANSACRegressor")
 def ransac(g: Graph, est: Any, features: Features) -> Outputs:
-    """`RANSACRegressor.predict`: that of the estimator fitted on the inliers."""
+    """`RANSACRegressor.predict`: the prediction of the estimator that was fitted on the inliers."""
     return {"prediction": g.predict(est.estimator_, features)["prediction"]}
 
 
@@ -139,7 +140,7 @@ def partial_least_squares(g: Graph, est: Any, features: Features) -> Outputs:
 
 @transformer("PLSSVD")
 def pls_svd_transform(g: Graph, est: Any, features: Features) -> Features:
-    """`PLSSVD.transform`: centered, scaled, projected on its weights."""
+    """`PLSSVD.transform`: center, scale, and project on the weights."""
     return (_rotated(est, g.matrix(features) - est._x_mean, est.x_weights_),)
 
 
@@ -149,7 +150,7 @@ def _rotated(est: Any, centered: Tensor, rotations: Any) -> Tensor:
 
 @predictor("IsotonicRegression")
 def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
-    """`IsotonicRegression.predict`: `numpy.interp` between its thresholds; beyond them NaN, the nearest or an error."""
+    """`IsotonicRegression.predict`: `numpy.interp`; beyond the thresholds NaN, the nearest value or an error."""
     knots, values = np.asarray(est.X_thresholds_), np.asarray(est.y_thresholds_)
     if knots.dtype != np.float64 or values.dtype != np.float64:
         raise NotExportable("it was fitted on numbers that are not float64")
@@ -159,7 +160,7 @@ def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
     x = g.matrix(features)
     if est.out_of_bounds == "clip":
         x = x.clip(est.X_min_, est.X_max_)
-    # Segment 0 is below the first knot and the last one is above the last knot: neither has a value.
+    # Segment 0, below the first knot, and the last segment, above the last knot, have no value.
     starts = np.append(knots, np.nextafter(knots[-1], np.inf))
     slopes = np.concatenate([[np.nan], np.diff(values) / np.diff(knots), [0.0, np.nan]])
     origins, offsets = np.concatenate([[0.0], knots, [0.0]]), np.concatenate([[0.0], values, [0.0]])
@@ -174,17 +175,17 @@ OPERATORS = {"exp": "Exp", "logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"
 
 @predictor("MLPClassifier")
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`MLPClassifier`: softmax over classes; one sigmoid for two classes, or one for each of several labels."""
+    """`MLPClassifier`: softmax over more than two classes, one sigmoid for two, one sigmoid for each label."""
     layers = list(zip(est.coefs_, est.intercepts_, strict=True))
     kind = est._label_binarizer.y_type_
     if kind == "binary":
-        # Both signs of the last score: their sigmoids are the two columns of probabilities.
+        # Output the negative score and the score: their sigmoids are the two columns of probabilities.
         coef, intercept = layers[-1]
         layers[-1] = (np.asarray(mirrored(coef.T)).T, mirrored(intercept))
     probabilities = _forward(g, est, layers, features)
     if kind.startswith("multilabel"):
         return {"prediction": g.cast(probabilities > 0.5, "int64"), "probabilities": probabilities}
-    return {"prediction": g.labels(est.classes_, g.argmax(probabilities)), "probabilities": probabilities}
+    return most_probable(g, est.classes_, probabilities)
 
 
 @predictor("MLPRegressor")

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
+from app.packing.exporters.formulas import OUTPUT_OF_METHOD, expit, repeated, response_of_method, row_sums
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, expit, repeated, row_sums
 from app.packing.releases import LEAVES_ZEROS, ONE_VS_REST_TAKES_FIRST, is_one_vs_rest
 
 
 @predictor("OneVsRestClassifier")
 def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
-    """OneVsRestClassifier: the class with the greatest score; for several labels, those above the threshold."""
+    """`OneVsRestClassifier`: the class with the greatest score, or all labels above the threshold if multilabel."""
     members = [g.predict(member, features) for member in est.estimators_]
     if est.label_binarizer_.y_type_ == "multiclass":
         scores = _scores(g, est.estimators_, members)
@@ -29,15 +29,15 @@ def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
         outputs = {"prediction": g.cast(scores > threshold, "int64")}
     # scikit-learn checks the first member only, and fails if another member lacks the method.
     if all(hasattr(member, "predict_proba") for member in est.estimators_):
-        outputs["probabilities"] = _shares(g, est, members)
+        outputs["probabilities"] = _probabilities(g, est, members)
     if all(hasattr(member, "decision_function") for member in est.estimators_):
         scores = g.concat([g.cast(outputs["decision_scores"], "float64").unsqueeze(1) for outputs in members])
         outputs["decision_scores"] = scores if len(members) > 1 else members[0]["decision_scores"]
     return outputs
 
 
-def _shares(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
-    """OneVsRestClassifier.predict_proba: each member's probability, divided by their sum unless multilabel."""
+def _probabilities(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
+    """`OneVsRestClassifier.predict_proba`: the members' probabilities, divided by their sum unless multilabel."""
     inner = zip(est.estimators_, members, strict=True)
     positive = [_positive(g, member, outputs) for member, outputs in inner]
     if len(positive) == 1:
@@ -52,7 +52,7 @@ def _shares(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
 
 
 def _positive(g: Graph, member: Any, outputs: Outputs) -> Tensor:
-    """Return the probability of the second class, (rows, 1), precise near 0 because it is divided by."""
+    """Return the probability of the second class, shape (rows, 1), accurate near 0 because it is a divisor."""
     if type(member).__name__.startswith("LogisticRegression") and is_one_vs_rest(member):
         return expit(g, outputs["decision_scores"].unsqueeze(1))
     return g.select((outputs["probabilities"],), [1])[0]
@@ -60,7 +60,7 @@ def _positive(g: Graph, member: Any, outputs: Outputs) -> Tensor:
 
 @predictor("OneVsOneClassifier")
 def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
-    """OneVsOneClassifier: votes of each pair's classifier, ties broken by confidence (`_ovr_decision_function`)."""
+    """`OneVsOneClassifier`: one vote for each pair, ties broken by confidence (`_ovr_decision_function`)."""
     if est.pairwise_indices_ is not None:
         raise NotExportable("it is fitted on a kernel matrix")
     if any(is_regressor(member) for member in est.estimators_):
@@ -70,11 +70,10 @@ def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
     # The classifier of a pair votes 0 for its first class and 1 for its second.
     count = len(est.classes_)
     pairs = np.array(list(combinations(range(count), 2)))
-    toward = np.eye(count)[pairs[:, 1]] - np.eye(count)[pairs[:, 0]]
+    direction = np.eye(count)[pairs[:, 1]] - np.eye(count)[pairs[:, 0]]
     first = g.constant(np.bincount(pairs[:, 0], minlength=count).astype(float))
-    counted = votes @ toward + first
-    confidence = _scores(g, est.estimators_, members) @ toward
-    scores = counted + confidence / ((abs(confidence) + 1.0) * 3.0)
+    confidence = _scores(g, est.estimators_, members) @ direction
+    scores = votes @ direction + first + confidence / ((abs(confidence) + 1.0) * 3.0)
     if count == 2:
         second = g.pick(scores, 1)
         return {"prediction": _thresholded(g, est, second), "decision_scores": second}
@@ -83,10 +82,9 @@ def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("OutputCodeClassifier")
 def output_codes(g: Graph, est: Any, features: Features) -> Outputs:
-    """OutputCodeClassifier: the class whose code is nearest (`pairwise_distances_argmin`, the first of equals).
+    """`OutputCodeClassifier`: the class with the nearest code, the first one in a tie (`pairwise_distances_argmin`).
 
-    The squared distance is computed as in scikit-learn, |x|² - 2 x·c + |c|² and at least 0, because rounding decides
-    near ties.
+    Squared distances are computed as in scikit-learn, |x|² - 2 x·c + |c|² and at least 0: rounding decides near ties.
     """
     scores = _scores(g, est.estimators_, [g.predict(member, features) for member in est.estimators_])
     code = np.asarray(est.code_book_, dtype=float)
@@ -97,7 +95,7 @@ def output_codes(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("_ConstantPredictor")
 def constant_predictor(g: Graph, est: Any, features: Features) -> Outputs:
-    """_ConstantPredictor: replaces a classifier for training data with one class."""
+    """`_ConstantPredictor`, which replaces a classifier if the training data has one class."""
     label = repeated(g, features, g.constant([int(est.y_[0])], "int64"), None)
     both = g.constant([[1.0 - est.y_[0], est.y_[0]]])
     return {"prediction": label, "decision_scores": label, "probabilities": repeated(g, features, both, 2)}
@@ -109,7 +107,7 @@ def _scores(g: Graph, estimators: Sequence[Any], members: Sequence[Outputs]) -> 
 
 
 def _score(g: Graph, est: Any, outputs: Outputs) -> Tensor:
-    """`_predict_binary` of scikit-learn: a score that grows with the second class, shape (rows,)."""
+    """`_predict_binary` of scikit-learn: the greater the score, the likelier the second class; shape (rows,)."""
     if is_regressor(est):
         score = outputs["prediction"]
     elif hasattr(est, "decision_function"):
@@ -135,7 +133,7 @@ def _thresholded(g: Graph, est: Any, score: Tensor) -> Tensor:
 
 @predictor("MultiOutputClassifier", "MultiOutputRegressor")
 def multi_output(g: Graph, est: Any, features: Features) -> Outputs:
-    """MultiOutputRegressor and MultiOutputClassifier: the prediction of each model is a column.
+    """`MultiOutputRegressor` and `MultiOutputClassifier`: the prediction of each member is a column.
 
     `predict_proba` gives a list with a block for each target: `probabilities_0`, `probabilities_1`, ….
     """
@@ -147,7 +145,7 @@ def multi_output(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _stacked(g: Graph, predictions: Sequence[Tensor]) -> Tensor:
-    """Return the predictions as columns of one type, chosen like NumPy."""
+    """Return the predictions as columns of one type, the type that NumPy would choose."""
     types = {prediction.type for prediction in predictions}
     if len(types) > 1 and "string" in types:
         raise NotExportable("some of its targets are strings and some are numbers")
@@ -157,36 +155,36 @@ def _stacked(g: Graph, predictions: Sequence[Tensor]) -> Tensor:
 
 @predictor("ClassifierChain", "RegressorChain")
 def chain(g: Graph, est: Any, features: Features) -> Outputs:
-    """ClassifierChain and RegressorChain: each model takes the columns and the outputs of the models before it.
+    """`ClassifierChain` and `RegressorChain`: each model takes the columns and the outputs of the models before it.
 
     `_BaseChain._get_predictions` keeps every output in an array of float64, including labels.
     """
-    link = getattr(est, "chain_method_", "predict")
-    if link not in OUTPUT_OF_METHOD:
-        raise NotExportable(f"its chain passes on {link}")
+    chained = getattr(est, "chain_method_", "predict")
+    if chained not in OUTPUT_OF_METHOD:
+        raise NotExportable(f"its chain passes on {chained}")
     binary = all(len(getattr(model, "classes_", ())) <= 2 for model in est.estimators_)
-    # With more than two classes scikit-learn gives no probabilities: a chain has one column for each target.
+    # With more than two classes scikit-learn gives no probabilities: its array has one column for each target.
     methods = ["predict", *(m for m in ("predict_proba", "decision_function") if binary and hasattr(est, m))]
     inputs: Features = (g.matrix(features),)
     responses: dict[str, list[Tensor]] = {method: [] for method in methods}
     for model in est.estimators_:
         outputs = g.predict(model, inputs)
         for method in methods:
-            responses[method].append(_link(g, model, outputs, method))
-        inputs = (*inputs, _link(g, model, outputs, link))
+            responses[method].append(_response_column(g, model, outputs, method))
+        inputs = (*inputs, _response_column(g, model, outputs, chained))
     places = np.argsort(est.order_)
     return {OUTPUT_OF_METHOD[method]: g.concat([responses[method][place] for place in places]) for method in methods}
 
 
-def _link(g: Graph, model: Any, outputs: Outputs, method: str) -> Tensor:
-    """Return the response of one model of the chain as a block of one column."""
-    tensor = chosen(g, model, outputs, method)
+def _response_column(g: Graph, model: Any, outputs: Outputs, method: str) -> Tensor:
+    """Return the response of one model of the chain, shape (rows, 1)."""
+    tensor = response_of_method(g, model, outputs, method)
     return g.cast(tensor.unsqueeze(1) if tensor.width is None else tensor, "float64")
 
 
 @predictor("DummyClassifier")
 def dummy_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`DummyClassifier` with a strategy that is not random."""
+    """`DummyClassifier`: a constant class and constant probabilities, unless its strategy is random."""
     if est._strategy in ("stratified", "uniform"):
         raise NotExportable(f"its strategy {est._strategy} is random")
     if est.n_outputs_ != 1:
@@ -196,11 +194,11 @@ def dummy_classifier(g: Graph, est: Any, features: Features) -> Outputs:
         position = int(np.flatnonzero(est.classes_ == np.ravel(est.constant)[0])[0])
     else:
         position = int(prior.argmax())
-    shares = prior if est._strategy == "prior" else np.eye(len(prior))[position]
+    probabilities = prior if est._strategy == "prior" else np.eye(len(prior))[position]
     index = repeated(g, features, g.constant([position], "int64"), None)
     return {
         "prediction": g.labels(est.classes_, index),
-        "probabilities": repeated(g, features, g.constant(shares[None, :]), len(prior)),
+        "probabilities": repeated(g, features, g.constant(probabilities[None, :]), len(prior)),
     }
 
 

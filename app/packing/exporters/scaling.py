@@ -1,4 +1,4 @@
-"""Scalers: shift, divide or map columns, also to quantiles or normal deviates; divide rows by a norm."""
+"""Scalers: shift, divide or map columns, also to uniform or normal quantiles; divide rows by a norm."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from app.packing.exporters.formulas import Floats, fail_where, interpolated, norms
 from app.packing.exporters.functions import expm1, log1p, normal_cdf, normal_ppf
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
-from app.packing.exporters.links import Floats, fail_where, interpolated, norms
 from app.packing.exporters.tree_ensemble import LEAF, Tree, tree_values
 from app.packing.releases import YEO_JOHNSON_BY_POWERS
 
 TINY_SCALE = 10 * float(np.finfo(np.float64).eps)
-"""Norms below it count as 1 (`sklearn.preprocessing._data._handle_zeros_in_scale`)."""
+"""A smaller norm counts as 1 (`sklearn.preprocessing._data._handle_zeros_in_scale`)."""
 
 
 @transformer("StandardScaler")
@@ -37,14 +37,14 @@ def _scaled(g: Graph, features: Features, center: Any, scale: Any) -> Features:
 
 @transformer("MinMaxScaler")
 def min_max(g: Graph, est: Any, features: Features) -> Features:
-    """`MinMaxScaler.transform`: x scale_ + min_, perhaps clipped, shape (rows, columns)."""
+    """`MinMaxScaler.transform`: x scale_ + min_, clipped if `clip`, shape (rows, columns)."""
     x = g.matrix(features) * est.scale_ + est.min_
     return (x.clip(*est.feature_range) if est.clip else x,)
 
 
 @transformer("MaxAbsScaler")
 def max_abs(g: Graph, est: Any, features: Features) -> Features:
-    """`MaxAbsScaler.transform`: x / scale_, perhaps clipped, shape (rows, columns)."""
+    """`MaxAbsScaler.transform`: x / scale_, clipped if `clip`, shape (rows, columns)."""
     x = g.matrix(features) / est.scale_
     return (x.clip(-1.0, 1.0) if getattr(est, "clip", False) else x,)
 
@@ -77,36 +77,34 @@ def _box_cox(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
     """(x^lambda - 1) / lambda, log(x) if lambda is 0; the run fails on values that are not positive."""
     x = fail_where(g, x <= 0.0, x)
     log = x.log()
-    return _powered(g, log, expm1(g, log * lambdas), g.constant(lambdas), lambdas, 1e-19)
+    return _divided(g, expm1(g, log * lambdas), g.constant(lambdas), log, lambdas, 1e-19)
 
 
 def _yeo_johnson(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
-    """Box-Cox of 1 + x with lambda for x >= 0; below, the mirrored one with 2 - lambda."""
+    """Box-Cox of 1 + x for x >= 0; for x < 0, the negative of Box-Cox of 1 - x with 2 - lambda."""
     size = abs(x)
     log = log1p(g, size)
     negative = x < 0.0
     exponent = g.where(negative, 2 - lambdas, lambdas)
-    grown = (size + 1.0) ** exponent - 1.0 if YEO_JOHNSON_BY_POWERS else expm1(g, exponent * log)
+    powers = (size + 1.0) ** exponent - 1.0 if YEO_JOHNSON_BY_POWERS else expm1(g, exponent * log)
     eps = float(np.finfo(np.float64).eps)
-    bent = _powered(g, log, grown, exponent, np.concatenate([lambdas, 2 - lambdas]), eps)
-    return g.where(negative, -bent, bent)
+    values = _divided(g, powers, exponent, log, np.concatenate([lambdas, 2 - lambdas]), eps)
+    return g.where(negative, -values, values)
 
 
-def _powered(g: Graph, log: Tensor, grown: Tensor, exponent: Tensor, lambdas: Any, zero: float) -> Tensor:
-    """grown / exponent, or the logarithm if the exponent is (nearly) zero."""
-    power = grown / exponent
-    if (np.abs(lambdas) > zero).all():
-        return power
-    return g.where(abs(exponent) <= zero, log, power)
+def _divided(g: Graph, powers: Tensor, exponent: Tensor, log: Tensor, lambdas: Any, zero: float) -> Tensor:
+    """Return `powers / exponent`, or the logarithm if the exponent is at most `zero`."""
+    quotient = powers / exponent
+    return quotient if (np.abs(lambdas) > zero).all() else g.where(abs(exponent) <= zero, log, quotient)
 
 
 BOUNDS_THRESHOLD = 1e-7
-"""A number nearer to 0 or 1 is the lowest or the highest quantile, as in `sklearn.preprocessing._data`."""
+"""A number nearer to 0 or 1 stands for the lowest or the highest quantile, as in `sklearn.preprocessing._data`."""
 
 
 @transformer("QuantileTransformer")
 def quantile_transformer(g: Graph, est: Any, features: Features) -> Features:
-    """`QuantileTransformer.transform`: the mean of interpolating upwards and downwards, shape (rows, columns)."""
+    """`QuantileTransformer.transform`: the mean of two interpolations, upwards and downwards, (rows, columns)."""
     x = g.matrix(features)
     references = np.asarray(est.references_, dtype=np.float64)
     columns = [np.asarray(quantiles, dtype=np.float64) for quantiles in est.quantiles_.T]
@@ -116,19 +114,15 @@ def quantile_transformer(g: Graph, est: Any, features: Features) -> Features:
     least = BOUNDS_THRESHOLD - np.spacing(1)
     lowest, highest = (g.constant(float(norm.ppf(bound))) for bound in (least, 1 - least))
     deviate = normal_ppf(g, y, least).clip(lowest, highest)
-    threshold = g.constant(BOUNDS_THRESHOLD)
-    raised = x + threshold
-    above = raised > ([column[-1] for column in columns])
-    lowered = x - threshold
-    below = lowered < ([column[0] for column in columns])
-    deviate = g.where(above, highest, deviate)
-    return (g.where(below, lowest, deviate),)
+    above = x + BOUNDS_THRESHOLD > [column[-1] for column in columns]
+    below = x - BOUNDS_THRESHOLD < [column[0] for column in columns]
+    return (g.where(below, lowest, g.where(above, highest, deviate)),)
 
 
 def _interpolated(g: Graph, x: Tensor, columns: list[Floats], references: Floats) -> Tensor:
-    """`(np.interp(x, q, r) - np.interp(-x, -q[::-1], -r[::-1])) / 2`; the outermost references beyond the quantiles.
+    """`(np.interp(x, q, r) - np.interp(-x, -q[::-1], -r[::-1])) / 2`; beyond the quantiles, the outer references.
 
-    A tree for each column and direction finds the segment. A table holds its slope and one point on it.
+    A tree for each column and direction finds the segment; a table has the slope and one point of each segment.
     """
     trees: list[Tree] = []
     pieces: list[Floats] = [np.empty((0, 3))]
@@ -149,7 +143,7 @@ def _interpolated(g: Graph, x: Tensor, columns: list[Floats], references: Floats
 def _pieces(quantiles: Floats, references: Floats, upwards: bool) -> tuple[Floats, Floats]:
     """Return the upper bounds of the segments of one column, and a table with the slope, start and value of each.
 
-    Of equal quantiles, interpolation upwards starts at the last one and downwards at the first one.
+    Among equal quantiles, the upwards interpolation starts at the last one, the downwards one at the first.
     """
     distinct, first = np.unique(quantiles, return_index=True)
     left = np.append(first[1:], len(quantiles))[:-1] - 1
@@ -164,7 +158,7 @@ def _pieces(quantiles: Floats, references: Floats, upwards: bool) -> tuple[Float
 
 
 def _search_tree(column: int, bounds: Floats, first: int) -> Tree:
-    """Return a balanced tree whose answer is `first` plus the number of bounds below the value."""
+    """Return a balanced tree that gives `first` plus the number of bounds below the value."""
     left: list[int] = []
     right: list[int] = []
     threshold: list[float] = []
@@ -199,6 +193,5 @@ def inverse_quantiles(g: Graph, column: Tensor, references: Any, quantiles: Any,
     found = interpolated(g, x, *(table[None, :] for table in (knots[1:-1], slopes, knots[:-1], values[:-1])))
     if not normal:
         return found
-    threshold = g.constant(BOUNDS_THRESHOLD)
-    found = g.where(column + threshold > 1.0, values[-1], found)
-    return g.where(column - threshold < 0.0, values[0], found)
+    found = g.where(column + BOUNDS_THRESHOLD > 1.0, values[-1], found)
+    return g.where(column - BOUNDS_THRESHOLD < 0.0, values[0], found)

@@ -11,35 +11,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.packing.exporters.formulas import reduced
 from app.packing.exporters.graph import Graph, NotExportable, Tensor
-from app.packing.exporters.links import reduced
 
 Points = NDArray[Any]
 """The points that rows are compared with, shape (points, columns)."""
 
 MAX_DIFFERENCES = 1 << 14
-"""With up to this many numbers in the points, differences are computed one by one: 1,000 rows take 128 MiB."""
+"""The most numbers in the points whose differences are computed one by one: for 1,000 rows they take 128 MiB."""
 
 
 def squared_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Return squared Euclidean distances, shape (rows, points); for many points from norms around their mean."""
+    """Return squared Euclidean distances, shape (rows, points); for many points, expanded around their mean."""
     if points.size <= MAX_DIFFERENCES:
-        apart = x.unsqueeze(2) - points.T
-        return g.node("ReduceSumSquare", [apart, g.constant([1], "int64")], "float64", len(points), keepdims=0)
+        differences = x.unsqueeze(2) - points.T
+        return g.node("ReduceSumSquare", [differences, g.constant([1], "int64")], "float64", len(points), keepdims=0)
     middle = points.mean(axis=0)
-    x = x - middle
-    return expanded_squares(g, x, points - middle)
+    return expanded_squares(g, x - middle, points - middle)
 
 
 def expanded_squares(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Squared distances as `-2 x·y + |x|² + |y|²`, at least 0, as `euclidean_distances` computes them."""
+    """Return squared distances as `-2 x·y + |x|² + |y|²`, at least 0, like `euclidean_distances`."""
     return (x @ (-2.0 * points.T) + reduced(g, "ReduceSumSquare", x) + squared_norms(points)).maximum(0.0)
 
 
 def fused_squares(g: Graph, x: Tensor, points: Points, norms: Points | None = None) -> Tensor:
-    """Squared distances as `|x|² - 2 x·y + |y|²`, at least 0, equal to `EuclideanArgKmin` to the last bit.
+    """Return squared distances as `|x|² - 2 x·y + |y|²`, at least 0, equal to `EuclideanArgKmin` to the last bit.
 
-    BLAS and MatMul sum the products of fewer than 16 columns one after the other, with one rounding for each.
+    BLAS and MatMul add the products of fewer than 16 columns in the same order, with one rounding for each.
     """
     cross = x @ (-2.0 * points.T)
     if norms is None:
@@ -57,12 +56,12 @@ def squared_norms(points: Points) -> Points:
 def _manhattan_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
     """Return sums of absolute differences, shape (rows, points)."""
     if points.size > 8 * MAX_DIFFERENCES:
-        raise NotExportable("it keeps too many points for their differences from each row")
+        raise NotExportable("it has too many points to subtract each from each row")
     return summed(g, x.unsqueeze(1) - points, 1.0, len(points))
 
 
-def named(g: Graph, kernel: Any, x: Tensor, points: Points, **parameters: float) -> Tensor:
-    """Return the kernel of this name in `sklearn.metrics.pairwise`, with the parameters that it takes."""
+def pairwise_kernel(g: Graph, kernel: Any, x: Tensor, points: Points, **parameters: float) -> Tensor:
+    """Return the kernel of this name in `sklearn.metrics.pairwise`: shape (rows, points)."""
     if callable(kernel):
         raise NotExportable("its kernel is a function")
     if kernel == "linear":
@@ -86,7 +85,7 @@ def shifted(x: Tensor, points: Points, parameters: Mapping[str, float]) -> Tenso
 
 
 def _cosine(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Inner products of normalized rows and points; vectors shorter than 10 epsilon are not normalized."""
+    """Return products of normalized rows and points; vectors shorter than 10 epsilon are not normalized."""
     shortest = 10 * np.finfo(np.float64).eps
     norms = np.sqrt(squared_norms(points))
     unit = points / np.where(norms < shortest, 1.0, norms)[:, None]
@@ -95,11 +94,11 @@ def _cosine(g: Graph, x: Tensor, points: Points) -> Tensor:
 
 
 SEQUENTIAL = {1.0: "ReduceL1", 2.0: "ReduceSumSquare", np.inf: "ReduceMax"}
-"""These operators add the columns one after the other; ReduceSum does not."""
+"""The operators that add the columns one after the other, by the power; `ReduceSum` does not."""
 
 
 def power_of(est: Any) -> float:
-    """Return p of the Minkowski metric of an estimator: 1 manhattan, 2 euclidean, infinity chebyshev."""
+    """Return p of the Minkowski metric of an estimator: 1 for manhattan, 2 for euclidean, infinity for chebyshev."""
     metric, parameters = est.effective_metric_, est.effective_metric_params_ or {}
     powers = {"euclidean": 2.0, "l1": 1.0, "l2": 2.0, "manhattan": 1.0, "cityblock": 1.0, "chebyshev": np.inf}
     if metric in powers:
@@ -110,7 +109,7 @@ def power_of(est: Any) -> float:
 
 
 def minkowski(g: Graph, x: Tensor, points: NDArray[Any], power: float) -> Tensor:
-    """Sum the powers of absolute differences column by column: shape (rows, points); their maximum for infinity."""
+    """Sum the powers of absolute differences column by column; for infinity, take the maximum: (rows, points)."""
     count, width = points.shape
     block = width if points.size <= MAX_DIFFERENCES else 1 if width <= 15 else max(1, MAX_DIFFERENCES // count)
     total: Tensor | None = None
@@ -126,19 +125,18 @@ def minkowski(g: Graph, x: Tensor, points: NDArray[Any], power: float) -> Tensor
 
 
 def summed(g: Graph, difference: Tensor, power: float, count: int) -> Tensor:
-    """Sum powers of absolute differences, shape (rows, points, columns), over the columns: (rows, points)."""
+    """Sum powers of absolute differences over the columns: (rows, points, columns) in, (rows, points) out."""
     if power not in {1.0, 2.0}:
         difference = abs(difference)
     if power not in SEQUENTIAL:
-        # One exponent for each column: ONNX Runtime would turn a single one into products.
-        exponents = g.constant(np.full(difference.width or 1, power))
-        difference = difference**exponents
+        # One exponent for each column, because ONNX Runtime computes a single exponent by products.
+        difference = difference ** np.full(difference.width or 1, power)
     axis = g.constant([2], "int64")
     return g.node(SEQUENTIAL.get(power, "ReduceL1"), [difference, axis], "float64", count, keepdims=0)
 
 
 def distances_of(g: Graph, reduced: Tensor, power: float) -> Tensor:
-    """Return the distances from sums of powers of differences."""
+    """Return the distances from reduced distances, which are sums of powers of differences."""
     if power == 2.0:
         return reduced.sqrt()
     if power in {1.0, np.inf}:

@@ -1,6 +1,6 @@
-"""Support vector machines, as libsvm predicts: svm_predict_values and svm_predict_probability of its svm.cpp.
+"""Support vector machines, predicted like `svm_predict_values` and `svm_predict_probability` in svm.cpp of libsvm.
 
-The probabilities of pairs of classes are coupled by multiclass_probability, the second method of Wu, Lin and Weng,
+`multiclass_probability` couples the probabilities of the pairs of classes by the second method of Wu, Lin and Weng,
 "Probability estimates for multi-class classification by pairwise coupling", JMLR 5 (2004).
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.packing.exporters import similarity
+from app.packing.exporters.formulas import affine, expit, reduced, signs
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import affine, expit, reduced, signs
 
 MAX_TERMS = 1 << 14
 """The most products of kernels and weights that are added in the order of libsvm; more would take too much memory."""
@@ -28,14 +28,14 @@ def regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 @predictor("OneClassSVM")
 def one_class(g: Graph, est: Any, features: Features) -> Outputs:
-    """`OneClassSVM`: an inlier where the sum is above 0."""
+    """`OneClassSVM`: an inlier if the sum is above 0."""
     score = g.pick(_machines(g, est, features, est._dual_coef_, est._intercept_), 0)
     return signs(g, score > 0.0) | {"decision_scores": score}
 
 
 @predictor("NuSVC", "SVC")
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`SVC`: one machine for each pair of classes, with one vote each."""
+    """`SVC`: one machine, with one vote, for each pair of classes."""
     count = len(est.classes_)
     pairs = list(combinations(range(count), 2))
     weights = _pair_weights(est, pairs)
@@ -44,8 +44,8 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
         # `decision_function` has the opposite sign of libsvm.
         scores = _machines(g, est, features, -weights, -est._intercept_)
         decision = g.pick(scores, 0)
-        second = decision >= 0.0
-        outputs = {"prediction": g.labels(est.classes_, g.cast(second, "int64")), "decision_scores": decision}
+        labels = g.labels(est.classes_, g.cast(decision >= 0.0, "int64"))
+        outputs = {"prediction": labels, "decision_scores": decision}
         if probable:
             outputs["probabilities"] = coupled(g, scores, -est._probA, est._probB, pairs)
         return outputs
@@ -66,7 +66,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _machines(g: Graph, est: Any, features: Features, weights: NDArray[Any], intercept: NDArray[Any]) -> Tensor:
-    """Sum kernels with the support vectors: weights (machines, vectors) give shape (rows, machines)."""
+    """Sum the kernels with the support vectors: shape (rows, machines) for weights of shape (machines, vectors)."""
     if est._sparse:
         raise NotExportable("it was fitted on a sparse matrix")
     x, vectors = g.matrix(features), np.asarray(est.support_vectors_)
@@ -74,7 +74,7 @@ def _machines(g: Graph, est: Any, features: Features, weights: NDArray[Any], int
     if est.kernel == "poly":
         kernel = _power(similarity.shifted(x, vectors, parameters), est.degree)
     else:
-        kernel = similarity.named(g, est.kernel, x, vectors, **parameters)
+        kernel = similarity.pairwise_kernel(g, est.kernel, x, vectors, **parameters)
     return _summed(g, kernel, weights, intercept)
 
 
@@ -91,9 +91,9 @@ def _power(base: Tensor, degree: int) -> Tensor:
 
 
 def _summed(g: Graph, kernel: Tensor, weights: NDArray[Any], intercept: NDArray[Any]) -> Tensor:
-    """Sum the kernels (rows, vectors) times the weights of each machine, one after the other, like libsvm.
+    """Sum the kernels (rows, vectors) times the weights of each machine, in the order of libsvm.
 
-    The terms are large and of both signs, so that another order would change the sum.
+    The terms are large and have both signs, so another order would change the sum.
     """
     members = [np.flatnonzero(row) for row in weights]
     longest = max(1, *map(len, members))
@@ -140,8 +140,7 @@ def _votes(g: Graph, first: Tensor, pairs: list[tuple[int, int]], count: int) ->
     return affine(g, (first,), incidence.T, seconds)
 
 
-SMALLEST = 1e-7
-MAX_SWEEPS = 100
+MIN_PROBABILITY, MAX_ITERATIONS = 1e-7, 100
 
 
 def coupled(g: Graph, scores: Tensor, slope: ArrayLike, shift: ArrayLike, pairs: list[tuple[int, int]]) -> Tensor:
@@ -151,19 +150,16 @@ def coupled(g: Graph, scores: Tensor, slope: ArrayLike, shift: ArrayLike, pairs:
     """
     count = 1 + max(second for _, second in pairs)
     sigmoid = expit(g, scores * -np.asarray(slope) - shift)
-    limits = [g.constant(SMALLEST), g.constant(1 - SMALLEST)]
-    first = sigmoid.clip(*limits)
-    second = 1.0 - first
-    matrix, diagonal = _equations(g, first, second, pairs, count)
+    first = sigmoid.clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    matrix, diagonal = _equations(g, first, 1.0 - first, pairs, count)
     start = diagonal * 0.0 + 1.0 / count
-
-    return g.loop(max(MAX_SWEEPS, count), [start], lambda state: _sweep(g, matrix, diagonal, state[0], count))[0]
+    return g.loop(max(MAX_ITERATIONS, count), [start], lambda state: _iterated(g, matrix, diagonal, state[0], count))[0]
 
 
 def _equations(
     g: Graph, first: Tensor, second: Tensor, pairs: list[tuple[int, int]], count: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the matrix Q whose null vector is sought, (rows, classes, classes), and its diagonal, (rows, classes)."""
+    """Return the matrix Q, shape (rows, classes, classes), and its diagonal, (rows, classes), as in the article."""
     both = g.concat([first, second])
     squares = both * both
     sums = np.zeros((2 * len(pairs), count))
@@ -177,22 +173,22 @@ def _equations(
     return g.take(entries, places, axis=1), diagonal
 
 
-def _sweep(g: Graph, matrix: Tensor, diagonal: Tensor, before: Tensor, count: int) -> list[Tensor]:
-    """Iterate once over the classes; return whether any row is unfinished, and the probabilities.
+def _iterated(g: Graph, matrix: Tensor, diagonal: Tensor, before: Tensor, count: int) -> list[Tensor]:
+    """Iterate once over the classes; return whether any row has not converged, and the probabilities.
 
-    Rows that are finished keep their probabilities.
+    Rows that have converged keep their probabilities. `qp` and `pqp` are `Qp` and `pQp` in svm.cpp.
     """
     product = g.node("MatMul", [matrix, before.unsqueeze(2)], "float64", 1)
-    image = g.node("Squeeze", [product, g.constant([2], "int64")], "float64", count)
-    form = reduced(g, "ReduceSum", before * image)
-    active = reduced(g, "ReduceMax", abs(image - form)) >= 0.005 / count
+    qp = g.node("Squeeze", [product, g.constant([2], "int64")], "float64", count)
+    pqp = reduced(g, "ReduceSum", before * qp)
+    active = reduced(g, "ReduceMax", abs(qp - pqp)) >= 0.005 / count
     after = before
     for position in range(count):
-        entry, here = (g.take(block, [position], axis=1) for block in (diagonal, image))
-        step = (form - here) / entry
-        grown = step + 1.0
-        form = (form + step * (step * entry + (here + here))) / grown / grown
+        entry, product = (g.take(block, [position], axis=1) for block in (diagonal, qp))
+        step = (pqp - product) / entry
+        divisor = step + 1.0
+        pqp = (pqp + step * (step * entry + (product + product))) / divisor / divisor
         row = g.node("Gather", [matrix, g.constant(position, "int64")], "float64", count, axis=1)
-        image = (image + step * row) / grown
-        after = (after + step * np.eye(count)[position]) / grown
+        qp = (qp + step * row) / divisor
+        after = (after + step * np.eye(count)[position]) / divisor
     return [g.any(active), g.where(active, after, before)]

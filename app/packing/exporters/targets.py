@@ -17,7 +17,7 @@ Inverse = Callable[[Graph, Any, Tensor], Tensor]
 
 @predictor("TransformedTargetRegressor")
 def transformed_target(g: Graph, est: Any, features: Features) -> Outputs:
-    """TransformedTargetRegressor.predict: the inverse of the target's transformer on the regressor's prediction."""
+    """`TransformedTargetRegressor.predict`: the inverse of the target's transformer, applied to the prediction."""
     inner = g.cast(g.predict(est.regressor_, features)["prediction"], "float64")
     values = inner.unsqueeze(1) if inner.width is None else inner
     found = inverse(g, est.transformer_, values)
@@ -25,7 +25,7 @@ def transformed_target(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def inverse(g: Graph, transformer: Any, values: Tensor) -> Tensor:
-    """`inverse_transform` of a fitted transformer, float64 of shape (rows, targets)."""
+    """`inverse_transform` of a fitted transformer, float64, shape (rows, targets)."""
     name = type(transformer).__name__
     if not type(transformer).__module__.startswith("sklearn.") or name not in INVERSES:
         raise NotExportable(f"the inverse of {name} has no exporter")
@@ -39,7 +39,7 @@ FUNCTIONS: dict[Any, Callable[[Graph, Tensor], Tensor]] = {
 
 
 def _function(g: Graph, est: Any, values: Tensor) -> Tensor:
-    """FunctionTransformer: functions of NumPy only; the code of other functions is not known."""
+    """`FunctionTransformer`: functions of NumPy only, because the formulas of other functions are not known."""
     if est.inverse_func is None:
         return values
     if est.inv_kw_args:
@@ -61,7 +61,7 @@ def _robust(g: Graph, est: Any, values: Tensor) -> Tensor:
 
 
 def _power(g: Graph, est: Any, values: Tensor) -> Tensor:
-    """PowerTransformer: column by column, since the formula depends on the lambda of the column."""
+    """`PowerTransformer`: column by column, because the formula depends on the lambda of the column."""
     if est.standardize:
         values = _standard(g, est._scaler, values)
     formula = {"box-cox": _box_cox, "yeo-johnson": _yeo_johnson}[est.method]
@@ -78,30 +78,30 @@ def _box_cox(g: Graph, power: float, column: Tensor) -> Tensor:
 
 
 def _yeo_johnson(g: Graph, power: float, column: Tensor) -> Tensor:
-    """`_yeo_johnson_inverse_transform`: one formula from 0 up, another below."""
-    grown = column.exp() if abs(power) < np.spacing(1.0) else (column * power + 1.0) ** (1 / power)
+    """`_yeo_johnson_inverse_transform`: one formula from 0 on, another below 0."""
+    positive = column.exp() if abs(power) < np.spacing(1.0) else (column * power + 1.0) ** (1 / power)
     if abs(power - 2) > np.spacing(1.0):
         rest = 2 - power
         negative = -((column * -rest + 1.0) ** (1 / rest)) + 1.0
     else:
         negative = -(-column).exp() + 1.0
-    return g.where(column >= 0.0, grown - 1.0, negative)
+    return g.where(column >= 0.0, positive - 1.0, negative)
 
 
 def _quantile(g: Graph, est: Any, values: Tensor) -> Tensor:
-    """QuantileTransformer: `_transform_col` with `inverse`."""
+    """`QuantileTransformer._transform_col` with `inverse`."""
     normal = est.output_distribution == "normal"
 
-    def back(g: Graph, quantiles: Any, column: Tensor) -> Tensor:
+    def inverse_of_column(g: Graph, quantiles: Any, column: Tensor) -> Tensor:
         return inverse_quantiles(g, column, est.references_, quantiles, normal)
 
-    return _by_column(g, values, list(est.quantiles_.T), back)
+    return _by_column(g, values, list(est.quantiles_.T), inverse_of_column)
 
 
-def _by_column(g: Graph, values: Tensor, facts: Sequence[Any], formula: Inverse) -> Tensor:
-    """Apply a formula to each column and its fact, and join the columns."""
-    columns = zip(facts, g.split((values,)), strict=True)
-    return g.concat([formula(g, fact, column) for fact, column in columns])
+def _by_column(g: Graph, values: Tensor, parameters: Sequence[Any], formula: Inverse) -> Tensor:
+    """Apply a formula to each column with its parameter, and join the columns."""
+    columns = zip(parameters, g.split((values,)), strict=True)
+    return g.concat([formula(g, parameter, column) for parameter, column in columns])
 
 
 def _pipeline(g: Graph, est: Any, values: Tensor) -> Tensor:

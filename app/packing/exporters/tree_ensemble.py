@@ -1,7 +1,7 @@
-"""Fitted trees as arrays, and the operator TreeEnsemble of ai.onnx.ml 5, which evaluates them.
+"""Fitted trees as arrays, and the operator `TreeEnsemble` of ai.onnx.ml 5, which evaluates them.
 
 A session of ONNX Runtime with one thread adds the leaves of a target in the order of the trees. So sums are rounded as
-in scikit-learn, and ties stay ties.
+in scikit-learn, and equal scores remain equal.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Tree:
     """A tree as arrays over its nodes. Node 0 is the root. A row goes left if `x[column] <= threshold`.
 
     Attributes:
-        left: The left child of each node; `LEAF` at leaves. Shape (nodes,), as all others without another shape.
+        left: The left child of each node; `LEAF` at leaves. Arrays without another shape have shape (nodes,).
         right: The right child of each node.
         column: The column that each node compares.
         threshold: The threshold of each node.
         missing_left: Whether NaN goes left.
-        values: The values of the leaves, shape (nodes,) or (nodes, targets); those of inner nodes are not used.
-        targets: The target of each leaf, if it differs between the leaves of the tree.
+        values: The values of the leaves, shape (nodes,) or (nodes, targets); values of inner nodes are not used.
+        targets: The target of each leaf, if the leaves of the tree have different targets.
     """
 
     left: NDArray[np.int64]
@@ -52,10 +52,10 @@ def constant_tree(value: float) -> Tree:
 
 
 def before_rounding(thresholds: ArrayLike) -> NDArray[np.float64]:
-    """Return for each threshold the float64 `t` so that `x <= t` exactly if `float32(x) <= threshold`.
+    """Return for each threshold the float64 `t` such that `x <= t` if and only if `float32(x) <= threshold`.
 
-    Rounding to float32 is monotonic, so `t` is the middle between the greatest float32 that passes and the next one,
-    and belongs to whichever of both is even. So the graph needs no casts.
+    Rounding to float32 is monotonic, so `t` is the middle between the greatest float32 that passes and the next one, or
+    the number before it if the middle rounds up. With `t`, the graph needs no casts.
     """
     limits = np.asarray(thresholds, dtype=np.float64)
     with np.errstate(over="ignore"):
@@ -68,7 +68,7 @@ def before_rounding(thresholds: ArrayLike) -> NDArray[np.float64]:
 
 
 def _in_float64(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the values, with 2**128 for infinity: numbers nearer to it than to any float32 round to infinity."""
+    """Convert to float64, infinity to 2**128, because numbers nearer to 2**128 than to a float32 round to infinity."""
     exact = values.astype(np.float64)
     return np.where(np.isinf(exact), np.copysign(2.0**128, exact), exact)
 
@@ -78,8 +78,8 @@ def summed(
 ) -> Tensor:
     """Sum trees that give one number each, in their order: shape (rows, targets).
 
-    Thresholds and sums have the type of the matrix, float64 or float32. Without `targets`, all trees have one target;
-    `start` is the first term of the sum of each target.
+    Thresholds and sums have the type of the matrix, float64 or float32. `targets` has the target of each tree, by
+    default 0, and `start` the first term of the sum of each target.
     """
     firsts = [constant_tree(value) for value in np.ravel(start).tolist()]
     targets = list(range(len(firsts))) + list(targets if targets is not None else [0] * len(trees))
@@ -94,9 +94,9 @@ def tree_values(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
 def summed_rows(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
     """Sum trees whose leaves hold several numbers, in their order: shape (rows, targets).
 
-    A leaf of the operator adds to one target only. That is enough if all leaves are pure, as in fully grown trees. A
-    copy of each tree for each target would multiply the time. So other trees give row numbers of a table, and CumSum,
-    whose order is defined, adds these rows.
+    A leaf of the operator adds to one target only, which is enough if all leaves are pure, as in fully grown trees.
+    Other trees give row numbers of a table, and CumSum, whose order is defined, adds these rows. A copy of each tree
+    for each target would be slower.
     """
     width = trees[0].values.shape[1]
     if width == 1:
@@ -123,7 +123,7 @@ def last_of_sums(g: Graph, terms: Tensor, count: int) -> Tensor:
 
 
 def _of_one_target(tree: Tree) -> Tree:
-    """Return a tree whose leaves each hold one number other than 0, with the target of this number for each leaf."""
+    """Return a tree of one number for each leaf: the only number of the leaf that is not 0, with its target."""
     targets = np.abs(tree.values).argmax(axis=1)
     values = np.take_along_axis(tree.values, targets[:, None], axis=1)[:, 0]
     return replace(tree, values=values, targets=targets)
@@ -167,16 +167,16 @@ def _tree_ensemble(g: Graph, matrix: Tensor, trees: Sequence[Tree], targets: Seq
 
 
 def _with_split(tree: Tree) -> Tree:
-    """Return a tree of one leaf with a split, which the operator needs; both of its sides give the same number."""
+    """Return a tree of one leaf with a split, because the operator requires one; both sides give the same number."""
     ends = np.array([1, LEAF, LEAF])
     targets = None if tree.targets is None else tree.targets.repeat(3)
     return Tree(ends, ends * [2, 1, 1], ends * 0, np.zeros(3), np.zeros(3, dtype=bool), tree.values.repeat(3), targets)
 
 
 def _columns(tree: Tree, target: int, nodes: int, leaves: int) -> dict[str, Sequence[Any] | NDArray[Any]]:
-    """Return the attributes of the operator for a tree, of which each leaf gives one number.
+    """Return the attributes of the operator for a tree whose leaves give one number each.
 
-    `nodes` and `leaves` are how many come before those of the tree.
+    `nodes` and `leaves` are the numbers of inner nodes and leaves of the trees before it.
     """
     is_leaf = tree.left == LEAF
     inner = ~is_leaf
@@ -187,7 +187,7 @@ def _columns(tree: Tree, target: int, nodes: int, leaves: int) -> dict[str, Sequ
     true_ids, false_ids = position[true], position[false]
     weights, of_targets = values[is_leaf].tolist(), targets[is_leaf].tolist()
     if true_ids[0] == false_ids[0]:
-        # The children are a leaf and a node with the same number, which ONNX Runtime takes for one leaf: copy the leaf.
+        # ONNX Runtime would take a leaf and an inner node with the same number for one leaf: copy the leaf.
         side, node = (true_ids, true) if is_leaf[true[0]] else (false_ids, false)
         side[0] = leaves + len(weights)
         weights.append(values[node[0]])
@@ -207,46 +207,46 @@ def _columns(tree: Tree, target: int, nodes: int, leaves: int) -> dict[str, Sequ
 
 GOES_LEFT, GOES_RIGHT, IS_MISSING = 0.0, 1.0, np.nan
 THRESHOLD = 0.5
-"""Splits a column of sides."""
+"""The threshold of an appended column."""
 
 
 @dataclass
-class Sides:
-    """The splits by category of all trees, and the columns that are appended to the matrix for them.
+class CategoricalSplits:
+    """The categorical splits of all trees, and the columns that are appended to the matrix for them.
 
-    A tree compares such a column with `THRESHOLD`. The set membership test of ONNX would be a chain of comparisons with
-    a copy of the subtree for each. Equal splits share a column. The matrix has `width` columns; `counts` has the number
-    of categories of each categorical column, by its position.
+    Such a column has the side of each row, `GOES_LEFT`, `GOES_RIGHT` or `IS_MISSING`, which a tree compares with
+    `THRESHOLD`. Equal splits have one column. The set membership of ONNX would need a copy of the subtree for each
+    category. The matrix has `width` columns; `counts` has the number of categories of each categorical column.
     """
 
     width: int
     counts: dict[int, int]
     _splits: dict[int, dict[bytes, int]] = field(default_factory=dict)
 
-    def column(self, position: int, sides: NDArray[np.float64]) -> tuple[int, int]:
-        """Register a split of the column at this position of the matrix, and return its key for `place`.
+    def add(self, position: int, sides: NDArray[np.float64]) -> tuple[int, int]:
+        """Add a split of the column at this position of the matrix, and return its key for `column_of`.
 
-        `sides` has the side of each category; its last element is for unknown categories.
+        `sides` has the side of each category; the last element is the side of unknown categories.
         """
         splits = self._splits.setdefault(position, {})
         return position, splits.setdefault(sides.tobytes(), len(splits))
 
-    def place(self, split: tuple[int, int]) -> int:
-        """Return the column of a split in the extended matrix, after all splits are registered."""
-        position, number = split
+    def column_of(self, key: tuple[int, int]) -> int:
+        """Return the column of a split in the extended matrix, after all splits are added."""
+        position, number = key
         return self.width + sorted(self._splits).index(position) * self._most + number
 
     @property
     def size(self) -> int:
-        """The number of elements in the table of `extended`."""
+        """The number of elements in the table of `append_columns`."""
         return sum(self.counts[position] + 1 for position in self._splits) * self._most
 
     @property
     def _most(self) -> int:
         return max((len(splits) for splits in self._splits.values()), default=0)
 
-    def extended(self, g: Graph, matrix: Tensor) -> Tensor:
-        """Return the matrix with the columns of sides appended, shape (rows, more columns).
+    def append_columns(self, g: Graph, matrix: Tensor) -> Tensor:
+        """Append the columns of the splits to the matrix.
 
         A category is the integer part of a number in [0, count); other numbers and NaN are unknown.
         """

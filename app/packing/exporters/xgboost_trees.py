@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble
+from app.packing.exporters.formulas import reduced
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
-from app.packing.exporters.links import reduced
 from app.packing.exporters.tree_ensemble import LEAF, Tree
 
 Model = dict[str, Any]
@@ -30,25 +30,25 @@ _PER_STEP = float.fromhex("0x1.71547652b82fep+0") * _STEPS
 
 @predictor("xgboost.XGBClassifier", "xgboost.XGBRFClassifier")
 def xgboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`XGBClassifier`: the second of two classes above a probability of a half, else the greatest probability."""
+    """`XGBClassifier`: the most probable class; of two classes, the second above a probability of 1/2."""
     model = _model(est)
     margins = _margins(g, est, model, features)
     objective = str(model["learner"]["objective"]["name"])
     if objective in SOFTMAX:
         if objective == "multi:softmax":
             raise NotExportable("its objective multi:softmax is not made for probabilities; multi:softprob is")
-        # `common::Softmax` of XGBoost: the sum in float64.
+        # `common::Softmax` of XGBoost sums in float64.
         powers = exponential(g, margins - reduced(g, "ReduceMax", margins))
-        shares = powers / g.cast(reduced(g, "ReduceSum", g.cast(powers, "float64")), "float32")
-        return {"prediction": g.argmax(shares), "probabilities": g.cast(shares, "float64")}
+        probabilities = powers / g.cast(reduced(g, "ReduceSum", g.cast(powers, "float64")), "float32")
+        return {"prediction": g.argmax(probabilities), "probabilities": g.cast(probabilities, "float64")}
     if objective != "binary:logistic":
         raise NotExportable(f"its objective is {objective}")
     positive = _sigmoid(g, margins)
     above = positive > 0.5
-    if margins.width != 1:  # several labels at once
+    if margins.width != 1:  # multilabel
         return {"prediction": g.cast(above, "float64"), "probabilities": g.cast(positive, "float64")}
-    shares = g.cast(g.concat([1.0 - positive, positive]), "float64")
-    return {"prediction": g.pick(g.cast(above, "int64"), 0), "probabilities": shares}
+    probabilities = g.cast(g.concat([1.0 - positive, positive]), "float64")
+    return {"prediction": g.pick(g.cast(above, "int64"), 0), "probabilities": probabilities}
 
 
 @predictor("xgboost.XGBRFRegressor", "xgboost.XGBRegressor")
@@ -70,7 +70,7 @@ def xgboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 def exponential(g: Graph, x: Tensor, sign: float = 1.0) -> Tensor:
     """`expf(sign * x)` of the GNU C library (2.27 and later, sysdeps/ieee754/flt-32/e_expf.c), float32 in and out.
 
-    With k the nearest whole number to 32 x / ln 2 and r the rest, 2^(k/32) times a cubic polynomial in r, in float64.
+    With k the integer nearest to 32 x / ln 2 and r the rest: 2^(k/32) times a cubic polynomial in r, in float64.
     """
     width = x.width or 0
     z = g.cast(x, "float64") * (sign * _PER_STEP)
@@ -99,7 +99,7 @@ def _model(est: Any) -> Model:
 
 
 def _margins(g: Graph, est: Any, model: Model, features: Features) -> Tensor:
-    """`predict(output_margin=True)`, float32, shape (rows, groups): the base score and then tree after tree."""
+    """`predict(output_margin=True)`, float32, shape (rows, groups): the base score plus the trees in their order."""
     gbtree = model["learner"]["gradient_booster"]["model"]
     _, end = est._get_iteration_range(None)
     count = gbtree["iteration_indptr"][end] if end else len(gbtree["trees"])
@@ -112,21 +112,22 @@ def _margins(g: Graph, est: Any, model: Model, features: Features) -> Tensor:
 
 
 def _margins_without_trees(model: Model, width: int) -> NDArray[np.float32]:
-    """Return the base margins, predicted by a booster without trees, because XGBoost has its own rounding."""
+    """Return the base margins, predicted by a booster without trees, because XGBoost rounds them in its own way."""
     import xgboost
 
     gradient_booster = model["learner"]["gradient_booster"]
-    bare = dict(gradient_booster["model"], trees=[], tree_info=[], iteration_indptr=[0])
-    bare["gbtree_model_param"] = dict(bare["gbtree_model_param"], num_trees="0")
-    given = dict(model["learner"]["learner_model_param"], boost_from_average="0")  # else it would estimate its base
-    learner = dict(model["learner"], gradient_booster=dict(gradient_booster, model=bare), learner_model_param=given)
+    empty = dict(gradient_booster["model"], trees=[], tree_info=[], iteration_indptr=[0])
+    empty["gbtree_model_param"] = dict(empty["gbtree_model_param"], num_trees="0")
+    # With `boost_from_average` the booster would estimate its base score.
+    fixed = dict(model["learner"]["learner_model_param"], boost_from_average="0")
+    learner = dict(model["learner"], gradient_booster=dict(gradient_booster, model=empty), learner_model_param=fixed)
     booster = xgboost.Booster(model_file=bytearray(json.dumps(dict(model, learner=learner)).encode()))
     row = xgboost.DMatrix(np.zeros((1, width), dtype=np.float32))
     return np.asarray(booster.predict(row, output_margin=True, validate_features=False)).ravel()
 
 
 def _tree(tree: Model) -> Tree:
-    """Return a tree of the JSON. A row goes left if `x < condition`, which is `x <=` the previous float32."""
+    """Convert a tree of the JSON. A row goes left if `x < condition`, which means `x <=` the previous float32."""
     left = np.array(tree["left_children"], dtype=np.int64)
     condition = np.array(tree["split_conditions"], dtype=np.float32)
     return Tree(
@@ -140,5 +141,5 @@ def _tree(tree: Model) -> Tree:
 
 
 def _sigmoid(g: Graph, margins: Tensor) -> Tensor:
-    """`common::Sigmoid` of XGBoost, but for numbers below 1e-38, which are 0 here."""
+    """`common::Sigmoid` of XGBoost, except that numbers below 1e-38 become 0."""
     return 1.0 / (exponential(g, margins, -1.0) + 1.0)

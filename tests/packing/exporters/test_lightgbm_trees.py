@@ -109,7 +109,7 @@ def test_categories_of_a_frame_equal_their_graph(dropped):
     [
         ({"linear_tree": True}, "its leaves are linear models"),
         ({"objective": "cross_entropy_lambda"}, "its objective is cross_entropy_lambda"),
-        ({"objective": lambda y, p: (p - y, np.ones_like(p))}, "its objective is its own"),
+        ({"objective": lambda y, p: (p - y, np.ones_like(p))}, "its objective is a function"),
     ],
     ids=["linear", "other", "own"],
 )

@@ -3,7 +3,15 @@ import pytest
 
 from app.packing.exporters import tree_ensemble
 from app.packing.exporters.graph import Graph
-from app.packing.exporters.tree_ensemble import GOES_LEFT, GOES_RIGHT, LEAF, Sides, Tree, before_rounding, in_bitset
+from app.packing.exporters.tree_ensemble import (
+    GOES_LEFT,
+    GOES_RIGHT,
+    LEAF,
+    CategoricalSplits,
+    Tree,
+    before_rounding,
+    in_bitset,
+)
 from app.runtime.graph import session_of
 
 RNG = np.random.default_rng(0)
@@ -103,12 +111,12 @@ def test_missing_values_go_to_the_side_of_the_tree():
 
 
 def test_categories_go_to_their_sides():
-    sides = Sides(3, {0: 3, 2: 40})
-    first = sides.column(0, np.array([GOES_LEFT, GOES_RIGHT, GOES_LEFT, np.nan]))
-    other = sides.column(2, np.append(np.where(in_bitset([2, 1 << 7], 40), GOES_LEFT, GOES_RIGHT), GOES_RIGHT))
-    assert sides.column(0, np.array([GOES_LEFT, GOES_RIGHT, GOES_LEFT, np.nan])) == first
+    splits = CategoricalSplits(3, {0: 3, 2: 40})
+    first = splits.add(0, np.array([GOES_LEFT, GOES_RIGHT, GOES_LEFT, np.nan]))
+    other = splits.add(2, np.append(np.where(in_bitset([2, 1 << 7], 40), GOES_LEFT, GOES_RIGHT), GOES_RIGHT))
+    assert splits.add(0, np.array([GOES_LEFT, GOES_RIGHT, GOES_LEFT, np.nan])) == first
     rows = np.array([[0.0, 9, 1], [1, 9, 39], [2, 9, 38], [3, 9, 40], [-1, 9, -1], [np.nan, 9, np.nan], [2.7, 9, 1e12]])
-    extended = run(sides.extended, rows)(rows)
+    extended = run(splits.append_columns, rows)(rows)
     np.testing.assert_array_equal(extended[:, :3], rows)
-    np.testing.assert_array_equal(extended[:, sides.place(first)], [0, 1, 0, np.nan, np.nan, np.nan, 0])
-    np.testing.assert_array_equal(extended[:, sides.place(other)], [0, 0, 1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(extended[:, splits.column_of(first)], [0, 1, 0, np.nan, np.nan, np.nan, 0])
+    np.testing.assert_array_equal(extended[:, splits.column_of(other)], [0, 0, 1, 1, 1, 1, 1])

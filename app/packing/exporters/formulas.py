@@ -1,4 +1,4 @@
-"""Steps that many families share: from scores to probabilities and labels, and the responses of inner estimators."""
+"""Formulas that several exporters need: from scores to probabilities and labels; the responses of inner estimators."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _products(g: Graph, features: Features, weights: NDArray[np.float64]) -> Ten
 
 
 def reduced(g: Graph, operator: str, matrix: Tensor, width: int | None = 1) -> Tensor:
-    """Reduce over the columns, such as by `ReduceSum`: shape (rows, 1), or (rows,) for width None."""
+    """Reduce over the columns, for example by `ReduceSum`: shape (rows, 1), or (rows,) if `width` is None."""
     axis = g.constant([1], "int64")
     return g.node(operator, [matrix, axis], matrix.type, width, keepdims=0 if width is None else 1)
 
@@ -58,8 +58,8 @@ def norms(g: Graph, x: Tensor, name: str) -> Tensor:
 def interpolated(g: Graph, x: Tensor, starts: Floats, slopes: Floats, origins: Floats, offsets: Floats) -> Tensor:
     """`(x - origin) * slope + offset` of the segment of each value: shape (rows, columns) in and out.
 
-    Each column has a row in the tables. A value is in the segment of the last start that it has reached; segment 0 is
-    before the first one.
+    Each column has a row in the tables. A value belongs to the segment of the last start that is at most the value, and
+    to segment 0 below the first start.
     """
     reached = g.cast(x.unsqueeze(2) >= starts, "int64")
     segment = g.node("ReduceSum", [reached, g.constant([2], "int64")], "int64", x.width, keepdims=0)
@@ -78,7 +78,7 @@ def repeated(g: Graph, features: Features, row: Tensor, width: int | None) -> Te
 
 
 def expit(g: Graph, scores: Tensor) -> Tensor:
-    """`scipy.special.expit`, precise for scores far below 0, as the operator Sigmoid is not."""
+    """`scipy.special.expit`, accurate for scores far below 0, unlike the operator Sigmoid."""
     return ((-scores).exp() + 1.0).reciprocal()
 
 
@@ -88,21 +88,20 @@ def softmax(g: Graph, scores: Tensor) -> Tensor:
 
 
 def exp_normalized(g: Graph, log_likelihoods: Tensor) -> Tensor:
-    """`exp(x - logsumexp(x))` over the columns, with the rounding of taking the logarithm first."""
+    """`exp(x - logsumexp(x))` over the columns, which rounds as in scikit-learn."""
     return (log_likelihoods - reduced(g, "ReduceLogSumExp", log_likelihoods)).exp()
 
 
-def normalized(g: Graph, shares: Tensor, of_zeros: float | None = None) -> Tensor:
-    """Divide each row by its sum; rows of zeros become uniform, as in `SGDClassifier`, or are filled with a number."""
-    filling = g.constant(1.0 / (shares.width or 1) if of_zeros is None else of_zeros)
-    total = reduced(g, "ReduceSum", shares)
-    return g.where(total.equal(0.0), filling, shares / total)
+def normalized(g: Graph, values: Tensor, fill: float | None = None) -> Tensor:
+    """Divide each row by its sum; rows of zeros become `fill`, or by default uniform, as in `SGDClassifier`."""
+    total = reduced(g, "ReduceSum", values)
+    return g.where(total.equal(0.0), 1.0 / (values.width or 1) if fill is None else fill, values / total)
 
 
 def fail_where(g: Graph, refused: Tensor, values: Tensor) -> Tensor:
-    """Return the values, but fail the run if any element of `refused` is true, as an estimator raises ValueError.
+    """Return the values (float64), but fail the run if any element of `refused` is true, like a ValueError.
 
-    An index out of range is the only way in which a graph can fail. `values` are float64.
+    An index out of range is the only way to make a graph fail.
     """
     any_refused = g.node("ReduceMax", [g.cast(refused, "int64")], "int64", None, keepdims=0)
     # There is no element 1: the index is out of range.
@@ -111,22 +110,27 @@ def fail_where(g: Graph, refused: Tensor, values: Tensor) -> Tensor:
 
 
 def mirrored(weights: ArrayLike) -> ArrayLike:
-    """Return weights (or an intercept) of one output as those of two, the first being the negative of the second.
+    """Turn the weights (or the intercept) of one score into weights of two: the negative score, and the score.
 
-    The position of the greater score, of equal ones the first, is then the class of `score > 0`, and the sigmoids of
-    both scores are the two columns of probabilities.
+    The argmax of both scores is then the class that `score > 0` gives, and their sigmoids are the two columns of
+    probabilities.
     """
     single = np.asarray(weights, dtype=float)
     return np.concatenate([-single, single])
 
 
 def classified(g: Graph, classes: ArrayLike, scores: Tensor) -> Outputs:
-    """Return prediction and decision scores; of two columns made by `mirrored`, the second is the score."""
+    """Return the prediction and the decision scores; for two classes, `scores` come from `mirrored` weights."""
     binary = len(np.asarray(classes)) == 2
     return {
         "prediction": g.labels(classes, g.argmax(scores)),
         "decision_scores": g.pick(scores, 1) if binary else scores,
     }
+
+
+def most_probable(g: Graph, classes: ArrayLike, probabilities: Tensor) -> Outputs:
+    """Return the most probable class of each row as the prediction, and the probabilities."""
+    return {"prediction": g.labels(classes, g.argmax(probabilities)), "probabilities": probabilities}
 
 
 def signs(g: Graph, inlier: Tensor) -> Outputs:
@@ -135,7 +139,7 @@ def signs(g: Graph, inlier: Tensor) -> Outputs:
 
 
 def targets(g: Graph, values: Tensor, flat: bool) -> Outputs:
-    """Return the prediction of a regressor: shape (rows, targets), or (rows,) if it is flat."""
+    """Return the prediction of a regressor: shape (rows, targets), or (rows,) if `flat`."""
     return {"prediction": g.pick(values, 0) if flat else values}
 
 
@@ -144,14 +148,14 @@ OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items(
 
 def response(g: Graph, estimator: Any, features: Features, methods: Sequence[str]) -> Tensor:
     """Return the response of the first of these methods that the estimator has, like `_get_response_values`."""
-    return chosen(g, estimator, g.predict(estimator, features), method_of(estimator, methods))
+    return response_of_method(g, estimator, g.predict(estimator, features), method_of(estimator, methods))
 
 
-def chosen(g: Graph, estimator: Any, outputs: Outputs, method: str, positive: Any = None) -> Tensor:
-    """Return the response of one method out of all outputs, like `_get_response_values` of scikit-learn.
+def response_of_method(g: Graph, estimator: Any, outputs: Outputs, method: str, positive: Any = None) -> Tensor:
+    """Select the response of one method from all outputs, like `_get_response_values` of scikit-learn.
 
-    For two classes it is the probability or the score of the positive class (by default the second one), shape (rows,);
-    for more classes it has shape (rows, classes); for `predict` it is the prediction.
+    For `predict` it is the prediction. Otherwise, for two classes, it is the probability or the score of the positive
+    class (by default the second), shape (rows,); for more classes it has shape (rows, classes).
     """
     output = OUTPUT_OF_METHOD[method]
     tensor = outputs[output]
@@ -168,8 +172,8 @@ def method_of(estimator: Any, methods: Sequence[str]) -> str:
     return next(method for method in methods if hasattr(estimator, method))
 
 
-def offered(estimator: Any, outputs: Outputs) -> Outputs:
-    """Return the outputs for which the outer estimator has a method too."""
+def supported(estimator: Any, outputs: Outputs) -> Outputs:
+    """Return the outputs for which this estimator has a method, out of the outputs of an inner estimator."""
     return {
         name: tensor
         for name, tensor in outputs.items()
@@ -179,9 +183,12 @@ def offered(estimator: Any, outputs: Outputs) -> Outputs:
 
 def total(g: Graph, tensors: Sequence[Tensor]) -> Tensor:
     """Sum tensors of one shape, one after the other, as NumPy does along a leading axis."""
-    if len(tensors) == 1:
-        return tensors[0]
-    return g.node("Sum", tensors, tensors[0].type, tensors[0].width)
+    return tensors[0] if len(tensors) == 1 else g.node("Sum", tensors, tensors[0].type, tensors[0].width)
+
+
+def mean(g: Graph, total: Tensor, count: int) -> Tensor:
+    """Divide a sum by the number of its terms."""
+    return total if count == 1 else total / float(count)
 
 
 def row_sums(g: Graph, block: Tensor) -> Tensor:
