@@ -1,7 +1,7 @@
-"""Decide dtypes of training that are in neither the artifact nor the sample, by running the model.
+"""Find training dtypes that neither the artifact nor the sample states, by running the model with possible dtypes.
 
-If the model gives the same answers with each dtype, nothing is assumed. If the answers differ, the target of the sample
-decides; without a target, packing takes the likeliest dtype and notes an assumption.
+If the answers are the same with each dtype, packing assumes nothing. If they differ, packing compares them with the
+target of the sample; without a target, it takes the most likely dtype and notes an assumption.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Signature
 from app.storage.manifest import Assumption
 
-ROWS_ASKED = 50
-MAX_COLUMNS_ASKED_ALONE = 30
+ROWS_RUN = 50
+MAX_COLUMNS_TRIED_ALONE = 30
 MAX_NAMED = 10
 UNITS = ("ns", "us", "ms", "s")
-CLEARLY = 0.98
-"""A guess is right if its error is at most this share of the other guess's error."""
+MAX_ERROR_RATIO = 0.98
+"""A dtype is taken if its error is at most this part of the error of every other dtype."""
 
 
 @dataclass(slots=True)
 class Notes:
-    """Assumptions, and records that prove how the model treats a missing value."""
+    """Assumptions of packing, and records that show how the model treats a missing value."""
 
     assumptions: list[Assumption] = field(default_factory=list)
     missing_value_records: list[Record] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Notes:
 
 
 Guess = tuple[Callable[[Input], bool], Callable[[Input], Sequence[Input]]]
-"""A dtype that may have been another one in training: whether an input has it, and the input with each other one."""
+"""An uncertain dtype: a test whether an input has it, and the input with each other dtype that is possible."""
 
 
 def settled(
@@ -52,15 +52,15 @@ def settled(
     known: Set[str],
     notes: Notes,
 ) -> Signature:
-    """Return the signature with the dtypes that the model was trained on, as far as its answers show them.
+    """Return the signature with the dtypes of training, as far as the answers of the model show them.
 
     `records` are rows to run, complete ones first, and `labels` their targets. The dtypes of the inputs in `known` are
-    facts. `notes` receives each assumption that changes an answer.
+    certain. `notes` receives each assumption that changes an answer.
     """
     if draft.layout not in (Layout.FRAME, Layout.MATRIX):
         return draft
-    for concerns, others in _guesses(draft.layout, records):
-        names = [spec.name for spec in draft.inputs if spec.name not in known and concerns(spec)]
+    for is_uncertain, others in _guesses(draft.layout, records):
+        names = [spec.name for spec in draft.inputs if spec.name not in known and is_uncertain(spec)]
         if names:
             draft = _Trial(estimator, draft, records, labels, others, notes).settle(names)
     return draft
@@ -68,7 +68,7 @@ def settled(
 
 @dataclass(slots=True)
 class _Trial:
-    """Run the model on the same rows with another dtype in place of a guessed one."""
+    """Runs of the model on the same rows with other dtypes in place of an uncertain dtype."""
 
     estimator: Any
     draft: Signature
@@ -84,45 +84,44 @@ class _Trial:
         self._answers = self._answers_with(self.draft)
 
     def settle(self, names: Sequence[str]) -> Signature:
-        """Return the draft with the dtype that the model accepts, or whose answers agree with the labels."""
-        tried = [self._with_other_dtypes(names, turn) for turn in self._turns(names)]
+        """Return the draft with the dtype that the model accepts, or whose predictions agree best with the labels."""
+        tried = [self._with_other_dtypes(names, choice) for choice in self._choices(names)]
         if self._answers is None:
             return self._first_accepted(names) or self.draft
-        differing = [turn for turn, other in enumerate(tried) if self._differs(other)]
+        differing = [choice for choice, other in enumerate(tried) if self._differs(other)]
         if not differing:
             return self.draft
-        turn = differing[0]
-        alone = names if len(names) <= MAX_COLUMNS_ASKED_ALONE else []
-        matters = [name for name in alone if self._differs(self._with_other_dtypes([name], turn))] or list(names)
-        best, errors = self._by_labels([self.draft, *(tried[turn] for turn in differing)])
+        alone = names if len(names) <= MAX_COLUMNS_TRIED_ALONE else []
+        affected = [name for name in alone if self._differs(self._with_other_dtypes([name], differing[0]))]
+        affected = affected or list(names)
+        best, errors = self._by_labels([self.draft, *(tried[choice] for choice in differing)])
         if best is not None:
-            taken, least, was = best, min(errors), "was" if len(matters) == 1 else "were"
             self.notes.assume(
-                matters,
-                f"{named(matters)}: {was} {_dtype(taken, matters)} in training, since the predictions agree "
-                f"with the target best then (mean error {least:.3g}, as {_dtype(self.draft, matters)} "
+                affected,
+                f"{named(affected)}: inferred to be {_dtype(best, affected)} in training, since the predictions then "
+                f"agree best with the target (mean error {min(errors):.3g}, as {_dtype(self.draft, affected)} "
                 f"{errors[0]:.3g})",
             )
-            return taken
-        others = " or ".join(dict.fromkeys(_dtype(tried[turn], matters) for turn in differing))
+            return best
+        others = " or ".join(dict.fromkeys(_dtype(tried[choice], affected) for choice in differing))
         self.notes.assume(
-            matters,
-            f"{named(matters)}: assumed to be {_dtype(self.draft, matters)} as in training, which neither artifact "
-            f'nor sample says; the model answers otherwise to {others}: declare "dtype" with --inputs if it was that',
+            affected,
+            f"{named(affected)}: assumed to be {_dtype(self.draft, affected)} as in training, because neither artifact "
+            f'nor sample says it; the answers differ with {others}: declare "dtype" with --inputs if it was that',
         )
         return self.draft
 
-    def _turns(self, names: Sequence[str]) -> range:
+    def _choices(self, names: Sequence[str]) -> range:
         return range(max(len(self.others(spec)) for spec in self.draft.inputs if spec.name in names))
 
-    def _with_other_dtypes(self, names: Sequence[str], turn: int) -> Signature:
+    def _with_other_dtypes(self, names: Sequence[str], choice: int) -> Signature:
         def other(spec: Input) -> Input:
             others = self.others(spec) if spec.name in names else ()
-            return others[turn] if turn < len(others) else spec
+            return others[choice] if choice < len(others) else spec
 
         return edited(self.draft, other)
 
-    def _answers_with(self, signature: Signature, rows: int = ROWS_ASKED) -> list[Any] | None:
+    def _answers_with(self, signature: Signature, rows: int = ROWS_RUN) -> list[Any] | None:
         return answers(self.estimator, permissive(signature), list(self.records[:rows]))
 
     def _differs(self, signature: Signature) -> bool:
@@ -130,16 +129,16 @@ class _Trial:
         return found is not None and not same(self._answers, found)
 
     def _by_labels(self, signatures: Sequence[Signature]) -> tuple[Signature | None, list[float]]:
-        """Return the signature whose predictions agree clearly best with the labels, or None, and the error of each."""
+        """Return the signature whose predictions agree best with the labels, or None, and the error of each."""
         if self.labels is None:
             return None, []
         errors = [self._error(signature) for signature in signatures]
-        at = int(np.argmin(errors))
-        rest = [error for place, error in enumerate(errors) if place != at]
-        return (signatures[at] if errors[at] <= CLEARLY * min(rest) and min(rest) > 0 else None), errors
+        best = int(np.argmin(errors))
+        rest = [error for position, error in enumerate(errors) if position != best]
+        return (signatures[best] if errors[best] <= MAX_ERROR_RATIO * min(rest) and min(rest) > 0 else None), errors
 
     def _error(self, signature: Signature) -> float:
-        """Return the mean absolute error of the predictions, or the share of wrong labels."""
+        """Return the mean absolute error of the predictions, or the fraction of wrong labels."""
         found = self._answers_with(signature, MAX_SAMPLE_ROWS)
         if found is None or self.labels is None:
             return np.inf
@@ -150,10 +149,10 @@ class _Trial:
         return float((predictions.astype(str) != labels.astype(str)).mean())
 
     def _first_accepted(self, names: Sequence[str]) -> Signature | None:
-        alone = [[name] for name in names] if 1 < len(names) <= MAX_COLUMNS_ASKED_ALONE else []
+        alone = [[name] for name in names] if 1 < len(names) <= MAX_COLUMNS_TRIED_ALONE else []
         for chosen in [list(names), *alone]:
-            for turn in self._turns(chosen):
-                taken = self._with_other_dtypes(chosen, turn)
+            for choice in self._choices(chosen):
+                taken = self._with_other_dtypes(chosen, choice)
                 if self._answers_with(taken) is None:
                     continue
                 categories = next(spec.categories or () for spec in taken.inputs if spec.name in chosen)
@@ -170,7 +169,7 @@ class _Trial:
 
 
 def named(names: Sequence[str]) -> str:
-    """Write inputs as the beginning of a sentence."""
+    """Return the names of inputs as the beginning of a sentence."""
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return f"{'input' if len(names) == 1 else 'inputs'} {', '.join(names[:MAX_NAMED])}{more}"
 
@@ -182,7 +181,7 @@ def _dtype(signature: Signature, names: Sequence[str]) -> str:
 
 
 def _guesses(layout: Layout, records: Sequence[Record]) -> Iterator[Guess]:
-    """Yield the possible guesses, the most important first."""
+    """Yield the dtypes that are uncertain, the most important first."""
 
     def nullable(spec: Input) -> Input:
         return replace(spec, missing="na")

@@ -1,4 +1,4 @@
-"""Read the content of a pickle: decompress it, read the arguments of its opcodes, and skip the long ones."""
+"""Decompress a pickle, and read the arguments of its opcodes; skip arguments that are long."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Callable
 from typing import IO, Any
 
-PART_BYTES = 1 << 16
+READ_BYTES = 1 << 16
 
 
 def decompressed(stream: IO[bytes]) -> IO[bytes]:
-    """Return a stream of the content, compressed or not.
+    """Return a stream of the decompressed content; return a stream that is not compressed as it is.
 
     Raises:
         ImportError: The file needs lz4, which is not installed.
@@ -28,24 +28,24 @@ def decompressed(stream: IO[bytes]) -> IO[bytes]:
     return opened
 
 
-class _Inflated(io.RawIOBase):
-    """The content of a file that zlib compressed."""
+class _ZlibFile(io.RawIOBase):
+    """A readable stream of the decompressed content of a zlib stream."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._inflate = zlib.decompressobj()
-        self._waiting = b""
+        self._decompressor = zlib.decompressobj()
+        self._compressed = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._inflate.eof:
-            self._waiting = self._waiting or self._stream.read(PART_BYTES)
-            if not self._waiting:
+        while not self._decompressor.eof:
+            self._compressed = self._compressed or self._stream.read(READ_BYTES)
+            if not self._compressed:
                 break
-            content = self._inflate.decompress(self._waiting, len(buffer))
-            self._waiting = self._inflate.unconsumed_tail
+            content = self._decompressor.decompress(self._compressed, len(buffer))
+            self._compressed = self._decompressor.unconsumed_tail
             if content:
                 buffer[: len(content)] = content
                 return len(content)
@@ -57,10 +57,10 @@ OPENERS: dict[bytes, Callable[[Any], Any]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ": lzma.LZMAFile,
     b"\x5d\x00": lzma.LZMAFile,
-    b"\x78": lambda stream: io.BufferedReader(_Inflated(stream)),
+    b"\x78": lambda stream: io.BufferedReader(_ZlibFile(stream)),
     b"\x04\x22\x4d\x18": lambda stream: importlib.import_module("lz4.frame").open(stream),
 }
-"""For the first bytes of each kind of compressed file, the function that opens it."""
+"""The function that opens each kind of compressed file, by the first bytes of the file."""
 
 
 MAX_TEXT_BYTES = 256
@@ -69,7 +69,7 @@ CHUNK_BYTES = 1 << 20
 
 
 class Stopped(Exception):
-    """The file ends early, is not a pickle, or exceeds a limit."""
+    """The file is incomplete, is not a pickle, or exceeds a limit."""
 
 
 class Opaque:
@@ -80,7 +80,7 @@ OPAQUE = Opaque()
 
 
 class ArgumentReader:
-    """Read the arguments of opcodes from a stream, until a deadline."""
+    """A reader of the arguments of opcodes in a stream, with a deadline (`time.monotonic`)."""
 
     def __init__(self, stream: IO[bytes], deadline: float) -> None:
         self._stream = stream
@@ -93,7 +93,7 @@ class ArgumentReader:
         return content
 
     def skip(self, count: int) -> None:
-        """Skip so many bytes."""
+        """Skip this number of bytes."""
         while count > 0:
             content = self._stream.read(min(count, CHUNK_BYTES))
             if not content:
@@ -101,7 +101,7 @@ class ArgumentReader:
             count -= len(content)
 
     def number(self, size_bytes: int) -> int:
-        """Read an unsigned number of so many bytes."""
+        """Read an unsigned little-endian number of this size."""
         return int.from_bytes(self._bytes(size_bytes), "little")
 
     def _long_number(self, length_bytes: int) -> int | Opaque:
@@ -152,4 +152,4 @@ ARGUMENTS: dict[str, tuple[Callable[[ArgumentReader, int], Any], int]] = {
     ),
     "stringnl_noescape_pair": (ArgumentReader._two_lines, 0),
 }
-"""For each kind of argument in `pickletools`, the method that reads it and the size of its number in bytes."""
+"""The method that reads each kind of argument in `pickletools`, with the size in bytes of the number or length."""

@@ -1,7 +1,7 @@
-"""Find the training environment of an artifact without running anything in it.
+"""Find the training environment of an artifact without running any code in it.
 
-Sources, in rising order of precedence: the `requirements.txt` that MLflow writes beside an artifact; the versions in a
-pickle or in the schema of a `.skops` file; `--trained-with`.
+Each of these sources overrides the ones before it: the `requirements.txt` that MLflow writes beside an artifact; the
+versions in a pickle or in the schema of a `.skops` file; `--trained-with`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ SCHEMA = "schema.json"
 MAX_SCHEMA_BYTES = 64 * 2**20
 MAX_REQUIREMENTS_BYTES = 2**20
 LIBRARIES = (SCIKIT_LEARN, "numpy", "scipy", "pandas")
-"""The libraries that decide the answers of an estimator. The modules that an artifact names show the others."""
+"""The libraries that change the answers of an estimator; others are found by the modules that an artifact names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The training environment, as far as it is known, with remarks for the user.
+    """The known part of a training environment, with remarks for the user.
 
-    `requirements` has a version specifier for each library, such as `==1.4.2`, and `source` says where they are from,
-    as the end of a sentence. `modules` are the modules that the artifact names.
+    `requirements` has a version specifier for each library, such as `==1.4.2`. `source` says where they come from, as
+    the end of a sentence. `modules` are the modules that the artifact names.
     """
 
     requirements: dict[str, str] = field(default_factory=dict)
@@ -44,15 +44,15 @@ class Training:
     remarks: tuple[str, ...] = ()
 
     def shown(self) -> str:
-        """Return the libraries with their versions, for people."""
+        """Return the libraries with their versions as text for people."""
         return ", ".join(f"{name} {spec.removeprefix('==')}" for name, spec in self.requirements.items())
 
 
 def find(artifact: Path, declared: str | None = None, beside: Sequence[Path] = ()) -> Training:
     """Find the training environment of an artifact.
 
-    The user may declare requirements, separated by commas. `beside` are further files of the same model. A version that
-    is not valid is refused.
+    `declared` has the requirements of the user, separated by commas, and `beside` further files of the same model.
+    Refuse a version that is not valid.
     """
     files = [(path, _read_names(path)) for path in (*beside, artifact)]
     given = _parse_requirements(declared) if declared else {}
@@ -66,7 +66,7 @@ def find(artifact: Path, declared: str | None = None, beside: Sequence[Path] = (
         if len(versions) > 1:
             remarks.append(
                 f"its parts were saved with scikit-learn {' and '.join(versions)}; "
-                f"{versions[-1]}, that of the outermost, is taken"
+                f"{versions[-1]}, the version of the outermost part, is used"
             )
     sources |= dict.fromkeys(given, "--trained-with")
     requirements |= given
@@ -77,7 +77,7 @@ def find(artifact: Path, declared: str | None = None, beside: Sequence[Path] = (
 
 
 def _read_names(artifact: Path) -> Named:
-    """Read the names in an artifact; return no names if it is not a file, which its loader reports."""
+    """Read the names in an artifact; return no names if it is not a file, because its loader reports that."""
     try:
         if zipfile.is_zipfile(artifact):
             return _read_skops(artifact)
@@ -104,14 +104,14 @@ def _read_skops(artifact: Path) -> Named:
         version = entry.get("content") if isinstance(entry, dict) else None
         if isinstance(version, str):
             versions.append(version.strip('"'))
-    for version in reversed(versions):  # a node comes before its parts
+    for version in reversed(versions):  # a node precedes its parts, and the last version noted is the outermost
         named.note_version(version)
     named.whole = True
     return named
 
 
 def _nodes(schema: object) -> Iterator[dict[str, object]]:
-    """Yield every JSON object in the schema, the outer before the inner."""
+    """Yield every JSON object in the schema, outer objects before inner ones."""
     waiting = [schema]
     while waiting:
         part = waiting.pop()
@@ -174,7 +174,7 @@ def _parse_requirements(declared: str) -> dict[str, str]:
 
 
 PACKING = ("marshmallow", "msgspec", "onnx", "onnxruntime")
-"""Libraries that packing needs besides those of the training environment, in the versions that are installed here."""
+"""Libraries that packing needs in addition to the training environment, in the versions installed here."""
 
 DISTRIBUTIONS = {
     "catboost": "catboost",
@@ -187,10 +187,10 @@ DISTRIBUTIONS = {
     "statsmodels": "statsmodels",
     "xgboost": "xgboost-cpu",
 }
-"""The distribution of each module that an artifact may name. Other modules are the user's own."""
+"""The distribution of each module that an artifact may name. Other modules belong to the user."""
 
 PINNED_AS_HERE = ("xgboost", "lightgbm", "catboost")
-"""Libraries that do not depend on the version of scikit-learn: packing uses the versions that serve."""
+"""Libraries that do not depend on the version of scikit-learn; packing uses the versions installed here."""
 
 BOUNDS_BEFORE = (
     ("1.3", {"scipy": "<1.12", "pandas": "<2.2", "numpy": "<2"}),
@@ -200,29 +200,29 @@ BOUNDS_BEFORE = (
     ("1.7", {"scipy": "<1.16", "pandas": "<3"}),
     ("1.8", {"scipy": "<1.17", "pandas": "<3"}),
 )
-"""The versions of other libraries that scikit-learn before each of these releases was tested with."""
+"""The versions of other libraries with which scikit-learn was tested before each of these releases."""
 
 
 def requirements_of(training: Training, *, tested_only: bool = True) -> list[str]:
-    """Return the requirements of an environment like the training environment.
+    """Return the requirements of an environment that matches the training environment.
 
-    Libraries of unknown version are limited to those that the scikit-learn release was tested with. Without
-    `tested_only`, only NumPy is, because the release was built against it.
+    Libraries of unknown version are limited to versions that the scikit-learn release was tested with; without
+    `tested_only`, only NumPy is limited, because the release was built against it.
     """
     requirements = dict(training.requirements)
     here = installed_version(SCIKIT_LEARN)
     requirements.setdefault(SCIKIT_LEARN, f"=={here}" if here else "")
     oldest = min(
-        (Version(one.version.removesuffix(".*")) for one in SpecifierSet(requirements[SCIKIT_LEARN])), default=None
+        (Version(each.version.removesuffix(".*")) for each in SpecifierSet(requirements[SCIKIT_LEARN])), default=None
     )
-    usual = next((bounds for release, bounds in BOUNDS_BEFORE if oldest and oldest < Version(release)), {})
-    usual = {name: bound for name, bound in usual.items() if tested_only or name == "numpy"}
+    bounds = next((bounds for release, bounds in BOUNDS_BEFORE if oldest and oldest < Version(release)), {})
+    bounds = {name: bound for name, bound in bounds.items() if tested_only or name == "numpy"}
     if any(module.startswith("numpy._core") for module in training.modules):
-        usual = usual | {"numpy": ">=2"}
+        bounds = bounds | {"numpy": ">=2"}
     elif any(module.startswith("numpy.core") for module in training.modules):
-        usual = usual | {"numpy": "<2"}
+        bounds = bounds | {"numpy": "<2"}
     for library in LIBRARIES:
-        requirements.setdefault(library, usual.get(library, ""))
+        requirements.setdefault(library, bounds.get(library, ""))
     return [
         *(f"{name}{specifier}" for name, specifier in requirements.items()),
         *map(pinned_as_here, PACKING),
@@ -232,13 +232,13 @@ def requirements_of(training: Training, *, tested_only: bool = True) -> list[str
 
 
 def is_installed(name: str, specifier: str) -> bool:
-    """Whether a version of a library is installed here that meets the specifier."""
+    """Return whether the installed version of a library satisfies the specifier."""
     here = installed_version(name)
     return here is not None and SpecifierSet(specifier).contains(here, prereleases=True)
 
 
 def installed_version(name: str) -> str | None:
-    """Return the version of a library that is installed here, or None."""
+    """Return the installed version of a library, or None."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -246,7 +246,7 @@ def installed_version(name: str) -> str | None:
 
 
 def pinned_as_here(name: str) -> str:
-    """Return a requirement for the version that is installed here, or for any version."""
+    """Return a requirement for the installed version, or for any version if none is installed."""
     here = installed_version(name)
     return name if here is None else f"{name}=={here}"
 

@@ -313,7 +313,10 @@ def test_an_unknown_dtype_is_found_by_the_target_or_assumed_and_reported(
         assert assumption.inputs == ("word",)
         return
     printed = workspace.add(model, frame.assign(y=lengths_of_words), target="y")
-    assert "input word: was object in training, since the predictions agree with the target best then" in printed
+    assert (
+        "input word: inferred to be object in training, since the predictions then agree best with the target"
+        in printed
+    )
     workspace.assert_equal(model, frame)
 
 
@@ -377,7 +380,7 @@ def test_the_unit_of_times_is_known_or_assumed_and_reported(workspace: Workspace
         printed = workspace.add(model, frame, inputs=[{**DECLARED[0], "dtype": f"datetime64[{unit}]"}])
     elif told == "by the target":
         printed = workspace.add(model, frame.assign(y=target + RANDOM.normal(size=ROWS)), inputs=DECLARED, target="y")
-        assert f"input when: was datetime64[{unit}] in training" in printed
+        assert f"input when: inferred to be datetime64[{unit}] in training, since the predictions" in printed
     else:
         printed = workspace.add(model, frame, inputs=DECLARED)
         assert "input when: assumed to be datetime64[us] as in training" in printed

@@ -51,7 +51,7 @@ def test_the_outermost_of_several_versions_is_used_with_a_remark(tmp_path: Path)
     training = find(named_version(tmp_path / "a.pkl", "1.4.2", "1.2.2"))
     assert training.requirements == {"scikit-learn": "==1.2.2"}
     assert training.remarks == (
-        "its parts were saved with scikit-learn 1.4.2 and 1.2.2; 1.2.2, that of the outermost, is taken",
+        "its parts were saved with scikit-learn 1.4.2 and 1.2.2; 1.2.2, the version of the outermost part, is used",
     )
 
 

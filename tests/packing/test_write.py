@@ -569,7 +569,8 @@ def test_assumptions_about_training_and_the_sample_are_recorded(workspace: Works
     assert (read.about, read.text) == ("sample", "sample: 60 rows, UTF-8, separated by ';'")
     assert (missing.about, missing.text) == ("sample", "sample column 'length': '?' taken for missing, in 1 row")
     assert {read.text, missing.text} <= set(remarks)
-    notes = ("its parts were saved with scikit-learn 1.2.2 and 1.4.2; 1.4.2, that of the outermost, is taken",)
+    note = "its parts were saved with scikit-learn 1.2.2 and 1.4.2; 1.4.2, the version of the outermost part, is used"
+    notes = (note,)
     result = packed_two(workspace, trained_with=("scikit-learn==1.4.2",), training_notes=notes)
     assert [each.text for each in workspace.repository.manifest("flowers", 2).assumptions] == [*notes]
     assert result.remarks[0] == notes[0]

@@ -32,7 +32,7 @@ DTYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class FileInput:
     """One input of the file, with the shape of one row, in which a size that is not fixed is None.
 
     `rows` is the number of rows that it takes at once; None for any number.
@@ -49,7 +49,7 @@ class Given:
         return math.prod(size or 0 for size in self.shape)
 
 
-Feeds = Sequence[tuple[Given, Sequence[Input]]]
+Feeds = Sequence[tuple[FileInput, Sequence[Input]]]
 """Each input of a file with the inputs of a signature that fill it, in order."""
 
 
@@ -58,7 +58,7 @@ class OnnxFile:
     """The model in a file, with its inputs, the names of its outputs, and its class labels if it has them."""
 
     model: onnx.ModelProto
-    inputs: tuple[Given, ...]
+    inputs: tuple[FileInput, ...]
     outputs: tuple[str, ...]
     classes: tuple[object, ...] | None
 
@@ -85,14 +85,14 @@ def read(path: Path) -> OnnxFile:
     return OnnxFile(model, inputs, tuple(value.name for value in model.graph.output), classes)
 
 
-def _given(path: Path, value: Any) -> Given:
+def _given(path: Path, value: Any) -> FileInput:
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or tensor.elem_type not in DTYPES:
         raise PackingRefused(f"{path}: its input {value.name!r} is of a type that cannot be sent as JSON")
     dims = [dim.dim_value or None for dim in tensor.shape.dim]
     if tensor.HasField("shape") and not dims:
         raise PackingRefused(f"{path}: its input {value.name!r} is a single value for all rows; make it a constant")
-    return Given(value.name, DTYPES[tensor.elem_type], tuple(dims[1:]), dims[0] if dims else None)
+    return FileInput(value.name, DTYPES[tensor.elem_type], tuple(dims[1:]), dims[0] if dims else None)
 
 
 def _without_zip_maps(model: onnx.ModelProto) -> tuple[object, ...] | None:
@@ -188,7 +188,7 @@ def _constant(constants: list[Any], name: str, values: Sequence[int]) -> str:
     return name
 
 
-def feed_of(given: Given, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def feed_of(given: FileInput, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return the values of one input of the file, shape (rows, *shape)."""
     values = rows.astype(object if given.dtype == "string" else given.dtype)
     return values.reshape((len(rows), *shape))
