@@ -12,6 +12,11 @@ SERVER_FAILED = "the server failed on this request; its log has the cause under 
 """The detail of an internal error, in any part of the server."""
 
 
+def one_line(text: object, most_chars: int | None = 200) -> str:
+    """Return a text, such as an error of a library, on one line; cut it after this number of characters."""
+    return " ".join(str(text).split())[:most_chars]
+
+
 class _Absent:
     """The value of a field that was not sent. (null is a value.)"""
 

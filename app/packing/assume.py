@@ -18,6 +18,7 @@ from app.packing.probe import MAX_SAMPLE_ROWS, Record, answers, edited, permissi
 from app.runtime.proving import same
 from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Signature
+from app.signature.field_errors import some
 from app.storage.manifest import Assumption
 
 ROWS_RUN = 50
@@ -170,8 +171,7 @@ class _Trial:
 
 def named(names: Sequence[str]) -> str:
     """Return the names of inputs as the beginning of a sentence."""
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"{'input' if len(names) == 1 else 'inputs'} {', '.join(names[:MAX_NAMED])}{more}"
+    return f"{'input' if len(names) == 1 else 'inputs'} {some(names, MAX_NAMED)}"
 
 
 def _dtype(signature: Signature, names: Sequence[str]) -> str:

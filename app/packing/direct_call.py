@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.probe import Record, attempt
+from app.packing.probe import Record, attempt, small_batches
 from app.packing.stress import Pools
 from app.runtime.direct_call import DirectServable, steps_of
 from app.runtime.servable import ArtifactServable, Servable
@@ -25,7 +25,6 @@ from app.signature.validator import Validator
 from app.storage.manifest import DirectCall
 
 ROWS_OF_A_KIND = 200
-BATCH_SIZES = (1, 2, 31)
 
 MONOTONE = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "SimpleImputer")
 """Transformers that map each column by itself and monotonically: finite at both ends means finite in between."""
@@ -121,8 +120,7 @@ def _gives_equal_answers(plain: Servable, servable: Servable, signature: Signatu
 
 def _chunks(signature: Signature, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     """Yield rows of every kind, in batches of one, of a few and of many."""
-    for size in BATCH_SIZES:
-        yield from (records[start : start + size] for start in range(0, min(len(records), 3 * size), size))
+    yield from small_batches(records)
     pools = Pools(signature, records)
     yield records[:ROWS_OF_A_KIND]
     yield pools.crossed(ROWS_OF_A_KIND)

@@ -32,11 +32,11 @@ from app.packing.trained_with import (
     PACKING,
     SCIKIT_LEARN,
     Training,
-    installed_version,
     is_installed,
     pinned_as_here,
     requirements_of,
 )
+from app.runtime.environment import installed_version
 
 OLDEST_PYTHON = (3, 11)
 COMPLETE = "complete"

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from app.errors import LoadingFailed, PackingRefused
+from app.errors import LoadingFailed, PackingRefused, one_line
 from app.packing import reading
 from app.packing.artifacts.onnx_file import Feeds, OnnxFile, adapted, feed_of
 from app.packing.artifacts.opening import Artifact
@@ -25,7 +25,7 @@ from app.packing.declared import Declared, read
 from app.packing.explain import derive_explanation
 from app.packing.given_inputs import MADE_UP_ROWS, expected_of, feeds_of, public_name, records_for, row_shape
 from app.packing.graph import GRAPH, save
-from app.packing.probe import Record, spread
+from app.packing.probe import BATCH_SIZES, Record, small_batches, spread
 from app.packing.remarks import explanation_remark, input_remarks
 from app.packing.sample import Sample
 from app.packing.spawn import PackRequest, Result
@@ -41,7 +41,6 @@ from app.storage.repository import Repository
 MAX_EXAMPLE_VALUES = 20_000
 """Larger arrays have no example in the signature, and only one in the manifest."""
 MAX_COLUMNS_TRIED = 200
-BATCH_SIZES = (1, 2, 31)
 PROBABILITY_SUM_TOLERANCE = 1e-3
 """The sum of the probabilities of a row differs from 1 by less than this."""
 
@@ -158,7 +157,7 @@ class _Original:
         try:
             self._session = session_of(file.model.SerializeToString())
         except LoadingFailed as error:
-            raise PackingRefused(" ".join(error.detail.split())[:400]) from None
+            raise PackingRefused(one_line(error.detail, 400)) from None
 
     def run(self, records: Sequence[Record]) -> dict[str, NDArray[Any]]:
         """Return the outputs that are tensors, by name; refuse rows on which the graph fails."""
@@ -169,7 +168,7 @@ class _Original:
         try:
             outputs = self._session.run(list(self._names), feed)
         except Exception as error:  # the exceptions of ONNX Runtime have no other common base class
-            raise PackingRefused(f"it fails on its rows ({' '.join(str(error).split())[:300]})") from error
+            raise PackingRefused(f"it fails on its rows ({one_line(error, 300)})") from error
         return {name: value for name, value in zip(self._names, outputs, strict=True) if isinstance(value, np.ndarray)}
 
     def takes_one_row(self, records: Sequence[Record]) -> bool:
@@ -253,7 +252,7 @@ def _load(folder: Path, signature: Signature) -> GraphServable:
         with (folder / GRAPH).open("rb") as stream:
             servable = LOADERS["onnx"](stream, signature)
     except LoadingFailed as error:
-        raise PackingRefused(" ".join(error.detail.split())[:400]) from None
+        raise PackingRefused(one_line(error.detail, 400)) from None
     if not isinstance(servable, GraphServable):
         raise AssertionError("the loader of graphs gives graphs")
     return servable
@@ -271,18 +270,14 @@ def _count_equal_rows(
     """Compare the adapted graph with the graph of the file; return the number of equal rows, or refuse a difference."""
     rows = 0
     validator = Validator(signature, 10**6)
-    for size in (1,) if one_by_one else BATCH_SIZES:
-        for start in range(0, min(len(records), 4 * size), size):
-            chunk = list(records[start : start + size])
-            if any(None in record.values() for record in chunk):
-                continue
-            expected = original.run(chunk)
-            actual = servable.run(validator.validate(chunk), signature.outputs)
-            for name, of in outputs.items():
-                same = np.array_equal(
-                    np.ravel(expected[of]), np.ravel(actual[name]), equal_nan=expected[of].dtype.kind == "f"
-                )
-                if not same:
-                    raise PackingRefused(f"with the inputs of its signature it gives another {name}")
-            rows += len(chunk)
+    for batch in small_batches(records, (1,) if one_by_one else BATCH_SIZES):
+        if any(None in record.values() for record in batch):
+            continue
+        expected = original.run(batch)
+        actual = servable.run(validator.validate(batch), signature.outputs)
+        for name, of in outputs.items():
+            equal_nan = expected[of].dtype.kind == "f"
+            if not np.array_equal(np.ravel(expected[of]), np.ravel(actual[name]), equal_nan=equal_nan):
+                raise PackingRefused(f"with the inputs of its signature it gives another {name}")
+        rows += len(batch)
     return rows

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from app.errors import LoadingFailed
+from app.errors import LoadingFailed, one_line
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor
 from app.packing.probe import Record
 from app.packing.prove import NotProven, prove
@@ -57,13 +57,11 @@ def derive_graph(
         graph = _loaded_graph(estimator, signature, folder, limit_bytes, matrix=matrix)
         return prove(estimator, ArtifactServable(estimator, signature), graph, served, signature, records)
     except (NotExportable, NotProven, LoadingFailed) as error:
-        return _remove_graph(folder, " ".join(str(error).split()))
+        return _remove_graph(folder, one_line(error, None))
     except OSError:  # the disk is full: nothing can be packed
         raise
     except Exception as error:  # noqa: BLE001 (an error in an exporter must not stop packing)
-        return _remove_graph(
-            folder, f"its graph could not be made ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        )
+        return _remove_graph(folder, f"its graph could not be made ({type(error).__name__}: {one_line(error)})")
 
 
 def _loaded_graph(estimator: Any, signature: Signature, folder: Path, limit_bytes: int, *, matrix: bool) -> Servable:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from app.errors import PackingRefused
+from app.errors import PackingRefused, one_line
 from app.packing import inspect, sample
 from app.packing.assume import Notes, settled
 from app.packing.declared import NOTHING, Declared
@@ -303,5 +303,4 @@ def _try_outputs(
 
 
 def _text_of(error: Exception | None) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}"
+    return f"{type(error).__name__}: {one_line(error, 300)}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -54,6 +54,15 @@ def spread(records: Sequence[Record], most: int) -> list[Record]:
     """Return at most this many records, at equal distances from the first to the last."""
     places = np.linspace(0, len(records) - 1, min(most, len(records))).astype(int)
     return [records[place] for place in places]
+
+
+BATCH_SIZES = (1, 2, 31)
+
+
+def small_batches(records: Sequence[Record], sizes: Sequence[int] = BATCH_SIZES) -> Iterator[list[Record]]:
+    """Yield the first records in batches of these sizes, at most four of each size."""
+    for size in sizes:
+        yield from (list(records[start : start + size]) for start in range(0, min(len(records), 4 * size), size))
 
 
 def batch_of(signature: Signature, records: list[Record]) -> Batch:

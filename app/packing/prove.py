@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import one_line
 from app.packing import stages
-from app.packing.probe import Record
+from app.packing.probe import Record, small_batches
 from app.packing.stress import stress_rows
 from app.packing.timing import compared_us, slower_sentence, slower_times
 from app.runtime.proving import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
@@ -18,7 +19,6 @@ from app.signature import Signature
 from app.signature.batch import Batch, Outputs
 from app.signature.validator import Validator
 
-BATCH_SIZES = (1, 2, 31)
 CHUNK_ROWS = 1000
 
 
@@ -64,9 +64,8 @@ def prove(
     comparison = _Comparison(artifact, graph, signature)
     stages.enter("making rows on which the graph might differ")
     rows = stress_rows(estimator, signature, records, comparison.answers)
-    for size in BATCH_SIZES:
-        for start in range(0, min(len(records), 4 * size), size):
-            comparison.compare(list(records[start : start + size]))
+    for batch in small_batches(records):
+        comparison.compare(batch)
     for start in range(0, len(rows), CHUNK_ROWS):
         stages.enter("comparing the graph with the artifact", start, len(rows))
         comparison.compare(rows[start : start + CHUNK_ROWS])
@@ -118,9 +117,7 @@ class _Comparison:
         try:
             actual = self._graph.run(batch, self._signature.outputs)
         except Exception as error:
-            raise NotProven(
-                f"the graph fails where the estimator answers ({' '.join(str(error).split())[:200]})"
-            ) from error
+            raise NotProven(f"the graph fails where the estimator answers ({one_line(error)})") from error
         self.rows += len(records)
         for name in self._signature.outputs:
             self._compare_output(name, expected, actual, records)

@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -21,6 +21,7 @@ from packaging.version import InvalidVersion, Version
 from app.errors import PackingRefused
 from app.packing import pickled
 from app.packing.pickled import VERSION_KEY, Named
+from app.runtime.environment import installed_version
 
 SCIKIT_LEARN = "scikit-learn"
 SCHEMA = "schema.json"
@@ -235,14 +236,6 @@ def is_installed(name: str, specifier: str) -> bool:
     """Return whether the installed version of a library satisfies the specifier."""
     here = installed_version(name)
     return here is not None and SpecifierSet(specifier).contains(here, prereleases=True)
-
-
-def installed_version(name: str) -> str | None:
-    """Return the installed version of a library, or None."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def pinned_as_here(name: str) -> str:

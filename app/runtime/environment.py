@@ -23,13 +23,13 @@ other down a hundred times. jemalloc (in pyarrow, which pandas imports): no thre
 
 def environment() -> dict[str, str]:
     """Return the version of Python and of each installed library in `LIBRARIES`."""
-    installed = {library: _installed_version(library) for library in LIBRARIES}
+    installed = {library: installed_version(library) for library in LIBRARIES}
     return {"python": platform.python_version()} | {name: found for name, found in installed.items() if found}
 
 
 @cache
-def _installed_version(library: str) -> str | None:
-    """Return the version of an installed library, read from the disk once."""
+def installed_version(library: str) -> str | None:
+    """Return the version of an installed library, or None. Each is read from the disk once."""
     try:
         return version(library)
     except PackageNotFoundError:

@@ -16,7 +16,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, BinaryIO
 
-from app.errors import LoadingFailed
+from app.errors import LoadingFailed, one_line
 from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Signature
 
@@ -38,7 +38,7 @@ def read_joblib(stream: BinaryIO) -> Any:
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        cause = " ".join(str(error).split())[:MAX_CAUSE_CHARS]
+        cause = one_line(error, MAX_CAUSE_CHARS)
         raise LoadingFailed(f"it is not a readable joblib or pickle file ({type(error).__name__}: {cause})") from error
 
 

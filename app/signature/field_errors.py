@@ -77,10 +77,10 @@ def shown(value: object) -> object:
     return value
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[object], most: int = MAX_SHOWN_NAMES) -> str:
     """Return the names as a list in a sentence, shortened if there are many."""
-    more = len(names) - MAX_SHOWN_NAMES
-    return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - most
+    return ", ".join(map(str, names[:most])) + (f" and {more} more" if more > 0 else "")
 
 
 def refused(pointer: str, detail: str, *value: object) -> InvalidInstances:

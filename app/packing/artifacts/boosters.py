@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import LoadingFailed
+from app.errors import LoadingFailed, one_line
 
 CLASSIFIES = ("binary", "multi", "cross_entropy")
 CATBOOST_CLASSIFIES = ("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll", "MultiLogloss")
@@ -30,7 +30,7 @@ def read_lightgbm(path: Path) -> Any:
     try:
         booster = library.Booster(model_str=path.read_text(encoding="utf-8"))
     except Exception as error:
-        raise LoadingFailed(f"LightGBM does not take it ({_short(error)})") from error
+        raise LoadingFailed(f"LightGBM does not take it ({one_line(error)})") from error
     return _of_lightgbm(library, booster)
 
 
@@ -43,7 +43,7 @@ def read_catboost(path: Path) -> Any:
         kind = library.CatBoostClassifier if loss in CATBOOST_CLASSIFIES else library.CatBoostRegressor
         return kind().load_model(str(path), format="cbm")
     except Exception as error:
-        raise LoadingFailed(f"CatBoost does not take it ({_short(error)})") from error
+        raise LoadingFailed(f"CatBoost does not take it ({one_line(error)})") from error
 
 
 def estimator_of(part: Any) -> Any:
@@ -64,7 +64,7 @@ def _of_xgboost(library: ModuleType, content: bytearray) -> Any:
         booster.load_model(content)
         objective = str(json.loads(booster.save_config())["learner"]["objective"]["name"])
     except Exception as error:
-        raise LoadingFailed(f"XGBoost does not take it ({_short(error)})") from error
+        raise LoadingFailed(f"XGBoost does not take it ({one_line(error)})") from error
     if objective.startswith("rank"):
         kind = library.XGBRanker
     else:
@@ -105,7 +105,3 @@ def _library(name: str, title: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError:
         raise LoadingFailed(f"it is a model of {title}, which needs {name}: pip install {name}") from None
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from app.errors import PackingRefused
+from app.errors import PackingRefused, one_line
 from app.runtime.graph import FEATURES, ROWS_AT_ONCE
 from app.signature import Input
 
@@ -75,8 +75,7 @@ def read(path: Path) -> OnnxFile:
     except FileNotFoundError as error:
         raise PackingRefused(f"{path} has weights in a file beside it, which is not there ({error.filename})") from None
     except Exception as error:  # protobuf and onnx raise errors without a common base class
-        text = " ".join(str(error).split())[:200]
-        raise PackingRefused(f"{path} is no ONNX model that can be read, or is cut off ({text})") from error
+        raise PackingRefused(f"{path} is no ONNX model that can be read, or is cut off ({one_line(error)})") from error
     if not model.graph.output:
         raise PackingRefused(f"{path} is no ONNX model that can be read: its graph has no outputs")
     initialized = {tensor.name for tensor in model.graph.initializer}

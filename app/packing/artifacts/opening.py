@@ -19,6 +19,7 @@ from app.packing.artifacts.boosters import estimator_of, read_catboost, read_lig
 from app.packing.artifacts.folders import hub_example, located
 from app.packing.artifacts.parts import Choice, Whole, is_container, parts_of, role_of, whole_of
 from app.runtime.loaders import READERS
+from app.signature.field_errors import some
 
 HEAD_BYTES = 4096
 COMPRESSED = (
@@ -58,7 +59,7 @@ def kind_of(path: Path) -> str:
     try:
         if path.is_dir():
             names = sorted(entry.name for entry in path.iterdir())
-            raise PackingRefused(f"{path} is a folder, not a model: it holds {_listed(names)}")
+            raise PackingRefused(f"{path} is a folder, not a model: it holds {some(names, 8) or 'nothing'}")
         size_bytes = path.stat().st_size
         with path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
@@ -92,7 +93,7 @@ def _kind_of_zip(path: Path) -> str:
     ):
         if is_one:
             raise PackingRefused(f"{path} {description}")
-    raise PackingRefused(f"{path} is a zip archive, not a model: unpack it; it holds {_listed(names)}")
+    raise PackingRefused(f"{path} is a zip archive, not a model: unpack it; it holds {some(names, 8) or 'nothing'}")
 
 
 def _kind_of_head(path: Path, head: bytes) -> str:
@@ -131,10 +132,6 @@ _ONNX_VERSIONS = tuple(bytes([version]) for version in range(3, 32))
 
 def _is_text(head: bytes) -> bool:
     return b"\0" not in head and all(byte >= 32 or byte in b"\t\r\n\f\x1b" for byte in head)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "nothing"
 
 
 CUT_OFF = (

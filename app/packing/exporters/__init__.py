@@ -2,8 +2,9 @@
 
 The exporter of a transformer takes and returns columns; the exporter of a predictor returns outputs by name. To add an
 exporter, write the function in the module of its family and decorate it with `transformer` or `predictor` and the names
-of its classes. An exporter raises `NotExportable` if its estimator, or an option of it, has no exact graph. It proves
-nothing itself: `app.packing.prove` compares each graph with its estimator.
+of its classes. Its docstring begins with the method of scikit-learn that it computes. An exporter raises
+`NotExportable` if its estimator, or an option of it, has no exact graph. `app.packing.prove` compares each graph with
+its estimator, so an exporter needs no proof.
 """
 
 from importlib import import_module

@@ -175,7 +175,7 @@ OPERATORS = {"exp": "Exp", "logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"
 
 @predictor("MLPClassifier")
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`MLPClassifier`: softmax over more than two classes, one sigmoid for two, one sigmoid for each label."""
+    """`MLPClassifier`: softmax over more than two classes; one sigmoid for two classes, or for each label."""
     layers = list(zip(est.coefs_, est.intercepts_, strict=True))
     kind = est._label_binarizer.y_type_
     if kind == "binary":

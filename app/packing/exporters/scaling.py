@@ -37,7 +37,7 @@ def _scaled(g: Graph, features: Features, center: Any, scale: Any) -> Features:
 
 @transformer("MinMaxScaler")
 def min_max(g: Graph, est: Any, features: Features) -> Features:
-    """`MinMaxScaler.transform`: x scale_ + min_, clipped if `clip`, shape (rows, columns)."""
+    """`MinMaxScaler.transform`: x * scale_ + min_, clipped if `clip`, shape (rows, columns)."""
     x = g.matrix(features) * est.scale_ + est.min_
     return (x.clip(*est.feature_range) if est.clip else x,)
 

@@ -18,6 +18,7 @@ import pandas as pd
 from app.errors import PackingRefused
 from app.packing.sample import files, learned
 from app.packing.sample.expected import NOTHING, Expected
+from app.signature.field_errors import some
 
 MAX_NOTES = 20
 
@@ -67,7 +68,7 @@ def _without_target(frame: pd.DataFrame, target: Target, expected: Expected, not
     targets = [*dict.fromkeys(_targets(target))]
     for column in targets:
         if column not in frame.columns:
-            raise PackingRefused(f"{name} has no target column {column!r}; it has: {_names([*frame.columns])}")
+            raise PackingRefused(f"{name} has no target column {column!r}; it has: {some([*frame.columns])}")
     labels = frame[targets[0]] if len(targets) == 1 else None
     frame = frame.drop(columns=targets)
     frame = learned.without_index(frame, expected, notes)
@@ -86,9 +87,9 @@ def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | Non
         missing = [name for name in names if name not in frame.columns]
         added = [str(name) for name in frame.columns if name not in set(names)]
         if missing or added:
-            faults = [f"lacks {_names(missing)}"] * bool(missing) + [f"adds {_names(added)}"] * bool(added)
+            faults = [f"lacks {some(missing)}"] * bool(missing) + [f"adds {some(added)}"] * bool(added)
             hint = TOO_MANY if added and not missing else ""
-            raise PackingRefused(f"the sample {' and '.join(faults)}; the model takes: {_names(names)}{hint}")
+            raise PackingRefused(f"the sample {' and '.join(faults)}; the model takes: {some(names)}{hint}")
         return frame[list(names)]
     if width is not None and width != len(frame.columns):
         hint = TOO_MANY if len(frame.columns) == width + 1 else ""
@@ -100,8 +101,3 @@ def _with_underscores(columns: Sequence[object], names: Sequence[str]) -> dict[o
     """Map columns to the names of the model, in which LightGBM has put underscores for spaces."""
     renamed = {name: re.sub(r"\s", "_", name) for name in columns if isinstance(name, str) and name not in names}
     return {name: other for name, other in renamed.items() if other in names and other not in columns}
-
-
-def _names(names: Sequence[object]) -> str:
-    shown = ", ".join(map(str, list(names)[:20]))
-    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
