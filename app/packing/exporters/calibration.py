@@ -13,7 +13,7 @@ from app.packing.exporters.formulas import (
     method_of,
     most_probable,
     reduced,
-    response,
+    response_of_method,
     row_sums,
     total,
 )
@@ -26,7 +26,9 @@ METHODS = ("decision_function", "predict_proba")
 def calibrated_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`CalibratedClassifierCV`: the mean of the probabilities of its calibrated members."""
     members = est.calibrated_classifiers_
-    scores = [g.cast(response(g, member.estimator, features, METHODS), "float64") for member in members]
+    inner = [member.estimator for member in members]
+    responses = [response_of_method(g, e, g.predict(e, features), method_of(e, METHODS)) for e in inner]
+    scores = [g.cast(response, "float64") for response in responses]
     if est.method == "temperature":
         summed = total(g, [_temperature(g, member, score) for member, score in zip(members, scores, strict=True)])
     elif est.method in ("sigmoid", "isotonic"):
@@ -123,6 +125,5 @@ def _logits(g: Graph, scores: Tensor) -> Tensor:
     low = g.node("ReduceMin", [scores], "float64", None, keepdims=0)
     high = g.node("ReduceMax", [scores], "float64", None, keepdims=0)
     # The tolerance is that of `isclose` to 1: 1e-8 absolute and 1e-5 relative.
-    near = far <= (1e-8 + 1e-5)
-    within = [low >= 0.0, high <= 1.0]
-    return g.where(near & g.node("And", within, "bool", None), _logarithms(scores), scores)
+    are_probabilities = (far <= 1e-8 + 1e-5) & (low >= 0.0) & (high <= 1.0)
+    return g.where(are_probabilities, _logarithms(scores), scores)

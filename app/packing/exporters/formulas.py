@@ -146,11 +146,6 @@ def targets(g: Graph, values: Tensor, flat: bool) -> Outputs:
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
 
 
-def response(g: Graph, estimator: Any, features: Features, methods: Sequence[str]) -> Tensor:
-    """Return the response of the first of these methods that the estimator has, like `_get_response_values`."""
-    return response_of_method(g, estimator, g.predict(estimator, features), method_of(estimator, methods))
-
-
 def response_of_method(g: Graph, estimator: Any, outputs: Outputs, method: str, positive: Any = None) -> Tensor:
     """Select the response of one method from all outputs, like `_get_response_values` of scikit-learn.
 

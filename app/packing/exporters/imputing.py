@@ -89,15 +89,14 @@ def iterative(g: Graph, est: Any, features: Features) -> Features:
     kept = range(x.width or 0) if est.keep_empty_features else np.flatnonzero(~empty).tolist()
     missing = _mask(g, g.matrix(g.select((x,), kept)), est.missing_values)
     if est.keep_empty_features and empty.any():
-        missing = g.node("And", [missing, g.constant(~empty, "bool")], "bool", missing.width)
+        missing = missing & ~empty
     columns = np.eye(current.width or 0, dtype=bool)
     for step in est.imputation_sequence_ if est.n_iter_ else ():
         seen = g.select((current,), step.neighbor_feat_idx.tolist())
         predicted = g.predict(step.estimator, seen)["prediction"].unsqueeze(1)
         limits = [g.constant(float(bound[step.feat_idx])) for bound in (est._min_value, est._max_value)]
         predicted = predicted.clip(*limits)
-        replaced = g.node("And", [missing, g.constant(columns[step.feat_idx], "bool")], "bool", current.width)
-        current = g.where(replaced, predicted, current)
+        current = g.where(missing & columns[step.feat_idx], predicted, current)
     if current is not first:
         current = g.where(g.any(~missing), current, first)
     return (current, *_indicator(g, est, (x,)))

@@ -164,10 +164,9 @@ def _replaced_root(
     for _ in range(count.bit_length() - 1):
         doubled = current + current
         left, right = (doubled + step for step in (1, 2))
-        values = [_at(g, heap, left), _at(g, heap, right)]
-        to_right = g.node("Less", values, "bool", 1)
-        child = g.where(to_right, right, left)
-        greater = g.node("Max", values, "float64", 1)
+        left_value, right_value = _at(g, heap, left), _at(g, heap, right)
+        child = g.where(left_value < right_value, right, left)
+        greater = left_value.maximum(right_value)
         # If the value does not move further down, it overwrites this place below.
         heap = _placed(g, heap, current, greater)
         indices = _placed(g, indices, current, _at(g, indices, child))
