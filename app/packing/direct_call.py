@@ -64,7 +64,7 @@ def direct_servable(
 
 
 def checks_are_idle(estimator: Any, signature: Signature, record: Record) -> bool:
-    """Whether no row that the signature accepts can fail a check of scikit-learn."""
+    """Return whether no row that the signature accepts can fail a check of scikit-learn."""
     steps, last = steps_of(estimator)
     if not all(_is_plain(step, MONOTONE) for step in steps) or not _is_plain(last, CHECKS_INPUT_ONLY):
         return False
@@ -78,7 +78,7 @@ def checks_are_idle(estimator: Any, signature: Signature, record: Record) -> boo
 
 
 def _is_plain(part: Any, names: Sequence[str]) -> bool:
-    """Whether a part is of one of these classes of scikit-learn, and none of its parameters is a function."""
+    """Return whether a part is of one of these classes of scikit-learn, and none of its parameters is a function."""
     kind = type(part)
     if not kind.__module__.startswith("sklearn.") or kind.__name__ not in names:
         return False
@@ -86,7 +86,7 @@ def _is_plain(part: Any, names: Sequence[str]) -> bool:
 
 
 def _gives_equal_answers(plain: Servable, servable: Servable, signature: Signature, records: Sequence[Record]) -> bool:
-    """Whether a servable gives the outputs of a plain one to the last bit, and no more warnings."""
+    """Return whether a servable gives the outputs of a plain one to the last bit, and no more warnings."""
     validator = Validator(signature, 10**6)
 
     def answers(by: Servable, rows: Sequence[Record], names: Sequence[str]) -> tuple[Outputs | None, set[str]]:
@@ -131,7 +131,7 @@ def _chunks(signature: Signature, records: Sequence[Record]) -> Iterator[Sequenc
 
 
 def identical(was: NDArray[Any], now: NDArray[Any]) -> bool:
-    """Whether two outputs are equal to the last bit."""
+    """Return whether two outputs are equal to the last bit."""
     if was.dtype != now.dtype or was.shape != now.shape:
         return False
     if was.dtype == object:

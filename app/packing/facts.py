@@ -102,7 +102,7 @@ def name_of(dtype: Any) -> str:
 
 
 def computed_narrow(part: Any) -> bool | None:
-    """Whether a part of scikit-learn was fitted on float32; None if no attribute of it or of its parts shows it.
+    """Return whether a part of scikit-learn was fitted on float32; None if no attribute of it or of its parts shows it.
 
     Estimators of scikit-learn keep float32 only if they were fitted on it.
     """
@@ -124,13 +124,13 @@ def computed_narrow(part: Any) -> bool | None:
 
 
 def is_narrow(numbers: NDArray[Any]) -> bool | None:
-    """Whether float64 numbers were float32; None for short numbers, which may be either."""
+    """Return whether float64 numbers were float32; None for short numbers, which may be either."""
     short = numbers.astype(np.float16).astype(np.float64) == numbers
     return None if short.all() else bool((numbers.astype(np.float32).astype(np.float64) == numbers).all())
 
 
 def was_narrow(column: pd.Series[Any]) -> bool | None:
-    """Whether numbers read from text were written from float32; None for short numbers, which may be either.
+    """Return whether numbers read from text were written from float32; None for short numbers, which may be either.
 
     A number is written with the fewest digits that distinguish it from its neighbours: at most 9 for float32. A number
     of 8 digits hardly ever equals a float32 by chance.

@@ -172,7 +172,7 @@ class _Original:
         return {name: value for name, value in zip(self._names, outputs, strict=True) if isinstance(value, np.ndarray)}
 
     def takes_one_row(self, records: Sequence[Record]) -> bool:
-        """Whether the graph takes only one row at once; refuse a graph that takes another fixed number of rows."""
+        """Return whether the graph takes only one row at once; refuse a graph with another fixed number of rows."""
         rows = {given.rows for given, _ in self._feeds} - {None}
         if rows - {1}:
             raise PackingRefused(

@@ -153,7 +153,7 @@ def _restore_float32(
 
 
 def _has_known_dtype(spec: Input, facts: Facts) -> bool:
-    """Whether the dtype of an input in training is known, or does not matter."""
+    """Return whether the dtype of an input in training is known, or does not matter."""
     if facts.dtype is not None or (spec.kind == "number" and facts.narrow is not None):
         return True
     return spec.dtype == "object" and learned_marker(facts) == "none"

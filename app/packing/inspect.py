@@ -97,12 +97,12 @@ def _catboost_names(estimator: Any) -> list[str] | None:
 
 
 def takes_text(estimator: Any) -> bool:
-    """Whether the model takes a sequence of texts: a text vectorizer comes first."""
+    """Return whether the model takes a sequence of texts: a text vectorizer comes first."""
     return next(_first_parts(estimator, VECTORIZERS), None) is not None
 
 
 def takes_records(estimator: Any) -> bool:
-    """Whether the model takes a sequence of dicts: a `DictVectorizer` comes first."""
+    """Return whether the model takes a sequence of dicts: a `DictVectorizer` comes first."""
     return next(_first_parts(estimator, ("DictVectorizer",)), None) is not None
 
 
@@ -155,5 +155,5 @@ def flat(inner: Any) -> list[Any]:
 
 
 def is_of(part: Any, names: Sequence[str]) -> bool:
-    """Whether a part is of one of these classes, by name, or derived from one."""
+    """Return whether a part is of one of these classes, by name, or derived from one."""
     return any(base.__name__ in names for base in type(part).__mro__)

@@ -144,12 +144,12 @@ def with_marker(spec: Input, marker: str) -> Input:
 
 
 def _holds_objects(spec: Input) -> bool:
-    """Whether the column of an input has dtype object if a value is missing."""
+    """Return whether the column of an input has dtype object if a value is missing."""
     return spec.dtype in ("object", "str") or (spec.dtype == "bool" and spec.missing != "na")
 
 
 def _tells_apart(estimator: Any, signature: Signature, record: Record, names: Sequence[str]) -> bool:
-    """Whether the model gives another answer if missing values of these inputs are None instead of NaN."""
+    """Return whether the model gives another answer if missing values of these inputs are None instead of NaN."""
 
     def answered(marker: str) -> list[Any] | None:
         other = edited(signature, lambda s: with_marker(s, marker) if s.name in names else s)
@@ -275,7 +275,7 @@ class _Side:
         return [name for name in names[:MAX_TRIED_EACH] if self._is_limit(limit, name)]
 
     def _is_limit(self, limit: float, name: str) -> bool:
-        """Whether the model accepts numbers up to this limit and not beyond, in each of the rows tried."""
+        """Return whether the model accepts numbers up to this limit and not beyond, in each of the rows tried."""
         values = [record[name] for record in self.records if record[name] is not None]
         if limit > min(values) if self.side == 0 else limit < max(values):
             return False

@@ -96,7 +96,7 @@ def _rows_in_range(manifest: Manifest, answers: Recorded | None) -> Iterator[Rec
 
 
 def _is_in_range(value: object, spec: Input, examples: Sequence[Record]) -> bool:
-    """Whether a number is within the range of the sample, or in an example if there is no range; else True."""
+    """Return whether a number is within the range of the sample, or in an example if there is no range; else True."""
     if spec.shape is not None or not isinstance(value, int | float) or isinstance(value, bool):
         return True
     if spec.minimum is None or spec.maximum is None:

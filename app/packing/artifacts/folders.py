@@ -205,7 +205,7 @@ def _document(text: str) -> dict[str, Any]:
 
 
 def _goes_on(value: str, following: str, indent: int) -> bool:
-    """Whether the next line continues a text: its quotes are open, or it has none and the line is indented more."""
+    """Return whether the next line continues a text: a quote is open, or, without quotes, the line is indented more."""
     quote = value[0]
     if quote in QUOTES:
         inside = value[1:].replace(quote * 2, "") if quote == "'" else re.sub(r"\\.", "", value[1:])

@@ -52,7 +52,7 @@ def parts_of(content: Any, name: str) -> dict[str, Any]:
 
 
 def is_container(content: Any) -> bool:
-    """Whether an object holds parts instead of being one."""
+    """Return whether an object holds parts instead of being one."""
     return isinstance(content, dict | list | tuple) and bool(content) and role_of(content) == "other"
 
 

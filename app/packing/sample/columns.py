@@ -29,7 +29,7 @@ class Format:
     group: str = ""
 
     def fits(self, value: str) -> bool:
-        """Whether a text is a number in this format."""
+        """Return whether a text is a number in this format."""
         return PATTERNS[self].fullmatch(value) is not None
 
     def plain(self, value: str) -> str:
@@ -63,7 +63,7 @@ PATTERNS = {style: _pattern(style) for style in FORMATS}
 
 
 def is_number(value: str) -> bool:
-    """Whether a text is a number in any format."""
+    """Return whether a text is a number in any format."""
     return any(style.fits(value.strip()) for style in FORMATS)
 
 
@@ -182,7 +182,7 @@ def typed(
 
 
 def is_marker(value: str, more: Iterable[str]) -> bool:
-    """Whether a text marks a missing value: for pandas, or as one of `more`."""
+    """Return whether a text marks a missing value: for pandas, or as one of `more`."""
     if value in PANDAS_MARKERS or value[:1].isdigit():
         return value in PANDAS_MARKERS
     stripped = value.strip()
@@ -190,7 +190,7 @@ def is_marker(value: str, more: Iterable[str]) -> bool:
 
 
 def is_code(value: str) -> bool:
-    """Whether a text is digits with a leading zero, which a number would lose."""
+    """Return whether a text is digits with a leading zero, which a number would lose."""
     return len(value) > 1 and value[0] == "0" and value.isdigit()
 
 
@@ -202,7 +202,7 @@ def missing_note(name: str, markers: Sequence[str], counts: Counter[str]) -> str
 
 
 def _is_sure(raw: pd.DataFrame, plain: pd.DataFrame, place: int, column: Column) -> bool:
-    """Whether a column is plainly numbers or truth values: it has no codes, and is not far from what is typical."""
+    """Return whether a column surely has numbers or truth values: it has no codes, and its numbers are typical."""
     values = plain.iloc[:, place]
     if column.strings or column.may_be_text or values.dtype.kind not in "iufb":
         return False

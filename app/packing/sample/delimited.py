@@ -148,7 +148,7 @@ def _dialect(text: str, separator: str, expected: Expected) -> tuple[dict[str, A
 
 
 def _has_no_names(head: Sequence[str], body: Sequence[Sequence[str]], expected: Expected) -> bool:
-    """Whether the first line is a row like the others: most of its fields are numbers."""
+    """Return whether the first line is a row like the others: most of its fields are numbers."""
     if any(expected.named(name.strip()) for name in head) or not body:
         return False
     numbers = [place for place, value in enumerate(head) if is_number(value)]

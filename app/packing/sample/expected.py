@@ -57,7 +57,7 @@ class Expected:
         return replace(self, targets=targets)
 
     def named(self, name: str) -> bool:
-        """Whether the model or its user names this column."""
+        """Return whether the model or its user names this column."""
         return name in self.targets or name in self.columns or name in (self.names or ())
 
     def of(self, names: Sequence[str]) -> list[Column]:
