@@ -238,10 +238,11 @@ def the_process() -> Iterator[None]:
     from app.packing import timing
     from app.storage import keys
     from app.telemetry import metrics
-    from tests.packing.moments import A_MOMENT_S
+    from tests.packing.moments import A_MOMENT
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "TIMED_SECONDS", A_MOMENT_S)  # no test compares times of models here
+        for name, value in A_MOMENT.items():  # no test compares times of models here
+            patch.setattr(timing, name, value)
         patch.setattr(os, "fsync", lambda descriptor: None)  # no file has to survive a loss of power
         patch.setattr(metrics, "memory_bytes", cache(metrics.memory_bytes))  # of all imports of tests: 40 ms
         patch.setattr(Rule, "_compile_builder", compiled_when_used(Rule._compile_builder))  # 35 ms for each application

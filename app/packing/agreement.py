@@ -7,10 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from app.errors import PackingRefused
 from app.packing import inspect, sample
@@ -59,7 +61,7 @@ def require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame) 
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TargetRows:
     """The rows of a sample that a model answers, with their targets."""
 
@@ -68,24 +70,13 @@ class TargetRows:
     expected: pd.Series[Any]
     is_classifier: bool
 
-    def agreement(self, batch: Batch | None = None) -> Agreement | None:
-        """Compare the predictions for a batch, by default the sample, with the target.
+    def agreement(self) -> Agreement | None:
+        """Compare the predictions for the sample with the target.
 
         Returns:
             The accuracy or R²; None if predictions and target cannot be compared.
         """
-        predicted = self.servable.run(batch or self.batch, ["prediction"])["prediction"]
-        if predicted.ndim == 2 and predicted.shape[1] == 1:
-            predicted = predicted[:, 0]
-        if predicted.ndim != 1:
-            return None
-        name, expected, rows = str(self.expected.name), self.expected, len(self.expected)
-        if not self.is_classifier and predicted.dtype.kind in "iuf" and pd.api.types.is_numeric_dtype(expected.dtype):
-            return _r2(name, expected.to_numpy(np.float64), predicted.astype(np.float64))
-        labels = [_label(value) for value in json_values(expected.astype(object).to_numpy())]
-        equal = sum(a == b for a, b in zip(labels, map(_label, json_values(predicted)), strict=True))
-        [(_, most)] = Counter(labels).most_common(1)
-        return Agreement(name, rows, "accuracy", equal / rows, most / rows)
+        return self._agreement(self._predictions(self.batch))
 
     def importance(self) -> dict[str, object]:
         """Return the loss of score, by input, when the values of that input are exchanged between rows.
@@ -94,19 +85,39 @@ class TargetRows:
         forests", 2001). The result is empty if that takes too long, or if there is nothing to compare.
         """
         baseline = self.agreement()
-        columns = self.batch.columns
-        if baseline is None or self.batch.rows < FEWEST_ROWS or not 1 < len(columns) <= MOST_INPUTS:
+        columns, rows = self.batch.columns, self.batch.rows
+        if baseline is None or rows < FEWEST_ROWS or not 1 < len(columns) <= MOST_INPUTS:
             return {}
         random, losses, began_s = np.random.default_rng(0), {}, time.monotonic()
-        orders = [random.permutation(self.batch.rows) for _ in range(EXCHANGES)]
+        orders = [random.permutation(rows) for _ in range(EXCHANGES)]
+        # All exchanges of an input are predicted together, because most models answer few calls sooner.
+        repeated = {name: np.concatenate([column] * EXCHANGES) for name, column in columns.items()}
         for name, column in columns.items():
             if time.monotonic() - began_s > LONGEST_S:
                 return {}
-            exchanged = [self.agreement(Batch({**columns, name: column[order]}, self.batch.rows)) for order in orders]
-            losses[name] = baseline.value - float(
-                np.mean([shuffled.value for shuffled in exchanged if shuffled is not None])
-            )
-        return {"measure": baseline.measure, "rows": self.batch.rows, "inputs": losses}
+            exchanged = {**repeated, name: np.concatenate([column[order] for order in orders])}
+            predicted = np.split(self._predictions(Batch(exchanged, rows * EXCHANGES)), EXCHANGES)
+            found = [shuffled.value for shuffled in map(self._agreement, predicted) if shuffled is not None]
+            losses[name] = baseline.value - float(np.mean(found))
+        return {"measure": baseline.measure, "rows": rows, "inputs": losses}
+
+    def _predictions(self, batch: Batch) -> NDArray[Any]:
+        predicted = self.servable.run(batch, ["prediction"])["prediction"]
+        return predicted[:, 0] if predicted.ndim == 2 and predicted.shape[1] == 1 else predicted
+
+    def _agreement(self, predicted: NDArray[Any]) -> Agreement | None:
+        if predicted.ndim != 1:
+            return None
+        name, expected, rows = str(self.expected.name), self.expected, len(self.expected)
+        if not self.is_classifier and predicted.dtype.kind in "iuf" and pd.api.types.is_numeric_dtype(expected.dtype):
+            return _r2(name, expected.to_numpy(np.float64), predicted.astype(np.float64))
+        equal = sum(a == b for a, b in zip(self._labels, map(_label, json_values(predicted)), strict=True))
+        [(_, most)] = Counter(self._labels).most_common(1)
+        return Agreement(name, rows, "accuracy", equal / rows, most / rows)
+
+    @cached_property
+    def _labels(self) -> list[str]:
+        return [_label(value) for value in json_values(self.expected.astype(object).to_numpy())]
 
 
 def target_rows(estimator: Any, signature: Signature, frame: pd.DataFrame, target: pd.Series[Any]) -> TargetRows | None:

@@ -94,7 +94,9 @@ def _build(
         environment=environment(),
         graph=GRAPH if (folder / GRAPH).exists() else None,
         proof=proof,
-        artifact_cost_us=artifact_cost_us(servable, signature, records),
+        artifact_cost_us=artifact_cost_us(
+            servable, signature, records, taken_us=proof if timed_servable is servable else None
+        ),
         lean=direct.call if direct else None,
         recorded=RECORDED if answers else None,
     )

@@ -11,7 +11,7 @@ import pytest
 from app.packing import timing
 from app.packing.prove import proof_of
 from app.packing.remarks import graph_remarks
-from app.packing.timing import compared_us, medians_us, slower_sentence, slower_times, written
+from app.packing.timing import artifact_cost_us, compared_us, medians_us, slower_sentence, slower_times, written
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Outputs
 
@@ -46,6 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(time, "perf_counter", clock)
     monkeypatch.setattr(timing, "TIMED_SECONDS", 0.07)
+    monkeypatch.setattr(timing, "MIN_RUNS", 5)
     return clock
 
 
@@ -60,6 +61,15 @@ def test_graph_and_artifact_are_timed_with_1_32_and_1000_rows(clock: Clock) -> N
         "graph_1000_us": 3010.0,
         "artifact_1000_us": 1100.0,
     }
+
+
+def test_known_times_of_an_artifact_are_not_measured_again(clock: Clock) -> None:
+    artifact, records = FakeModel(clock, 100, 1), [{"a": 1.0}, {"a": 2.0}]
+    taken_us = compared_us(FakeModel(clock, 10, 3), artifact, SIGNATURE, records)
+    costs_us = artifact_cost_us(artifact, SIGNATURE, records)
+    artifact.runs = 0
+    assert artifact_cost_us(artifact, SIGNATURE, records, taken_us) == costs_us == {"1": 101.0, "32": 132.0}
+    assert artifact.runs == 1 + len(records)  # rows together and alone
 
 
 def test_timing_takes_a_fraction_of_a_second_where_the_model_is_quick(clock: Clock) -> None:
