@@ -56,7 +56,7 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.settings = Settings(models_dir=folder / "models")
+        self.app = create_app(Settings(models_dir=folder / "models"))  # it reads the repository when it is first asked
 
     def add(
         self,
@@ -77,13 +77,13 @@ class Workspace:
             (self.folder / "inputs.json").write_text(json.dumps(inputs))
             words += ["--inputs", str(self.folder / "inputs.json")]
         words += [] if target is None else ["--target", target]
-        result: Result = create_app(self.settings).test_cli_runner().invoke(args=words)
+        result: Result = self.app.test_cli_runner().invoke(args=words)
         assert result.exit_code == 0, result.stderr
         return result.stdout
 
     @property
     def manifest(self) -> Manifest:
-        repository = Repository(self.settings.models_dir)
+        repository = Repository(self.folder / "models")
         return repository.manifest("m", repository.versions("m")[-1])
 
     def input(self, name: str) -> Input:
@@ -91,7 +91,7 @@ class Workspace:
 
     def answers(self, frame: pd.DataFrame) -> dict[str, list[Any]]:
         """Return the predictions for a frame sent as JSON, as CSV and as Parquet."""
-        client = create_app(self.settings).test_client()
+        client = self.app.test_client()
         found = {"json": _predictions(client, json.dumps(records(frame)), "application/json")}
         found["csv"] = _predictions(client, frame.to_csv(index=False), "text/csv; header=present")
         content = io.BytesIO()
