@@ -5,6 +5,7 @@ Only a process with a single thread can be forked: a lock that another thread ho
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -27,6 +28,8 @@ from app.jobs.scoring import OutputForm, ScoredPart, score_rows
 from app.jobs.stretches import InputUnseen, Stretch
 from app.jobs.versions import VersionFiles
 
+PR_SET_PDEATHSIG = 1
+"""The option of prctl(2) that has the kernel send a signal when the parent ends."""
 MOST_WAITING = 64
 """Scored parts that may wait in memory for an earlier part. At this number, workers get no more work."""
 END_S = 5.0
@@ -143,6 +146,8 @@ def _serve(
 ) -> None:
     """Score the stretches that arrive, in a worker process, until it is stopped. Send None after each stretch."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # At once, because the copies of open files keep the locks of the parent: a resumed run would be refused.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     end_with(parent)
     gc.freeze()  # otherwise Python would search the objects of the main process for garbage
     while True:

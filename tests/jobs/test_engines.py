@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -30,8 +31,9 @@ from app.jobs.scoring import OutputForm, ScoredPart
 from app.jobs.stretches import InputUnseen, Stretch
 from app.jobs.versions import VersionFiles, choose
 from app.signature.batch import Batch
+from tests.end_to_end.process import ROOT, environment
 from tests.jobs import killed
-from tests.jobs.files import SETTINGS, estimator, penguins, read, same_as, write
+from tests.jobs.files import SETTINGS, estimator, penguins, read, same_as, score, write
 
 
 @pytest.fixture
@@ -215,6 +217,26 @@ def test_the_processes_of_a_killed_run_end(parts_done: int, runtime: str, least:
     process.wait()
     assert len(children) >= least
     assert killed.ended(children)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("S01")
+def test_the_copies_of_a_killed_run_end_at_once_and_so_release_its_lock(tmp_path: Path) -> None:
+    source, output = write(penguins(8000), tmp_path / "in.ndjson"), tmp_path / "out.csv"
+    script = (
+        "import sys; from app.jobs import interrupts; interrupts.PARENT_CHECK_S = 3600.0; "
+        "from tests.jobs import killed; killed.run(*sys.argv[1:], 2)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(source), str(output)], cwd=ROOT, env=environment())
+    children = list[Path]()
+    while process.poll() is None and len(children) < 2:
+        children = killed.children_of(process.pid)
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert len(children) == 2
+    assert killed.ended(children)
+    assert score("penguins", source, output, keep=["id"], resume=True).rows == 8000
 
 
 def test_a_version_that_was_replaced_is_refused(job: ScoringJob) -> None:
