@@ -5,7 +5,6 @@ Only a process with a single thread can be forked: a lock that another thread ho
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -27,9 +26,8 @@ from app.jobs.parts import Part
 from app.jobs.scoring import OutputForm, ScoredPart, score_rows
 from app.jobs.stretches import InputUnseen, Stretch
 from app.jobs.versions import VersionFiles
+from app.runtime.parent_process import signal_when_parent_ends
 
-PR_SET_PDEATHSIG = 1
-"""The option of prctl(2) that has the kernel send a signal when the parent ends."""
 MOST_WAITING = 64
 """Scored parts that may wait in memory for an earlier part. At this number, workers get no more work."""
 END_S = 5.0
@@ -82,9 +80,11 @@ class ForkEngine:
                     else:
                         busy.remove(worker)
                         idle.append(worker)
-                if number in waiting:  # one at a time: while the caller writes parts, no worker gets new work
+                while number in waiting:
                     yield waiting.pop(number)
                     number += 1
+                    if len(waiting) < MOST_WAITING:  # the caller writes each part, and idle workers should not wait
+                        break
 
 
 def _receive(worker: Connection[Any, Any]) -> ScoredPart | None:
@@ -147,7 +147,7 @@ def _serve(
     """Score the stretches that arrive, in a worker process, until it is stopped. Send None after each stretch."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # At once, because the copies of open files keep the locks of the parent: a resumed run would be refused.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal_when_parent_ends(signal.SIGKILL)
     end_with(parent)
     gc.freeze()  # otherwise Python would search the objects of the main process for garbage
     while True:

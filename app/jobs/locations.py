@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
 
-from app.errors import ScoringRefused
+from app.errors import ScoringRefused, one_line
 from app.jobs.formats import Format, format_of
 
 log = logging.getLogger(__name__)
@@ -238,7 +238,7 @@ class _storage_errors:
             if METADATA.search(str(error)):
                 keys = KEYS.get(self._location.partition(":")[0], "those of the provider")
                 raise ScoringRefused(f"{self._location}: there are no keys for it: set {keys}") from None
-            reason = " ".join(str(error).partition("Debug source:")[0].split())[:300]
+            reason = one_line(str(error).partition("Debug source:")[0], 300)
             raise ScoringRefused(f"{self._location}: {reason}") from None
 
 

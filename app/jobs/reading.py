@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import InvalidJson, ScoringRefused
+from app.errors import InvalidJson, ScoringRefused, one_line
 from app.jobs.columns import EXACT
 from app.jobs.parts import Part
 from app.signature import Input, Layout, Signature
@@ -129,7 +129,7 @@ def _read_csv_as_texts(part: Part, signature: Signature, keep: Sequence[str]) ->
     try:
         return _read_csv(part, signature, keep, typed=False)
     except pa.ArrowInvalid as error:
-        reason = "it is not UTF-8" if "UTF8" in str(error) else " ".join(str(error).split())[:200]
+        reason = "it is not UTF-8" if "UTF8" in str(error) else one_line(error)
         raise ScoringRefused(f"{_where(part)} is not CSV: {reason}") from None
 
 

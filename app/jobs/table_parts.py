@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from app.errors import BodyTooLarge, InvalidBody, ScoringRefused
+from app.errors import BodyTooLarge, InvalidBody, ScoringRefused, one_line
 from app.jobs.locations import Source
 from app.jobs.parts import Part, require_columns, require_once
 from app.jobs.table_guards import ArrowGuard, check_arrow_stream, check_batches, open_parquet, refusal_of
@@ -145,7 +145,7 @@ def refuse_unreadable(source: Source) -> Iterator[None]:
     except (InvalidBody, BodyTooLarge) as error:  # from checking a page
         raise refusal_of(source, error) from None
     except (pa.ArrowException, NotImplementedError, OSError) as error:  # OSError: the file ends too early
-        raise ScoringRefused(f"{source.name} cannot be read: {' '.join(str(error).split())[:300]}") from None
+        raise ScoringRefused(f"{source.name} cannot be read: {one_line(error, 300)}") from None
 
 
 def is_stream(source: Source, stream: BinaryIO) -> bool:

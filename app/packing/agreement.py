@@ -90,7 +90,7 @@ class TargetRows:
             return {}
         random, losses, began_s = np.random.default_rng(0), {}, time.monotonic()
         orders = [random.permutation(rows) for _ in range(EXCHANGES)]
-        # All exchanges of an input are predicted together, because most models answer few calls sooner.
+        # All exchanges of an input are predicted by one call, which takes less time than one for each.
         repeated = {name: np.concatenate([column] * EXCHANGES) for name, column in columns.items()}
         for name, column in columns.items():
             if time.monotonic() - began_s > LONGEST_S:
@@ -102,10 +102,12 @@ class TargetRows:
         return {"measure": baseline.measure, "rows": rows, "inputs": losses}
 
     def _predictions(self, batch: Batch) -> NDArray[Any]:
+        """Return the predictions for a batch. A single column has the shape (rows,)."""
         predicted = self.servable.run(batch, ["prediction"])["prediction"]
         return predicted[:, 0] if predicted.ndim == 2 and predicted.shape[1] == 1 else predicted
 
     def _agreement(self, predicted: NDArray[Any]) -> Agreement | None:
+        """Compare predictions for the sample, or for its rows with an exchanged input, with the target."""
         if predicted.ndim != 1:
             return None
         name, expected, rows = str(self.expected.name), self.expected, len(self.expected)

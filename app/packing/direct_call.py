@@ -85,9 +85,7 @@ def _is_plain(part: Any, names: Sequence[str]) -> bool:
     return not any(callable(value) for value in part.get_params(deep=False).values())
 
 
-def _gives_equal_answers(
-    plain: Servable, servable: DirectServable, signature: Signature, records: Sequence[Record]
-) -> bool:
+def _gives_equal_answers(plain: Servable, servable: Servable, signature: Signature, records: Sequence[Record]) -> bool:
     """Return whether a servable gives the outputs of a plain one to the last bit, and no more warnings."""
     validator = Validator(signature, 10**6)
 
@@ -104,27 +102,20 @@ def _gives_equal_answers(
                 return None, set()
         return outputs, {str(warning.message) for warning in caught}
 
-    def compared(rows: Sequence[Record], names: Sequence[str]) -> tuple[bool, bool]:
-        """Return whether the outputs are equal, and whether neither model has raised or warned."""
+    def is_equal(rows: Sequence[Record], names: Sequence[str]) -> bool:
         was, before = answers(plain, rows, names)
         if was is None and len(rows) > 1:
             middle = len(rows) // 2
-            return all(compared(half, names)[0] for half in (rows[:middle], rows[middle:])), False
+            return is_equal(rows[:middle], names) and is_equal(rows[middle:], names)
         now, after = answers(servable, rows, names)
         if was is None or now is None:
-            return was is now, False
-        equal = after <= before and all(identical(was[name], now[name]) for name in names)
-        return equal, not before | after
+            return was is now
+        return after <= before and all(identical(was[name], now[name]) for name in names)
 
-    # Then the default outputs were computed as they are alone: first, and by the same calls.
-    comes_first = servable.forest is None and signature.outputs[: len(signature.defaults)] == signature.defaults
-    for rows in _chunks(signature, records):
-        equal, quiet = compared(rows, signature.outputs)
-        if equal and signature.defaults != signature.outputs and not (quiet and comes_first):
-            equal, _ = compared(rows, signature.defaults)
-        if not equal:
-            return False
-    return True
+    chunks = _chunks(signature, records)
+    return all(
+        is_equal(rows, names) for rows in chunks for names in dict.fromkeys((signature.outputs, signature.defaults))
+    )
 
 
 def _chunks(signature: Signature, records: Sequence[Record]) -> Iterator[Sequence[Record]]:

@@ -22,6 +22,8 @@ from app.signature.kinds import KINDS, integer_limits_of, limits_of
 from app.signature.validator import Validator
 
 MAX_SAMPLE_ROWS = 1000
+BATCH_SIZES = (1, 2, 31)
+"""Numbers of rows that are run together, to compare two ways to run a model."""
 MANY_COLUMNS, FEW_COLUMNS = 50, 10
 FLOAT64_NEARLY_MAX = 1.7e308
 LARGEST_TRIED = (1e300, 1e200, 1e150, 1e100, 1e38, 1e36, 1e30, 1e25, 1e20, 1e15)
@@ -54,9 +56,6 @@ def spread(records: Sequence[Record], most: int) -> list[Record]:
     """Return at most this many records, at equal distances from the first to the last."""
     places = np.linspace(0, len(records) - 1, min(most, len(records))).astype(int)
     return [records[place] for place in places]
-
-
-BATCH_SIZES = (1, 2, 31)
 
 
 def small_batches(records: Sequence[Record], sizes: Sequence[int] = BATCH_SIZES) -> Iterator[list[Record]]:

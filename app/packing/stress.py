@@ -22,9 +22,11 @@ MAX_ROWS_ONE_BY_ONE = 8000
 MAX_VALUES_ONE_BY_ONE = 200
 LINES = 200
 MOST_TURNS = 35
+"""Most calls of a model to enclose the steps. Each divides the lines by four."""
 NEAR = (2.0**-44, 2.0**-32, 2.0**-16)
+"""The points of the first call, as fractions of a line. Smooth answers have changed near its beginning already."""
 QUARTERS = (0.25, 0.5, 0.75)
-"""Points on a line, as shares of its length. A smooth answer has changed near the beginning already."""
+"""The points of the other calls."""
 TEXTS = (
     "", " ", "a", "some text, and some more", "ÄÖÜ ß İstanbul", "日本語 テキスト", "don't stop 3.14 A_B x-y",
     "\n\t", "🙂",
@@ -171,10 +173,10 @@ def boundaries(answers: Callable[[list[Record]], NDArray[Any]], pools: Pools) ->
     low, high = low[steps], high[steps]
 
     def at_points(points: NDArray[np.float64]) -> NDArray[Any]:
-        """Return the answers at several points of each line, asked together: most models answer few calls sooner."""
+        """Return the answers at several points of each line, shape (points, lines), by one call, which saves time."""
         return answers([record for values in points for record in at(values)]).reshape(points.shape)
 
-    # The last bits of an answer may depend on its place among the rows, so that each is compared with one at its place.
+    # The last bits of an answer may depend on its position in the batch. So compare answers at the same position.
     at_low, lines = at_points(np.tile(low, (len(QUARTERS), 1))), np.arange(len(steps))
     for turn in range(MOST_TURNS):
         if bool((np.nextafter(low, np.inf) >= high).all()):

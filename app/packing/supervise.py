@@ -7,7 +7,6 @@ when their own parent ends, so that it finds all of them. On other systems only 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
@@ -18,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
+from app.runtime.parent_process import adopt_orphans, signal_when_parent_ends
+
 ENDED_WITHIN_S = 5.0
 
 
@@ -32,12 +31,12 @@ def supervise(work: Callable[[], None], clean: Callable[[], None], limit_bytes: 
     Returns:
         The exit status of the child, or minus the number of the signal that ended it.
     """
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _stop)
     try:
         parent = os.getppid()
-        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        signal_when_parent_ends(signal.SIGTERM)
         if parent != os.getppid():
             raise _Stopped(signal.SIGTERM)
         child = os.fork()
@@ -79,7 +78,7 @@ def _prepare_child(limit_bytes: int) -> None:
     """Restore the signals of the child, limit its memory, and let it end with its parent."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_when_parent_ends(signal.SIGKILL)
     # RLIMIT_DATA, not RLIMIT_AS: libraries reserve far more addresses than they use.
     allowed_bytes = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if allowed_bytes != resource.RLIM_INFINITY:
@@ -114,8 +113,3 @@ def _end_children() -> None:
             os.waitpid(-1, 0 if children.exists() else os.WNOHANG)
         except ChildProcessError:
             return
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

@@ -83,7 +83,7 @@ def artifact_cost_us(
     """Time a run of 1 and of 32 rows, in microseconds, by the number of rows; return nothing without records.
 
     32 rows are left out if rows together are answered otherwise than alone: requests must not share a run then.
-    `taken_us` has the times that `compared_us` has measured of this artifact with these records, if it has.
+    `taken_us` are times of this artifact from `compared_us`, with the same records. They are not measured again.
     """
     if not records:
         return {}

@@ -52,8 +52,7 @@ class DirectServable:
         if call.matrix:
             without_names(estimator)
         self._steps, self._last = steps_of(estimator)
-        self.forest = Forest.of(self._last)
-        """The forest that computes some outputs in its own way; None if the last estimator computes all."""
+        self._forest = Forest.of(self._last)
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the same outputs as `ArtifactServable.run`."""
@@ -72,7 +71,7 @@ class DirectServable:
     def _answers(self, features: Any, outputs: Sequence[str]) -> Outputs:
         for step in self._steps:
             features = step.transform(features)
-        answers = None if self.forest is None else self.forest.outputs(features, outputs)
+        answers = None if self._forest is None else self._forest.outputs(features, outputs)
         return answers or {name: by_row(call(self._last, name, features)) for name in outputs}
 
 
